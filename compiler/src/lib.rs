@@ -1,1 +1,3 @@
 //! (crate essay to come)
+
+pub mod pt2;
