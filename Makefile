@@ -1,0 +1,41 @@
+# `make` lists what there is. Everything that is made lands in build/ and target/.
+
+CARGO ?= cargo
+MODEL := tests/fixtures/stdlib-llama
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test bench fmt doc clean distclean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: ## fetch and build MLX's parts, once; the other targets do it too
+	@command -v python3 >/dev/null || { echo "setup: python3 is needed: install it with your package manager" >&2; exit 1; }
+	@python3 tools/setup.py
+
+build: setup ## the two commands, fuseline and fuseline-run, in target/release
+	@$(CARGO) build --release --locked --bins
+
+demo: setup ## compile a small trained model and continue a piece of Python with it
+	@$(CARGO) build --quiet --release --locked --bins
+	@bash tools/demo.sh
+
+test: setup ## formatting, lints and every test
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) test --workspace --locked
+
+bench: build ## compile time and memory, time to first token, tokens per second
+	@bash tools/bench.sh
+
+fmt: ## format the sources
+	$(CARGO) fmt --all
+
+doc: setup ## the API documentation, in target/doc
+	$(CARGO) doc --workspace --no-deps --locked
+
+clean: ## remove what Cargo built; MLX's parts stay
+	$(CARGO) clean
+
+distclean: clean ## remove MLX's parts and the Cargo configuration too
+	rm -rf build .cargo/config.toml
