@@ -1,1 +1,7 @@
 //! (crate essay to come)
+pub mod dtype;
+mod generated;
+pub mod instr;
+
+pub use dtype::ScalarType;
+pub use instr::Instruction;
