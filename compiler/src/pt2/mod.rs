@@ -13,6 +13,7 @@ mod container;
 mod error;
 pub mod exported;
 mod json;
+pub mod schema;
 pub mod sym;
 mod weights;
 
