@@ -1,0 +1,51 @@
+//! Limits. The first three are ExecuTorch's own: a file beyond them would be refused there.
+
+use flatbuffers::VerifierOptions;
+
+use crate::error::Fault;
+
+/// Elements of any one list, slots of any one kind.
+pub const COUNT: u64 = 1_000_000;
+/// Dimensions of a tensor.
+pub const RANK: usize = 16;
+/// Bytes of one tensor that the program allocates.
+pub const TENSOR_BYTES: u64 = 1 << 32;
+/// Tables within tables in FlatBuffers data.
+const DEPTH: usize = 32;
+
+/// Checks a count.
+pub(crate) fn count(what: &'static str, count: usize) -> Result<(), Fault> {
+    let count = count as u64;
+    if count > COUNT {
+        Err(Fault::TooMany {
+            what,
+            count,
+            cap: COUNT,
+        })
+    } else {
+        Ok(())
+    }
+}
+
+/// Checks a number of dimensions.
+pub(crate) fn rank(rank: usize) -> Result<(), Fault> {
+    if rank > RANK {
+        return Err(Fault::TooMany {
+            what: "dimensions",
+            count: rank as u64,
+            cap: RANK as u64,
+        });
+    }
+    Ok(())
+}
+
+/// Limits for FlatBuffers data of `size` bytes. Data that is shared (as strings may be) counts once for each use, so that what
+/// is read from it is at most a few times as large as the file.
+pub(crate) fn verifier(size: usize) -> VerifierOptions {
+    VerifierOptions {
+        max_depth: DEPTH,
+        max_tables: 16 * 1_000_000,
+        max_apparent_size: size.saturating_mul(16).saturating_add(1 << 20),
+        ignore_missing_null_terminator: false,
+    }
+}

@@ -1,0 +1,591 @@
+//! A file's bytes to a program. Everything that the file counts or points at is checked before it is used.
+
+use super::header::Header;
+use super::{
+    Call, CompileSpec, Data, Delegate, MLX_BACKEND, Method, NamedData, Operator, Payload, Program,
+    Storage, TensorValue, Trees, Value,
+};
+use crate::caps;
+use crate::dtype::ScalarType;
+use crate::error::{Fault, FormatError, Within};
+use crate::generated::executorch as wire;
+use crate::graph::MlxGraph;
+
+/// A file that has been read: the program, and how it lies in the file. Bytes are borrowed from the file, never copied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pte<'a> {
+    /// Where the parts lie.
+    pub header: Header,
+    /// The segments, in the order of the file's list.
+    pub segments: Vec<Segment>,
+    /// What the file says.
+    pub program: Program<'a>,
+}
+
+/// A run of bytes behind the program part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// First byte, from [`Header::segment_base`].
+    pub offset: u64,
+    /// How many bytes.
+    pub size: u64,
+}
+
+impl<'a> Pte<'a> {
+    /// Reads a file. Its structure is checked here, [`Pte::validate`] checks what it means.
+    ///
+    /// # Errors
+    /// Other identifying bytes, bytes that end too early, broken FlatBuffers data, indices and byte ranges that lead nowhere,
+    /// too much of something, parts that this crate does not support.
+    pub fn parse(file: &'a [u8]) -> Result<Self, FormatError> {
+        let header = Header::parse(file).within(|| "header".to_owned())?;
+        let size = usize::try_from(header.program_size).unwrap_or(usize::MAX);
+        let available = file.len() as u64;
+        let data = file.get(..size).ok_or(Fault::Short {
+            need: header.program_size,
+            have: available,
+        })?;
+        let root =
+            flatbuffers::root_with_opts::<wire::Program<'_>>(&caps::verifier(data.len()), data);
+        let root = root.map_err(|error| Fault::FlatBuffer(error.to_string()))?;
+        if root.version() != 0 {
+            return Err(Fault::Version {
+                found: root.version().to_string(),
+                known: "0",
+            }
+            .into());
+        }
+        let reader = Reader {
+            file,
+            base: header.segment_base,
+            root,
+        };
+        let segments = reader.segments()?;
+        let program = reader.program()?;
+        Ok(Self {
+            header,
+            segments,
+            program,
+        })
+    }
+}
+
+struct Reader<'a> {
+    file: &'a [u8],
+    base: u64,
+    root: wire::Program<'a>,
+}
+
+impl<'a> Reader<'a> {
+    fn segments(&self) -> Result<Vec<Segment>, FormatError> {
+        let list = self.root.segments();
+        caps::count("segments", list.map_or(0, |list| list.len()))?;
+        let mut segments = Vec::new();
+        for (at, segment) in list.iter().flatten().enumerate() {
+            let (offset, size) = (segment.offset(), segment.size_());
+            self.segment(at as u64).within(|| format!("segment {at}"))?;
+            segments.push(Segment { offset, size });
+        }
+        Ok(segments)
+    }
+
+    /// The bytes of a segment.
+    fn segment(&self, index: u64) -> Result<&'a [u8], Fault> {
+        let list = self.root.segments();
+        let count = list.map_or(0, |list| list.len()) as u64;
+        let missing = || Fault::Index {
+            what: "segment",
+            index: i64::try_from(index).unwrap_or(i64::MAX),
+            count,
+        };
+        let list = list.ok_or_else(missing)?;
+        if index >= count {
+            return Err(missing());
+        }
+        let segment = list.get(index as usize);
+        let (offset, size) = (segment.offset(), segment.size_());
+        let available = (self.file.len() as u64).saturating_sub(self.base);
+        let leaves = || Fault::Range {
+            what: "the segment",
+            offset,
+            size,
+            available,
+        };
+        let start = self.base.checked_add(offset).ok_or_else(leaves)?;
+        let end = start.checked_add(size).ok_or_else(leaves)?;
+        let range = usize::try_from(start)
+            .ok()
+            .zip(usize::try_from(end).ok())
+            .ok_or_else(leaves)?;
+        self.file.get(range.0..range.1).ok_or_else(leaves)
+    }
+
+    fn program(&self) -> Result<Program<'a>, FormatError> {
+        let constants = self.constants().within(|| "constants".to_owned())?;
+        let plans = self
+            .root
+            .execution_plan()
+            .ok_or(Fault::Missing("the list of methods"))?;
+        caps::count("methods", plans.len())?;
+        let mut methods = Vec::new();
+        for (at, plan) in plans.iter().enumerate() {
+            let name = plan
+                .name()
+                .map_or_else(|| at.to_string(), |name| format!("{name:?}"));
+            methods.push(
+                self.method(plan, constants.len())
+                    .within(|| format!("method {name}"))?,
+            );
+        }
+        let mut named_data = Vec::new();
+        caps::count(
+            "named data",
+            self.root.named_data().map_or(0, |list| list.len()),
+        )?;
+        for (at, named) in self.root.named_data().iter().flatten().enumerate() {
+            let key = named
+                .key()
+                .ok_or(Fault::Missing("the key"))
+                .within(|| format!("named data {at}"))?;
+            let bytes = self
+                .segment(u64::from(named.segment_index()))
+                .within(|| format!("named data {key:?}"))?;
+            named_data.push(NamedData {
+                key: key.to_owned(),
+                data: Data::borrowed(bytes),
+            });
+        }
+        Ok(Program {
+            methods,
+            constants,
+            named_data,
+        })
+    }
+
+    /// The constant tensors' bytes. The file has their offsets, not their sizes: each goes on to the next larger offset.
+    fn constants(&self) -> Result<Vec<Data<'a>>, Fault> {
+        if self
+            .root
+            .constant_buffer()
+            .is_some_and(|list| list.len() > 1)
+        {
+            return Err(Fault::Unsupported(
+                "constants inside the FlatBuffers data".to_owned(),
+            ));
+        }
+        let Some(entry) = self.root.constant_segment() else {
+            return Err(Fault::Missing("the constant segment's entry"));
+        };
+        let offsets: Vec<u64> = entry.offsets().iter().flatten().collect();
+        caps::count("constants", offsets.len())?;
+        if offsets.len() < 2 {
+            return Ok(Vec::new());
+        }
+        let bytes = self.segment(u64::from(entry.segment_index()))?;
+        let mut ends = offsets.clone();
+        ends.push(bytes.len() as u64);
+        ends.sort_unstable();
+        let one = |offset: &u64| {
+            let size = ends[ends
+                .partition_point(|end| end <= offset)
+                .min(ends.len() - 1)]
+            .saturating_sub(*offset);
+            let leaves = Fault::Range {
+                what: "a constant",
+                offset: *offset,
+                size,
+                available: bytes.len() as u64,
+            };
+            let (start, size) = (usize::try_from(*offset).ok(), usize::try_from(size).ok());
+            let range = start
+                .zip(size)
+                .and_then(|(start, size)| bytes.get(start..start.checked_add(size)?));
+            range.map(Data::borrowed).ok_or(leaves)
+        };
+        offsets[1..].iter().map(one).collect()
+    }
+
+    fn method(
+        &self,
+        plan: wire::ExecutionPlan<'a>,
+        constants: usize,
+    ) -> Result<Method<'a>, FormatError> {
+        let name = plan
+            .name()
+            .ok_or(Fault::Missing("the method's name"))?
+            .to_owned();
+        let trees = plan.container_meta_type().map(|trees| Trees {
+            inputs: trees.encoded_inp_str().unwrap_or_default().to_owned(),
+            outputs: trees.encoded_out_str().unwrap_or_default().to_owned(),
+        });
+        let list = plan.values().ok_or(Fault::Missing("the list of values"))?;
+        caps::count("values", list.len())?;
+        let count = list.len();
+        let mut values = Vec::new();
+        for (at, value) in list.iter().enumerate() {
+            values.push(read_value(value, count, constants).within(|| format!("value {at}"))?);
+        }
+        let mut operators = Vec::new();
+        caps::count("operators", plan.operators().map_or(0, |list| list.len()))?;
+        for (at, operator) in plan.operators().iter().flatten().enumerate() {
+            let name = operator
+                .name()
+                .ok_or(Fault::Missing("the name"))
+                .within(|| format!("operator {at}"))?;
+            let overload = operator.overload().unwrap_or_default();
+            operators.push(Operator {
+                name: name.to_owned(),
+                overload: overload.to_owned(),
+            });
+        }
+        let list = plan
+            .delegates()
+            .ok_or(Fault::Missing("the list of delegates"))?;
+        caps::count("delegates", list.len())?;
+        let mut delegates = Vec::new();
+        for (at, delegate) in list.iter().enumerate() {
+            delegates.push(
+                self.delegate(delegate)
+                    .within(|| format!("delegate {at}"))?,
+            );
+        }
+        let mut arenas = Vec::new();
+        let sizes = plan
+            .non_const_buffer_sizes()
+            .ok_or(Fault::Missing("the list of arenas"))?;
+        caps::count("arenas", sizes.len())?;
+        for (at, size) in sizes.iter().enumerate() {
+            let negative = |_| Fault::Value {
+                what: "the size",
+                value: size.to_string(),
+                allowed: "0 or more",
+            };
+            arenas.push(
+                u64::try_from(size)
+                    .map_err(negative)
+                    .within(|| format!("arena {at}"))?,
+            );
+        }
+        if let Some(place) = plan
+            .non_const_buffer_device()
+            .iter()
+            .flatten()
+            .find(|place| place.device_type().0 != 0)
+        {
+            return Err(Fault::Unsupported(format!(
+                "arena {} on another device",
+                place.buffer_idx()
+            ))
+            .into());
+        }
+        let list = plan.chains().ok_or(Fault::Missing("the list of chains"))?;
+        caps::count("chains", list.len())?;
+        let mut chains = Vec::new();
+        for (at, chain) in list.iter().enumerate() {
+            let counts = CallCounts {
+                values: count,
+                operators: operators.len(),
+                delegates: delegates.len(),
+            };
+            chains.push(read_chain(chain, &counts).within(|| format!("chain {at}"))?);
+        }
+        Ok(Method {
+            name,
+            trees,
+            inputs: indices("value", plan.inputs(), count).within(|| "inputs".to_owned())?,
+            outputs: indices("value", plan.outputs(), count).within(|| "outputs".to_owned())?,
+            values,
+            chains,
+            operators,
+            delegates,
+            arenas,
+        })
+    }
+
+    fn delegate(&self, delegate: wire::BackendDelegate<'a>) -> Result<Delegate<'a>, FormatError> {
+        let id = delegate.id().ok_or(Fault::Missing("the id"))?;
+        let place = delegate
+            .processed()
+            .ok_or(Fault::Missing("the place of the payload"))?;
+        let bytes: &'a [u8] = match place.location() {
+            wire::DataLocation::SEGMENT => self.segment(u64::from(place.index()))?,
+            wire::DataLocation::INLINE => {
+                let list = self.root.backend_delegate_data();
+                let count = list.map_or(0, |list| list.len());
+                let index = place.index() as usize;
+                let missing = Fault::Index {
+                    what: "inline payload",
+                    index: i64::from(place.index()),
+                    count: count as u64,
+                };
+                let item = list
+                    .filter(|_| index < count)
+                    .map(|list| list.get(index))
+                    .ok_or(missing)?;
+                item.data().map_or(&[], |data| data.bytes())
+            }
+            other => {
+                let value = other.0.to_string();
+                return Err(Fault::Value {
+                    what: "the place of the payload",
+                    value,
+                    allowed: "0 or 1",
+                }
+                .into());
+            }
+        };
+        let payload = if id == MLX_BACKEND {
+            Payload::Mlx(Box::new(
+                MlxGraph::from_blob(bytes).within(|| "payload".to_owned())?,
+            ))
+        } else {
+            Payload::Other(Data::borrowed(bytes))
+        };
+        let spec = |spec: wire::CompileSpec<'_>| CompileSpec {
+            key: spec.key().unwrap_or_default().to_owned(),
+            value: spec
+                .value()
+                .map_or_else(Vec::new, |value| value.bytes().to_vec()),
+        };
+        let specs = delegate
+            .compile_specs()
+            .iter()
+            .flatten()
+            .map(spec)
+            .collect();
+        Ok(Delegate {
+            id: id.to_owned(),
+            payload,
+            specs,
+        })
+    }
+}
+
+/// How many of each there are in a method.
+struct CallCounts {
+    values: usize,
+    operators: usize,
+    delegates: usize,
+}
+
+fn read_chain(chain: wire::Chain<'_>, counts: &CallCounts) -> Result<Vec<Call>, FormatError> {
+    let list = chain
+        .instructions()
+        .ok_or(Fault::Missing("the list of calls"))?;
+    caps::count("calls", list.len())?;
+    let mut calls = Vec::new();
+    for (at, call) in list.iter().enumerate() {
+        calls.push(read_call(call, counts, list.len()).within(|| format!("call {at}"))?);
+    }
+    Ok(calls)
+}
+
+fn read_call(
+    call: wire::Instruction<'_>,
+    counts: &CallCounts,
+    calls: usize,
+) -> Result<Call, Fault> {
+    if let Some(call) = call.instr_args_as_kernel_call() {
+        let operator = index("operator", i64::from(call.op_index()), counts.operators)?;
+        return Ok(Call::Kernel {
+            operator,
+            args: indices("value", call.args(), counts.values)?,
+        });
+    }
+    if let Some(call) = call.instr_args_as_delegate_call() {
+        let delegate = index(
+            "delegate",
+            i64::from(call.delegate_index()),
+            counts.delegates,
+        )?;
+        return Ok(Call::Delegate {
+            delegate,
+            args: indices("value", call.args(), counts.values)?,
+        });
+    }
+    let value = |number: i32| index("value", i64::from(number), counts.values);
+    if let Some(call) = call.instr_args_as_move_call() {
+        return Ok(Call::Move {
+            from: value(call.move_from())?,
+            to: value(call.move_to())?,
+        });
+    }
+    if let Some(call) = call.instr_args_as_jump_false_call() {
+        // One past the last call is the end of the chain.
+        let target = index("call", i64::from(call.destination_instruction()), calls + 1)?;
+        return Ok(Call::JumpFalse {
+            condition: value(call.cond_value_index())?,
+            target,
+        });
+    }
+    if let Some(call) = call.instr_args_as_free_call() {
+        return Ok(Call::Free {
+            value: value(call.value_index())?,
+        });
+    }
+    Err(Fault::Unsupported(format!(
+        "a call of kind {}",
+        call.instr_args_type().0
+    )))
+}
+
+fn read_value(value: wire::EValue<'_>, count: usize, constants: usize) -> Result<Value, Fault> {
+    let missing = Fault::Missing("the content");
+    if let Some(tensor) = value.val_as_tensor() {
+        return Ok(Value::Tensor(read_tensor(tensor, constants)?));
+    }
+    match value.val_type() {
+        wire::KernelTypes::Null => Ok(Value::None),
+        wire::KernelTypes::Int => Ok(Value::Int(value.val_as_int().ok_or(missing)?.int_val())),
+        wire::KernelTypes::Bool => Ok(Value::Bool(value.val_as_bool().ok_or(missing)?.bool_val())),
+        wire::KernelTypes::Double => Ok(Value::Double(
+            value.val_as_double().ok_or(missing)?.double_val(),
+        )),
+        wire::KernelTypes::String => {
+            let text = value
+                .val_as_string()
+                .and_then(|text| text.string_val())
+                .ok_or(missing)?;
+            Ok(Value::String(text.to_owned()))
+        }
+        wire::KernelTypes::IntList => {
+            let items = value
+                .val_as_int_list()
+                .and_then(|list| list.items())
+                .ok_or(missing)?;
+            let items: Result<_, _> = items
+                .iter()
+                .map(|item| index("value", item, count))
+                .collect();
+            Ok(Value::IntList(items?))
+        }
+        wire::KernelTypes::DoubleList => {
+            let items = value
+                .val_as_double_list()
+                .and_then(|list| list.items())
+                .ok_or(missing)?;
+            Ok(Value::DoubleList(items.iter().collect()))
+        }
+        wire::KernelTypes::BoolList => {
+            let items = value
+                .val_as_bool_list()
+                .and_then(|list| list.items())
+                .ok_or(missing)?;
+            Ok(Value::BoolList(items.iter().collect()))
+        }
+        wire::KernelTypes::TensorList => {
+            let items = value.val_as_tensor_list().and_then(|list| list.items());
+            Ok(Value::TensorList(indices(
+                "value",
+                Some(items.ok_or(missing)?),
+                count,
+            )?))
+        }
+        wire::KernelTypes::OptionalTensorList => {
+            let items = value
+                .val_as_optional_tensor_list()
+                .and_then(|list| list.items())
+                .ok_or(missing)?;
+            let one = |item| {
+                if item == -1 {
+                    Ok(None)
+                } else {
+                    index("value", i64::from(item), count).map(Some)
+                }
+            };
+            let items: Result<_, _> = items.iter().map(one).collect();
+            Ok(Value::OptionalTensorList(items?))
+        }
+        other => Err(Fault::Unsupported(format!("a value of kind {}", other.0))),
+    }
+}
+
+fn read_tensor(tensor: wire::Tensor<'_>, constants: usize) -> Result<TensorValue, Fault> {
+    let code = tensor.scalar_type().0;
+    let dtype = ScalarType::from_code(code).ok_or(Fault::UnknownDType(code))?;
+    if tensor.storage_offset() != 0 {
+        return Err(Fault::Unsupported("an offset into the storage".to_owned()));
+    }
+    let list = tensor.sizes().ok_or(Fault::Missing("the list of sizes"))?;
+    caps::rank(list.len())?;
+    let size = |size: i32| {
+        u32::try_from(size).map_err(|_| Fault::Value {
+            what: "a size",
+            value: size.to_string(),
+            allowed: "0 or more",
+        })
+    };
+    let sizes = list.iter().map(size).collect::<Result<Vec<_>, _>>()?;
+    let order = tensor
+        .dim_order()
+        .ok_or(Fault::Missing("the order of dimensions"))?;
+    if !order.iter().map(usize::from).eq(0..sizes.len()) {
+        return Err(Fault::Unsupported(format!(
+            "the order of dimensions {:?}",
+            order.bytes()
+        )));
+    }
+    let dynamic = match tensor.shape_dynamism() {
+        wire::TensorShapeDynamism::STATIC => false,
+        wire::TensorShapeDynamism::DYNAMIC_BOUND => true,
+        _ => {
+            return Err(Fault::Unsupported(
+                "a shape without upper bounds".to_owned(),
+            ));
+        }
+    };
+    if let Some(extra) = tensor.extra_tensor_info() {
+        if extra.location() != wire::TensorDataLocation::SEGMENT {
+            return Err(Fault::Unsupported(
+                "a tensor whose bytes are in another file".to_owned(),
+            ));
+        }
+        if extra.device_type() != wire::DeviceType::CPU {
+            return Err(Fault::Unsupported("a tensor on another device".to_owned()));
+        }
+    }
+    let buffer = tensor.data_buffer_idx();
+    let storage = match (tensor.allocation_info(), buffer) {
+        (None, 0) => Storage::Caller,
+        (Some(place), 0) => Storage::Planned {
+            arena: place.memory_id(),
+            offset: u64::from(place.memory_offset_high()) << 32
+                | u64::from(place.memory_offset_low()),
+        },
+        (None, buffer) => Storage::Constant(index("constant", i64::from(buffer) - 1, constants)?),
+        (Some(_), _) => {
+            return Err(Fault::Unsupported(
+                "planned memory with initial content".to_owned(),
+            ));
+        }
+    };
+    Ok(TensorValue {
+        dtype,
+        sizes,
+        dynamic,
+        storage,
+    })
+}
+
+fn index(what: &'static str, index: i64, count: usize) -> Result<u32, Fault> {
+    let number = u32::try_from(index)
+        .ok()
+        .filter(|number| (*number as usize) < count);
+    number.ok_or(Fault::Index {
+        what,
+        index,
+        count: count as u64,
+    })
+}
+
+fn indices(
+    what: &'static str,
+    list: Option<flatbuffers::Vector<'_, i32>>,
+    count: usize,
+) -> Result<Vec<u32>, Fault> {
+    caps::count("indices", list.map_or(0, |list| list.len()))?;
+    list.iter()
+        .flatten()
+        .map(|number| index(what, i64::from(number), count))
+        .collect()
+}
