@@ -1,0 +1,351 @@
+//! The graph: SSA values in topological order, pure, with named inputs, outputs, states and constants.
+
+use crate::dim::{Range, Symbol, Symbols};
+use crate::error::OpError;
+use crate::ops::Op;
+use crate::ops::create::{Constant as ConstantOp, Input as InputOp, State as StateOp};
+use crate::types::{TensorType, Type};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// A value: the result of the node of that number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Value(u32);
+
+impl Value {
+    /// The number of the node in its graph.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The value of node `index`, for code that walks over nodes by number.
+    pub fn from_index(index: usize) -> Value {
+        Value(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "%{}", self.0)
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "%{}", self.0)
+    }
+}
+
+/// Where in the model a value comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Loc {
+    /// The PyTorch module's path, such as `model.layers.0.self_attn`.
+    pub module: Option<Arc<str>>,
+}
+
+impl Loc {
+    /// A place in the module of that path.
+    pub fn module(path: impl Into<Arc<str>>) -> Loc {
+        Loc {
+            module: Some(path.into()),
+        }
+    }
+}
+
+/// One application of an op.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// The op and its attributes.
+    pub op: Op,
+    /// Arguments: values of nodes before this one.
+    pub args: Vec<Value>,
+    /// The type that the op infers for them.
+    pub ty: Type,
+    /// Where it comes from.
+    pub loc: Loc,
+}
+
+/// Where a constant's bytes are. Implemented by what maps a file; bytes are read only when something needs them.
+pub trait Payload: Send + Sync {
+    /// The elements, row-major and contiguous, little-endian. As long as the type says.
+    fn bytes(&self) -> Result<Cow<'_, [u8]>, String>;
+}
+
+impl Payload for Vec<u8> {
+    fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
+        Ok(Cow::Borrowed(self))
+    }
+}
+
+/// A named tensor that doesn't change.
+#[derive(Clone)]
+pub struct Constant {
+    /// Static type.
+    pub ty: TensorType,
+    /// Its bytes; absent where a graph was read from text that names it only.
+    pub data: Option<Arc<dyn Payload>>,
+}
+
+impl fmt::Debug for Constant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Constant({}{})",
+            self.ty,
+            if self.data.is_some() { "" } else { ", no data" }
+        )
+    }
+}
+
+/// A mutated buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Name, unique among the states.
+    pub name: Symbol,
+    /// Static type.
+    pub ty: TensorType,
+    /// The constant that it starts from; zeros where there is none.
+    pub init: Option<Symbol>,
+    /// The value that it has after a run; unchanged where there is none.
+    pub next: Option<Value>,
+}
+
+/// A result of the graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Name, unique among the outputs.
+    pub name: Symbol,
+    /// The value.
+    pub value: Value,
+}
+
+/// A computation: see the crate's documentation.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// The method's name.
+    pub name: String,
+    /// Symbols and their ranges.
+    pub symbols: Symbols,
+    nodes: Vec<Node>,
+    inputs: Vec<Value>,
+    /// The mutated buffers.
+    pub states: Vec<State>,
+    /// Constants by name.
+    pub constants: BTreeMap<Symbol, Constant>,
+    /// The results, in order.
+    pub outputs: Vec<Output>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new(name: impl Into<String>) -> Graph {
+        Graph {
+            name: name.into(),
+            ..Graph::default()
+        }
+    }
+
+    /// A graph with the same name, symbols, states (their next values cleared) and constants, but no nodes, inputs or outputs: where a pass that rebuilds starts from.
+    pub fn rebuilt(&self) -> Graph {
+        Graph {
+            name: self.name.clone(),
+            symbols: self.symbols.clone(),
+            states: self
+                .states
+                .iter()
+                .map(|s| State {
+                    next: None,
+                    ..s.clone()
+                })
+                .collect(),
+            constants: self.constants.clone(),
+            ..Graph::default()
+        }
+    }
+
+    /// Declares a symbol.
+    pub fn declare_symbol(&mut self, name: impl Into<Symbol>, range: Range) {
+        self.symbols.insert(name.into(), range);
+    }
+
+    /// Applies `op` to `args`: the new value, or why it can't be. An `input` is also appended to the graph's inputs.
+    pub fn add(&mut self, op: impl Into<Op>, args: &[Value], loc: &Loc) -> Result<Value, OpError> {
+        let op = op.into();
+        let types = args
+            .iter()
+            .map(|v| self.nodes.get(v.index()).map(|n| &n.ty))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| {
+                OpError::new(op.to_string(), "an argument is not a value of the graph")
+            })?;
+        let ty = op.infer(&types)?;
+        let value = Value::from_index(self.nodes.len());
+        if value.0 == u32::MAX {
+            return Err(OpError::new(op.to_string(), "the graph is too large"));
+        }
+        if matches!(op, Op::Input(_)) {
+            self.inputs.push(value);
+        }
+        self.nodes.push(Node {
+            op,
+            args: args.to_vec(),
+            ty,
+            loc: loc.clone(),
+        });
+        Ok(value)
+    }
+
+    /// Adds an input.
+    pub fn input(
+        &mut self,
+        name: impl Into<Symbol>,
+        ty: impl Into<Type>,
+    ) -> Result<Value, OpError> {
+        let op = InputOp {
+            name: name.into(),
+            ty: ty.into(),
+        };
+        self.add(op, &[], &Loc::default())
+    }
+
+    /// Adds a constant and the value that reads it.
+    pub fn constant(
+        &mut self,
+        name: impl Into<Symbol>,
+        ty: TensorType,
+        data: Option<Arc<dyn Payload>>,
+    ) -> Result<Value, OpError> {
+        let name = name.into();
+        let constant = Constant {
+            ty: ty.clone(),
+            data,
+        };
+        if let Some(old) = self.constants.get(&name)
+            && old.ty != ty
+        {
+            return Err(OpError::new(
+                "constant",
+                format!("\"{name}\" is there as {}, not {ty}", old.ty),
+            ));
+        }
+        self.constants.entry(name.clone()).or_insert(constant);
+        self.add(ConstantOp { name, ty }, &[], &Loc::default())
+    }
+
+    /// Adds a state and the value that reads it at the entry.
+    pub fn state(
+        &mut self,
+        name: impl Into<Symbol>,
+        ty: TensorType,
+        init: Option<Symbol>,
+    ) -> Result<Value, OpError> {
+        let name = name.into();
+        self.states.push(State {
+            name: name.clone(),
+            ty: ty.clone(),
+            init,
+            next: None,
+        });
+        self.add(StateOp { name, ty }, &[], &Loc::default())
+    }
+
+    /// Appends an output.
+    pub fn output(&mut self, name: impl Into<Symbol>, value: Value) {
+        self.outputs.push(Output {
+            name: name.into(),
+            value,
+        });
+    }
+
+    /// The nodes, in topological order.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The values with their nodes, in topological order.
+    pub fn values(&self) -> impl ExactSizeIterator<Item = (Value, &Node)> {
+        self.nodes
+            .iter()
+            .enumerate()
+            .map(|(i, n)| (Value::from_index(i), n))
+    }
+
+    /// The node that computes `value`, which must be one of this graph's.
+    pub fn node(&self, value: Value) -> &Node {
+        &self.nodes[value.index()]
+    }
+
+    /// The type of `value`.
+    pub fn ty(&self, value: Value) -> &Type {
+        &self.node(value).ty
+    }
+
+    /// The tensor type of `value`, or an error that says what it is.
+    pub fn tensor_ty(&self, value: Value) -> Result<&TensorType, OpError> {
+        match self.ty(value) {
+            Type::Tensor(t) => Ok(t),
+            other => Err(OpError::new(
+                self.node(value).op.to_string(),
+                format!("{value} is {other}, not a tensor"),
+            )),
+        }
+    }
+
+    /// The inputs' values, in order.
+    pub fn inputs(&self) -> &[Value] {
+        &self.inputs
+    }
+
+    /// The values that must be computed: outputs, then the states' next values.
+    pub fn roots(&self) -> Vec<Value> {
+        let outputs = self.outputs.iter().map(|o| o.value);
+        outputs
+            .chain(self.states.iter().filter_map(|s| s.next))
+            .collect()
+    }
+
+    /// For each value, how many nodes, outputs and states read it.
+    pub fn use_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.nodes.len()];
+        let args = self.nodes.iter().flat_map(|n| n.args.iter().copied());
+        for v in args.chain(self.roots()) {
+            counts[v.index()] += 1;
+        }
+        counts
+    }
+
+    /// For each value, whether an output or a state depends on it; inputs always count as needed.
+    pub fn live(&self) -> Vec<bool> {
+        let mut live = vec![false; self.nodes.len()];
+        for v in self.roots().iter().chain(&self.inputs) {
+            live[v.index()] = true;
+        }
+        for i in (0..self.nodes.len()).rev() {
+            if live[i] {
+                for a in &self.nodes[i].args {
+                    live[a.index()] = true;
+                }
+            }
+        }
+        live
+    }
+
+    /// Whether two graphs are the same: names, symbols, nodes, states, outputs, and the constants' types.
+    pub fn same(&self, other: &Graph) -> bool {
+        let types = |g: &Graph| {
+            g.constants
+                .iter()
+                .map(|(n, c)| (n.clone(), c.ty.clone()))
+                .collect::<Vec<_>>()
+        };
+        self.name == other.name
+            && self.symbols == other.symbols
+            && self.nodes == other.nodes
+            && self.inputs == other.inputs
+            && self.states == other.states
+            && self.outputs == other.outputs
+            && types(self) == types(other)
+    }
+}

@@ -1,0 +1,47 @@
+use super::parse;
+
+const DEMO: &str = r#"
+graph "forward" {
+  symbol s0 in 1..=511
+  symbol u0 in 0..=inf
+  data "eps" : f32[2] = [0.5, -1e-5]
+  data "mask" : bool[1] = [true]
+  data "w" : bf16[4, 2]
+  state "cache" : f32[1, 4] = "init"
+  data "init" : f32[1, 4] = [0.0, inf, -inf, nan]
+  // A comment.
+  %x = input[name="x", ty=f32[s0, 4]] : f32[s0, 4]
+  %c = state[name="cache", ty=f32[1, 4]]
+  %h = slice[axis=1, start=0, stop=2, step=1](%x) : f32[s0, 2] at "model.layers.0"
+  %r = reshape[shape=[2*s0]](%h)
+  %z = full[value=-0.0, ty=f32[]]
+  %s = add(%r, %z) : f32[2*s0]
+  next "cache" = %c
+  output "out0" = %s
+}
+"#;
+
+#[test]
+fn prints_and_parses_to_the_same_graph() {
+    let graph = parse(DEMO).expect("parses");
+    graph.verify().expect("verifies");
+    let text = graph.to_string();
+    let again = parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    assert!(graph.same(&again), "{text}\n{again}");
+    assert_eq!(text, again.to_string());
+    assert_eq!(
+        again.constant_tensor("init").expect("inline").to_f64()[1],
+        f64::INFINITY
+    );
+}
+
+#[test]
+fn errors_say_where() {
+    let e = parse("graph \"g\" {\n  %0 = nope(%1)\n}").expect_err("no %1");
+    assert_eq!((e.line, e.column), (2, 13));
+    let e =
+        parse("graph \"g\" {\n  %0 = input[name=\"x\", ty=f32[2]] : f32[3]\n}").expect_err("type");
+    assert!(e.reason.contains("f32[2]"), "{e}");
+    let deep = format!("graph \"g\" {{ %0 = full[value={}", "[".repeat(10_000));
+    assert!(parse(&deep).is_err());
+}
