@@ -1,0 +1,3 @@
+//! Canonical form (to come with the next change).
+
+pub mod cast;

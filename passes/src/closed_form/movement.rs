@@ -1,0 +1,270 @@
+//! What each op does to forms: leaves give one, movement substitutes indices, pointwise ops apply.
+
+use super::construct::{add, below, floor_div, modulo, mul, sub};
+use super::{Cx, Expr, Form, Key};
+use crate::shapes::{Group, groups, wide_axes};
+use fuseline_ir::ops::pointwise as p;
+use fuseline_ir::{DType, Dim, Flag, Op, Scalar, TensorType, Type};
+use std::sync::Arc;
+
+type F<K> = Arc<Form<K>>;
+
+fn zero<K: Key>() -> F<K> {
+    Form::number(DType::I64, Scalar::Int(0))
+}
+
+impl<K: Key> Cx<'_, K> {
+    /// The form of argument n: the known one, an integer as it is, or an opaque element. An argument that is one element of a larger opaque tensor counts as opaque
+    /// itself, so that its key alone names a number.
+    fn arg(&self, n: usize) -> Option<F<K>> {
+        match (self.args.get(n).copied().flatten(), self.types.get(n)?) {
+            (Some(form), Type::Tensor(t))
+                if matches!(form.expr, Expr::Element(..)) && wide_axes(&t.shape) == 0 =>
+            {
+                Form::element((self.opaque)(n), t)
+            }
+            (Some(form), _) => Some(form.clone()),
+            (None, Type::Int(d)) => Some(Form::dim(DType::I64, d)),
+            (None, Type::Tensor(t)) => Form::element((self.opaque)(n), t),
+            (None, Type::Tuple(_)) => None,
+        }
+    }
+
+    fn tensor(&self, n: usize) -> Option<&TensorType> {
+        self.types.get(n)?.as_tensor()
+    }
+
+    pub(super) fn of(&self, op: &Op) -> Option<F<K>> {
+        let out = self.out.as_tensor()?;
+        match op {
+            Op::Full(full) => Some(Form::number(full.ty.dtype, full.value)),
+            Op::Arange(a) => {
+                let dtype = a.dtype;
+                let index = Form::apply(&Op::Cast(p::Cast { dtype }), dtype, vec![Form::index(0)]);
+                let step = Form::apply(
+                    &Op::Mul(p::Mul {}),
+                    dtype,
+                    vec![index, Form::dim(dtype, &a.step)],
+                );
+                Some(Form::apply(
+                    &Op::Add(p::Add {}),
+                    dtype,
+                    vec![step, Form::dim(dtype, &a.start)],
+                ))
+            }
+            Op::IntTensor(t) if t.dtype.is_int() => match self.types.first()? {
+                Type::Int(d) => Some(Form::dim(t.dtype, d)),
+                _ => None,
+            },
+            Op::Reshape(_) => {
+                let groups = groups(&self.tensor(0)?.shape, &out.shape)?;
+                let index = reshape_indices(&groups, &self.tensor(0)?.shape, &out.shape);
+                Some(
+                    self.arg(0)?
+                        .substitute(&|a| index.get(a).cloned().unwrap_or_else(zero)),
+                )
+            }
+            Op::Transpose(t) => {
+                let of = |axis: usize| t.perm.iter().position(|&x| x == axis);
+                Some(
+                    self.arg(0)?
+                        .substitute(&|a| of(a).map_or_else(zero, Form::index)),
+                )
+            }
+            Op::Broadcast(_) => self.aligned(0, out.rank()),
+            Op::Slice(s) => {
+                let start = Form::dim(DType::I64, &s.start);
+                let along = add(mul(Form::index(s.axis), &Dim::from(s.step)), start);
+                Some(self.arg(0)?.substitute(&|a| {
+                    if a == s.axis {
+                        along.clone()
+                    } else {
+                        Form::index(a)
+                    }
+                }))
+            }
+            Op::Cat(cat) => self.cat(cat.axis),
+            Op::Flip(flip) => {
+                let shape = &self.tensor(0)?.shape;
+                let back = |a: usize| {
+                    let last = shape
+                        .get(a)
+                        .map_or_else(|| Dim::from(0i64), |n| n - &Dim::from(1i64));
+                    add(
+                        mul(Form::index(a), &Dim::from(-1i64)),
+                        Form::dim(DType::I64, &last),
+                    )
+                };
+                Some(self.arg(0)?.substitute(&|a| {
+                    if flip.axes.contains(&a) {
+                        back(a)
+                    } else {
+                        Form::index(a)
+                    }
+                }))
+            }
+            Op::Take(take) => self.take(take.axis),
+            Op::Matmul(_) => self.outer_product(out.rank()),
+            _ if op.info().has(Flag::Pointwise) && !op.info().has(Flag::Fused) => {
+                let args = (0..self.types.len())
+                    .map(|n| self.aligned(n, out.rank()))
+                    .collect::<Option<Vec<_>>>()?;
+                Some(Form::apply(op, out.dtype, args))
+            }
+            _ => None,
+        }
+    }
+
+    /// Argument n as seen from the index of a result of `rank` axes that it broadcasts to.
+    fn aligned(&self, n: usize, rank: usize) -> Option<F<K>> {
+        let form = self.arg(n)?;
+        let Some(ty) = self.tensor(n) else {
+            return Some(form);
+        };
+        let lead = rank.checked_sub(ty.rank())?;
+        Some(form.substitute(&|a| {
+            if ty.shape.get(a).is_some_and(|d| d.is(1)) {
+                zero()
+            } else {
+                Form::index(a + lead)
+            }
+        }))
+    }
+
+    /// Equal parts of equal form repeat with the part's size; other parts are chosen by comparing the index.
+    fn cat(&self, axis: usize) -> Option<F<K>> {
+        let parts = (0..self.types.len())
+            .map(|n| self.arg(n))
+            .collect::<Option<Vec<_>>>()?;
+        let sizes = (0..parts.len())
+            .map(|n| self.tensor(n)?.shape.get(axis))
+            .collect::<Option<Vec<_>>>()?;
+        let (first, size) = (parts.first()?, *sizes.first()?);
+        if parts.iter().all(|p| p == first) && sizes.iter().all(|s| *s == size) {
+            if !first.depends_on(axis) {
+                return Some(first.clone());
+            }
+            let along = modulo(Form::index(axis), size);
+            return Some(first.substitute(&|a| {
+                if a == axis {
+                    along.clone()
+                } else {
+                    Form::index(a)
+                }
+            }));
+        }
+        let mut ends = Vec::new();
+        let mut end = Dim::from(0i64);
+        for size in &sizes {
+            ends.push((end.clone(), &end + *size));
+            end = &end + *size;
+        }
+        let mut out: Option<F<K>> = None;
+        for (part, (start, end)) in parts.iter().zip(&ends).rev() {
+            let along = sub(Form::index(axis), start);
+            let here = part.substitute(&|a| {
+                if a == axis {
+                    along.clone()
+                } else {
+                    Form::index(a)
+                }
+            });
+            out = Some(match out {
+                None => here,
+                Some(rest) => {
+                    let dtype = here.dtype;
+                    Form::apply(
+                        &Op::Where(p::Where {}),
+                        dtype,
+                        vec![below(Form::index(axis), end), here, rest],
+                    )
+                }
+            });
+            if out.as_ref().is_some_and(|f| f.size() > super::MAX_SIZE) {
+                return None;
+            }
+        }
+        out
+    }
+
+    /// Element by index, where the index can't be negative (a negative one counts from the end).
+    fn take(&self, axis: usize) -> Option<F<K>> {
+        let (x, indices) = (self.arg(0)?, self.arg(1)?);
+        if !indices.not_negative() {
+            return None;
+        }
+        let rank = self.tensor(1)?.rank();
+        let shifted = indices.substitute(&|a| Form::index(a + axis));
+        let at = Form::apply(
+            &Op::Cast(p::Cast { dtype: DType::I64 }),
+            DType::I64,
+            vec![shifted],
+        );
+        Some(x.substitute(&|a| match a.cmp(&axis) {
+            std::cmp::Ordering::Less => Form::index(a),
+            std::cmp::Ordering::Equal => at.clone(),
+            std::cmp::Ordering::Greater => Form::index(a + rank - 1),
+        }))
+    }
+
+    /// A matrix product of inner size 1 is the product of a column and a row.
+    fn outer_product(&self, rank: usize) -> Option<F<K>> {
+        let (a, b) = (self.tensor(0)?, self.tensor(1)?);
+        if !a.shape.last()?.is(1) {
+            return None;
+        }
+        let see = |n: usize, ty: &TensorType, gone: usize| -> Option<F<K>> {
+            let lead = rank.checked_sub(ty.rank())?;
+            Some(self.arg(n)?.substitute(&|axis| {
+                let one = ty.shape.get(axis).is_some_and(|d| d.is(1));
+                if one || axis == gone {
+                    zero()
+                } else {
+                    Form::index(axis + lead)
+                }
+            }))
+        };
+        let x = see(0, a, a.rank() - 1)?;
+        let y = see(1, b, b.rank().checked_sub(2)?)?;
+        Some(Form::apply(&Op::Mul(p::Mul {}), x.dtype, vec![x, y]))
+    }
+}
+
+/// For each axis before a reshape, its index in terms of the indices after it.
+fn reshape_indices<K: Key>(groups: &[Group], from: &[Dim], to: &[Dim]) -> Vec<F<K>> {
+    let mut out: Vec<F<K>> = vec![zero(); from.len()];
+    for g in groups {
+        let wide: Vec<usize> = g.from.clone().filter(|&a| !from[a].is(1)).collect();
+        let mut flat = zero();
+        for a in g.to.clone().filter(|&a| !to[a].is(1)) {
+            flat = add(mul(flat, &to[a]), Form::index(a));
+        }
+        let mut inner = Dim::from(1i64);
+        for (n, &a) in wide.iter().enumerate().rev() {
+            let shifted = floor_div(flat.clone(), &inner);
+            out[a] = if n == 0 {
+                shifted
+            } else {
+                modulo(shifted, &from[a])
+            };
+            inner = &inner * &from[a];
+        }
+    }
+    out
+}
+
+impl<K: Key> Form<K> {
+    /// The form below casts that keep every value.
+    pub fn uncast(self: &Arc<Self>) -> &Arc<Form<K>> {
+        match &self.expr {
+            Expr::Apply(Op::Cast(_), args)
+                if args
+                    .first()
+                    .is_some_and(|x| crate::canon::cast::keeps(x.dtype, self.dtype)) =>
+            {
+                args[0].uncast()
+            }
+            _ => self,
+        }
+    }
+}
