@@ -39,6 +39,18 @@ pub(crate) fn rank(rank: usize) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Checks the length of a dimension: both formats count in 31 bits.
+pub(crate) fn dim(length: u32) -> Result<(), Fault> {
+    if i32::try_from(length).is_err() {
+        return Err(Fault::Value {
+            what: "a dimension",
+            value: length.to_string(),
+            allowed: "below 2^31",
+        });
+    }
+    Ok(())
+}
+
 /// Limits for FlatBuffers data of `size` bytes. Data that is shared (as strings may be) counts once for each use, so that what
 /// is read from it is at most a few times as large as the file.
 pub(crate) fn verifier(size: usize) -> VerifierOptions {

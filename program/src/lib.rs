@@ -9,7 +9,7 @@ pub mod instr;
 
 pub use container::{
     Call, Data, Delegate, Method, NamedData, Operator, Payload, Program, Pte, Storage, TensorValue,
-    Value,
+    Value, WriteError,
 };
 pub use dtype::ScalarType;
 pub use error::{Fault, FormatError};

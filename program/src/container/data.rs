@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 /// Makes bytes on demand.
-type Make<'a> = Arc<dyn Fn() -> io::Result<Cow<'a, [u8]>> + Send + Sync + 'a>;
+type Make<'a> = Arc<dyn Fn() -> io::Result<Vec<u8>> + Send + Sync + 'a>;
 
 /// A run of bytes: borrowed (from a mapped file, say), owned, or made each time they are asked for. The last kind lets a writer go
 /// through weights that together are larger than the memory.
@@ -33,7 +33,7 @@ impl<'a> Data<'a> {
     }
 
     /// `len` bytes that `make` makes, the same at every call.
-    pub fn made(len: u64, make: impl Fn() -> io::Result<Cow<'a, [u8]>> + Send + Sync + 'a) -> Self {
+    pub fn made(len: u64, make: impl Fn() -> io::Result<Vec<u8>> + Send + Sync + 'a) -> Self {
         Self(Source::Made {
             len,
             make: Arc::new(make),
@@ -86,7 +86,7 @@ impl<'a> Data<'a> {
                     let reason = format!("{len} bytes were promised, {} were made", bytes.len());
                     return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
                 }
-                Ok(bytes)
+                Ok(Cow::Owned(bytes))
             }
         }
     }

@@ -2,13 +2,18 @@
 
 mod data;
 mod header;
+mod pack;
+mod plan;
 mod read;
+mod validate;
 mod value;
+mod write;
 
 pub use data::Data;
 pub use header::{HEADER_END, Header};
 pub use read::{Pte, Segment};
 pub use value::{Storage, TensorValue, Value};
+pub use write::{WriteError, Written};
 
 use crate::graph::MlxGraph;
 

@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
     }
 
     fn program(&self) -> Result<Program<'a>, FormatError> {
-        let constants = self.constants().within(|| "constants".to_owned())?;
+        let mut constants = self.constants().within(|| "constants".to_owned())?;
         let plans = self
             .root
             .execution_plan()
@@ -137,6 +137,7 @@ impl<'a> Reader<'a> {
                     .within(|| format!("method {name}"))?,
             );
         }
+        trim(&mut constants, &methods);
         let mut named_data = Vec::new();
         caps::count(
             "named data",
@@ -358,6 +359,27 @@ impl<'a> Reader<'a> {
             payload,
             specs,
         })
+    }
+}
+
+/// Cuts off the padding behind constants: a constant is as large as the largest tensor that it is the content of.
+fn trim(constants: &mut [Data<'_>], methods: &[Method<'_>]) {
+    let mut used = vec![0; constants.len()];
+    for tensor in methods
+        .iter()
+        .flat_map(|method| &method.values)
+        .filter_map(Value::as_tensor)
+    {
+        if let Storage::Constant(constant) = tensor.storage
+            && let Some(used) = used.get_mut(constant as usize)
+        {
+            *used = tensor.max_bytes().unwrap_or(u64::MAX).max(*used);
+        }
+    }
+    for (constant, used) in constants.iter_mut().zip(used) {
+        let all = constant.as_borrowed().unwrap_or_default();
+        let used = usize::try_from(used).unwrap_or(usize::MAX).min(all.len());
+        *constant = Data::borrowed(&all[..used]);
     }
 }
 

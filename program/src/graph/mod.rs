@@ -1,6 +1,9 @@
 //! The program of a delegate: slots, chains of instructions over them, and how both meet the outside.
 
+mod attrs;
+mod flow;
 mod slots;
+mod validate;
 mod wire;
 
 pub use slots::{SlotClass, SlotCounts};

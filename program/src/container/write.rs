@@ -1,0 +1,327 @@
+//! A program to a file's bytes.
+//!
+//! The FlatBuffers part is built in memory, it is small; the segments' bytes go from their source straight to the output, one at a
+//! time. The same program gives the same bytes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::header::{HEADER_LEN, Header, PREFIX};
+use super::pack::{Places, pack_program};
+use super::{Data, NamedData, Payload, Program, Segment};
+use crate::error::{FormatError, Within};
+
+/// Every segment begins at a multiple of this many bytes, in the file and from the segment base, so that what is in it can
+/// be used where a mapping of the file puts it.
+const SEGMENT_ALIGN: u64 = 128;
+/// The same for each constant within the segment of the constants.
+const CONSTANT_ALIGN: u64 = 16;
+const BUFFER: usize = 1 << 20;
+
+/// Why a file could not be written. The file at the path is then what it was before.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The program is not one that could be read back.
+    #[error("the program is not well-formed: {0}")]
+    Program(#[from] FormatError),
+    /// The bytes with this name could not be had.
+    #[error("the data {key:?} can't be read: {source}")]
+    Data {
+        /// The name.
+        key: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The output refuses bytes.
+    #[error("can't write {}: {source}", path.display())]
+    Output {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What has been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Segments in it. Data with the same bytes share one.
+    pub segments: usize,
+}
+
+impl Program<'_> {
+    /// Writes the program to a file. The bytes go to a temporary file in the same folder, which takes the place of `path` when it is
+    /// complete and on the disk; on an error it is removed.
+    ///
+    /// # Errors
+    /// The program does not pass [`Program::validate`], data can't be had, or the file can't be written.
+    pub fn write_file(&self, path: &Path) -> Result<Written, WriteError> {
+        let failed = |source| WriteError::Output {
+            path: path.to_owned(),
+            source,
+        };
+        // A link is followed: what it points at is replaced, not the link.
+        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if target.is_dir() {
+            return Err(failed(io::Error::from(io::ErrorKind::IsADirectory)));
+        }
+        let folder = target
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".fuseline-").suffix(".tmp");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(fs::Permissions::from_mode(0o666));
+        }
+        let layout = Layout::of(self)?;
+        let mut file = builder.tempfile_in(folder).map_err(failed)?;
+        let mut out = BufWriter::with_capacity(BUFFER, file.as_file_mut());
+        layout.emit(&mut out, path)?;
+        out.flush().map_err(failed)?;
+        drop(out);
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(&target).map_err(|error| failed(error.error))?;
+        // The new name is on the disk when the folder is. Not every file system can do this for a folder.
+        if let Ok(folder) = File::open(folder) {
+            drop(folder.sync_all());
+        }
+        Ok(layout.written())
+    }
+
+    /// Writes the program's bytes to any output.
+    ///
+    /// # Errors
+    /// As [`Program::write_file`]; the path of an output error is empty.
+    pub fn write(&self, out: &mut dyn Write) -> Result<Written, WriteError> {
+        let layout = Layout::of(self)?;
+        layout.emit(out, Path::new(""))?;
+        Ok(layout.written())
+    }
+}
+
+/// One segment's bytes, before they are written.
+enum Content<'p, 'a> {
+    Constants(&'p [Data<'a>]),
+    Bytes { key: String, data: &'p Data<'a> },
+    Blob(Vec<u8>),
+}
+
+/// Where everything goes.
+struct Layout<'p, 'a> {
+    header: Header,
+    /// The FlatBuffers part, without the header.
+    program: Vec<u8>,
+    segments: Vec<(Segment, Content<'p, 'a>)>,
+}
+
+impl<'p, 'a> Layout<'p, 'a> {
+    fn of(program: &'p Program<'a>) -> Result<Self, WriteError> {
+        program.validate()?;
+        let (constant_offsets, constants_size) = constant_places(&program.constants);
+        let mut contents = vec![(constants_size, Content::Constants(&program.constants))];
+        let mut payloads = Vec::new();
+        for method in &program.methods {
+            for (at, delegate) in method.delegates.iter().enumerate() {
+                let place = || format!("method {:?}, delegate {at}", method.name);
+                payloads.push(contents.len());
+                contents.push(match &delegate.payload {
+                    Payload::Mlx(graph) => {
+                        let blob = graph.to_blob().within(place)?;
+                        (blob.len() as u64, Content::Blob(blob))
+                    }
+                    Payload::Other(data) => (data.len(), Content::Bytes { key: place(), data }),
+                });
+            }
+        }
+        let mut named = Vec::with_capacity(program.named_data.len());
+        for (at, first) in share(&program.named_data)?.into_iter().enumerate() {
+            if first < at {
+                named.push(named[first]);
+                continue;
+            }
+            let NamedData { key, data } = &program.named_data[at];
+            named.push(contents.len());
+            contents.push((
+                data.len(),
+                Content::Bytes {
+                    key: key.clone(),
+                    data,
+                },
+            ));
+        }
+        let mut segments = Vec::with_capacity(contents.len());
+        let mut end = 0_u64;
+        for (size, content) in contents {
+            let offset = end.next_multiple_of(SEGMENT_ALIGN);
+            end = offset + size;
+            segments.push((Segment { offset, size }, content));
+        }
+        let places = Places {
+            segments: segments.iter().map(|(segment, _)| *segment).collect(),
+            constant_offsets,
+            payloads,
+            named,
+        };
+        let packed = pack_program(program, &places)?;
+        let program_size = (packed.len() + HEADER_LEN) as u64;
+        let segment_base = program_size.next_multiple_of(SEGMENT_ALIGN);
+        let header = Header {
+            program_size,
+            segment_base,
+            segment_data_size: Some(end),
+        };
+        Ok(Self {
+            header,
+            program: packed,
+            segments,
+        })
+    }
+
+    fn written(&self) -> Written {
+        let bytes = self.header.segment_base + self.header.segment_data_size.unwrap_or(0);
+        Written {
+            bytes,
+            segments: self.segments.len(),
+        }
+    }
+
+    fn emit(&self, out: &mut dyn Write, path: &Path) -> Result<(), WriteError> {
+        let mut out = Output { out, at: 0, path };
+        // The root's offset counts from the file's first byte, so it grows by what is put between.
+        let (prefix, rest) = self.program.split_at(PREFIX);
+        let (root, identifier) = prefix.split_at(4);
+        let root = root
+            .iter()
+            .rev()
+            .fold(0_u32, |offset, byte| offset << 8 | u32::from(*byte));
+        out.put(&(root + HEADER_LEN as u32).to_le_bytes())?;
+        out.put(identifier)?;
+        out.put(&self.header.to_bytes())?;
+        out.put(rest)?;
+        out.pad_to(self.header.segment_base)?;
+        for (segment, content) in &self.segments {
+            out.pad_to(self.header.segment_base + segment.offset)?;
+            match content {
+                Content::Blob(bytes) => out.put(bytes)?,
+                Content::Bytes { key, data } => out.put(&had(key, data)?)?,
+                Content::Constants(constants) => {
+                    let start = out.at;
+                    for (at, data) in constants.iter().enumerate() {
+                        let key = format!("constant {at}");
+                        out.pad_to(start + (out.at - start).next_multiple_of(CONSTANT_ALIGN))?;
+                        out.put(&had(&key, data)?)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An output that knows how far it is.
+struct Output<'o> {
+    out: &'o mut dyn Write,
+    at: u64,
+    path: &'o Path,
+}
+
+impl Output<'_> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        let failed = |source| WriteError::Output {
+            path: self.path.to_owned(),
+            source,
+        };
+        self.out.write_all(bytes).map_err(failed)?;
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn pad_to(&mut self, place: u64) -> Result<(), WriteError> {
+        let zeros = [0; SEGMENT_ALIGN as usize];
+        while self.at < place {
+            let gap = usize::try_from(place - self.at)
+                .unwrap_or(usize::MAX)
+                .min(zeros.len());
+            self.put(&zeros[..gap])?;
+        }
+        Ok(())
+    }
+}
+
+fn had<'d>(key: &str, data: &'d Data<'_>) -> Result<std::borrow::Cow<'d, [u8]>, WriteError> {
+    data.bytes().map_err(|source| WriteError::Data {
+        key: key.to_owned(),
+        source,
+    })
+}
+
+/// The offsets of the constants within their segment, and its size.
+fn constant_places(constants: &[Data<'_>]) -> (Vec<u64>, u64) {
+    let mut end = 0_u64;
+    let mut offsets = Vec::with_capacity(constants.len());
+    for data in constants {
+        let offset = end.next_multiple_of(CONSTANT_ALIGN);
+        offsets.push(offset);
+        end = offset + data.len();
+    }
+    (offsets, end)
+}
+
+/// For each of the data, the first one that has the same bytes (itself, mostly). Only data of equal length are looked into, and
+/// wholly only those that begin and end alike.
+fn share(named: &[NamedData<'_>]) -> Result<Vec<usize>, WriteError> {
+    let mut by_len: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    for (at, item) in named.iter().enumerate() {
+        by_len.entry(item.data.len()).or_default().push(at);
+    }
+    let mut first: Vec<usize> = (0..named.len()).collect();
+    for same_len in by_len.values().filter(|group| group.len() > 1) {
+        for alike in split(named, same_len, ends_digest)?
+            .values()
+            .filter(|group| group.len() > 1)
+        {
+            for same in split(named, alike, |bytes| Sha256::digest(bytes).into())?.values() {
+                for at in same {
+                    first[*at] = same[0];
+                }
+            }
+        }
+    }
+    Ok(first)
+}
+
+type Groups = BTreeMap<[u8; 32], Vec<usize>>;
+
+fn split(
+    named: &[NamedData<'_>],
+    group: &[usize],
+    digest: impl Fn(&[u8]) -> [u8; 32],
+) -> Result<Groups, WriteError> {
+    let mut groups = Groups::new();
+    for at in group {
+        let NamedData { key, data } = &named[*at];
+        groups
+            .entry(digest(&had(key, data)?))
+            .or_default()
+            .push(*at);
+    }
+    Ok(groups)
+}
+
+/// The digest of the first and the last bytes.
+fn ends_digest(bytes: &[u8]) -> [u8; 32] {
+    let some = bytes.len().min(4096);
+    let mut hash = Sha256::new();
+    hash.update(&bytes[..some]);
+    hash.update(&bytes[bytes.len() - some..]);
+    hash.finalize().into()
+}
