@@ -1,0 +1,200 @@
+//! What every pass shares: its context, its error, and the shape of a pass itself.
+//!
+//! A pass is a function `pub fn run(graph: &Graph, cx: &PassCx) -> Result<Graph, PassError>`. It gets a valid graph and gives a valid graph that
+//! means the same within [`PassCx::numerics`].
+
+use fuseline_ir::{EvalError, Graph, OpError, ParseError, VerifyError};
+use std::fmt;
+use std::str::FromStr;
+
+/// The machine that the program is compiled for. Decides costs, never meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    /// Apple GPUs through MLX's Metal backend.
+    Metal,
+    /// NVIDIA GPUs through MLX's CUDA backend.
+    Cuda,
+    /// MLX's CPU backend.
+    Cpu,
+}
+
+impl Target {
+    /// Every target.
+    pub const ALL: [Target; 3] = [Target::Metal, Target::Cuda, Target::Cpu];
+
+    /// `metal`, `cuda` or `cpu`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Target::Metal => "metal",
+            Target::Cuda => "cuda",
+            Target::Cpu => "cpu",
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Target, String> {
+        Target::ALL
+            .into_iter()
+            .find(|t| t.name() == s)
+            .ok_or_else(|| format!("`{s}` is no target; there are metal, cuda and cpu"))
+    }
+}
+
+/// How far the result of a rewrite may lie from the original, as a class of rules and as a bound on them. Ordered from strict to free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Numerics {
+    /// Equal bit for bit (any NaN equals any other; −0 equals +0).
+    Exact,
+    /// Each element within so many units in the last place of its dtype, or nearer to exact arithmetic than the original was.
+    Ulps(u32),
+    /// Sums may be taken in another order or in another precision: within rounding of the sum of the terms' magnitudes.
+    Reassociates,
+}
+
+impl fmt::Display for Numerics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Numerics::Exact => f.write_str("exact"),
+            Numerics::Ulps(n) => write!(f, "ulps({n})"),
+            Numerics::Reassociates => f.write_str("reassociates"),
+        }
+    }
+}
+
+/// Bounds on a saturation. There is no clock among them, so the same graph always stops at the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most rounds of search and application.
+    pub rounds: usize,
+    /// The most e-nodes, as a multiple of the graph's nodes.
+    pub growth: usize,
+    /// The most e-nodes that are allowed however small the graph is.
+    pub nodes: usize,
+    /// The most matches of one rule in one round.
+    pub matches: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            rounds: 24,
+            growth: 6,
+            nodes: 2_000,
+            matches: 20_000,
+        }
+    }
+}
+
+/// What a pass may know beside the graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassCx {
+    /// Decides costs.
+    pub target: Target,
+    /// The freest class of rules that may fire.
+    pub numerics: Numerics,
+    /// Bounds on the e-graph.
+    pub limits: Limits,
+}
+
+impl PassCx {
+    /// The default bounds: every class of rules may fire.
+    pub fn new(target: Target) -> PassCx {
+        PassCx {
+            target,
+            numerics: Numerics::Reassociates,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// A pass that could not do its work. On a verified graph each of these is a bug of the compiler.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PassError {
+    /// An op that the pass built doesn't take its arguments.
+    #[error("pass {pass} at {place}: {error}")]
+    Op {
+        /// The pass.
+        pass: &'static str,
+        /// The node being rewritten, printed.
+        place: String,
+        /// What is wrong.
+        error: OpError,
+    },
+    /// The pass left an invalid graph.
+    #[error("after pass {pass}: {error}")]
+    Verify {
+        /// The pass.
+        pass: &'static str,
+        /// The invariant that is broken.
+        error: VerifyError,
+    },
+    /// A rule's row can't be read.
+    #[error("rule {rule}, {side}: {error}")]
+    Rule {
+        /// The rule's name.
+        rule: &'static str,
+        /// Which text of the row.
+        side: &'static str,
+        /// What is wrong and where in the text.
+        error: ParseError,
+    },
+    /// An evaluation during compilation failed.
+    #[error("pass {pass} at {place}: {error}")]
+    Eval {
+        /// The pass.
+        pass: &'static str,
+        /// The node, printed.
+        place: String,
+        /// What is wrong.
+        error: EvalError,
+    },
+    /// Something that can't be on a valid graph.
+    #[error("pass {pass} at {place}: {reason}")]
+    Broken {
+        /// The pass.
+        pass: &'static str,
+        /// Where.
+        place: String,
+        /// What.
+        reason: String,
+    },
+}
+
+impl PassError {
+    /// For `map_err`: an op of `pass` that doesn't take its arguments, at `place`.
+    pub fn op(pass: &'static str, place: impl Into<String>) -> impl FnOnce(OpError) -> PassError {
+        let place = place.into();
+        move |error| PassError::Op { pass, place, error }
+    }
+
+    /// Something that can't be on a valid graph.
+    pub fn broken(
+        pass: &'static str,
+        place: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> PassError {
+        PassError::Broken {
+            pass,
+            place: place.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Verifies the result of `pass`.
+///
+/// Errors: [`PassError::Verify`].
+pub fn verified(pass: &'static str, graph: Graph) -> Result<Graph, PassError> {
+    match graph.verify() {
+        Ok(()) => Ok(graph),
+        Err(error) => Err(PassError::Verify { pass, error }),
+    }
+}
