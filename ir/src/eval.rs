@@ -133,6 +133,9 @@ impl Graph {
                     symbols.insert(item.symbol.clone(), *n);
                 }
             }
+            if let (Op::Host(op), Some(tensor)) = (&node.op, result.first()) {
+                bind_result(&op.ty, tensor, &mut symbols);
+            }
             values[value.index()] = Some(result);
             for a in &node.args {
                 if last_use[a.index()] == value.index() {
@@ -224,6 +227,15 @@ impl Graph {
     }
 }
 
+/// Binds the symbols that a host kernel's result defines: those that are sizes of their own and have no value yet.
+fn bind_result(ty: &TensorType, tensor: &Tensor, symbols: &mut BTreeMap<Symbol, i64>) {
+    for (dim, &size) in ty.shape.iter().zip(tensor.shape()) {
+        if let Some(symbol) = dim.as_symbol() {
+            symbols.entry(symbol.clone()).or_insert(size as i64);
+        }
+    }
+}
+
 /// Evaluates a fused op through what it means in plain ops.
 ///
 /// Errors: the op has no decomposition, or one of its steps fails.
@@ -245,7 +257,8 @@ pub fn eval_decomposed(op: &Op, cx: &EvalCx<'_>, args: &[&Tensor]) -> Result<Vec
             Type::Tensor(t) => {
                 Type::tensor(t.dtype, tensor.shape().iter().map(|&n| n.into()).collect())
             }
-            other => (*other).clone(),
+            Type::Int(dim) => Type::Int(cx.dim(dim)?.into()),
+            Type::Tuple(_) => (*ty).clone(),
         };
         values.push(graph.input(format!("arg{i}"), ty)?);
     }

@@ -197,6 +197,15 @@ impl Graph {
         Ok(value)
     }
 
+    /// Gives the nodes from number `start` on that have no place this one: for the nodes that a decomposition added.
+    pub fn place_from(&mut self, start: usize, loc: &Loc) {
+        for node in self.nodes.iter_mut().skip(start) {
+            if node.loc == Loc::default() {
+                node.loc = loc.clone();
+            }
+        }
+    }
+
     /// Adds an input.
     pub fn input(
         &mut self,

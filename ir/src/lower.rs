@@ -8,7 +8,6 @@ use crate::attr::Scalar;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::types::{TensorType, Type};
-use std::sync::Arc;
 
 /// A tensor that an instruction reads or writes, named from the op's point of view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,13 +109,8 @@ pub enum Lowering {
     Nothing,
     /// What [`crate::OpImpl::decompose`] gives.
     Decompose,
-    /// A kernel on the host, by its operator name such as `aten::nonzero.out`; the reason why the target can't run it.
-    Host {
-        /// Operator name and overload, `namespace::name.overload`.
-        kernel: Arc<str>,
-        /// One clause for the report.
-        reason: &'static str,
-    },
+    /// Nothing on the target: a kernel of the host computes it ([`crate::ops::control::Host`]).
+    Host,
 }
 
 /// What a lowering may look at.

@@ -1,8 +1,25 @@
-//! Graph → better graph.
+//! From a graph to a better graph.
+//!
+//! A *pass* is a function from a verified graph to a verified graph that means the same, within the numerics that the caller allows. [`PASSES`] names them all;
+//! [`optimise`] runs the list that belongs to a level, checks the graph after each one, and says what each did. Nothing here knows a model, MLX, or a file
+//! format, and nothing depends on a clock or on the order of a hash table: the same graph gives the same result.
+//!
+//! What is always better is done by [`canon`], while the graph is rebuilt: identities, merged movements, one spelling for each thing. What is a choice (is this arithmetic a
+//! norm? where does a transpose go?) is left to the e-graph, [`saturate`], which holds all spellings at once and extracts the cheapest by the target's cost table.
+//! [`fold`] evaluates what depends on constants alone where the result is small; the rest of that kind is marked by [`hoist`] and computed once, when the program is
+//! loaded. [`decompose`] replaces what the target has no instruction for. At the end [`partition`] decides what runs where.
+//!
+//! Two further pieces serve the passes: [`closed_form`], which knows values as functions of their index (a rotary table, a causal mask), and [`pass`], the
+//! types that all passes share.
 
 pub mod canon;
 pub mod closed_form;
+pub mod decompose;
+pub mod hoist;
+pub mod partition;
 pub mod pass;
+pub mod pipeline;
 pub mod shapes;
 
 pub use pass::{Limits, Numerics, PassCx, PassError, Target};
+pub use pipeline::{Level, PASSES, Pass, PassReport, Report, optimise, run_passes};

@@ -1,6 +1,6 @@
 //! Between tensors, numbers and tuples.
 
-use super::util::{fail, tensor};
+use super::util::{broadcast, broadcast_flat, fail, for_each_index, tensor};
 use super::{EvalCx, OpImpl};
 use crate::dim::Dim;
 use crate::dtype::DType;
@@ -9,7 +9,7 @@ use crate::lower::{Inst, LowerCx, Lowering, Operand};
 use crate::tensor::Tensor;
 use crate::types::Type;
 
-pub use super::table::{Get, Item};
+pub use super::table::{Get, Host, Item};
 
 impl OpImpl for Item {
     fn infer(&self, args: &[&Type]) -> Result<Type, OpError> {
@@ -53,6 +53,57 @@ impl OpImpl for Get {
     fn lower(&self, _cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
         Ok(Lowering::Alias(0))
     }
+}
+
+impl OpImpl for Host {
+    fn infer(&self, args: &[&Type]) -> Result<Type, OpError> {
+        for n in 0..args.len() {
+            tensor(args, n)?;
+        }
+        Ok(Type::Tensor(self.ty.clone()))
+    }
+
+    fn eval(&self, _cx: &EvalCx<'_>, args: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
+        match (&*self.kernel, args) {
+            ("aten::nonzero.out", [x]) => nonzero(x),
+            ("aten::masked_select.out", [x, mask]) => masked_select(x, mask),
+            _ => fail("the reference evaluation doesn't know this kernel"),
+        }
+    }
+
+    fn lower(&self, _cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
+        Ok(Lowering::Host)
+    }
+}
+
+/// The indices of the elements that aren't zero, a row each, in row-major order: i64 [n, rank].
+fn nonzero(x: &Tensor) -> Result<Vec<Tensor>, OpError> {
+    let mut rows = Vec::new();
+    let mut n = 0;
+    for_each_index(x.shape(), |flat, index| {
+        if x.get(flat).as_f64() != 0.0 {
+            rows.extend(index.iter().map(|&i| i as i64));
+            n += 1;
+        }
+    });
+    let shape = vec![n, x.shape().len()];
+    Ok(vec![Tensor::ints(DType::I64, shape, rows)?])
+}
+
+/// The elements of x where the mask holds, in row-major order of the shape that both broadcast to: 1-d.
+fn masked_select(x: &Tensor, mask: &Tensor) -> Result<Vec<Tensor>, OpError> {
+    let dims = |t: &Tensor| t.shape().iter().map(|&n| Dim::from(n)).collect::<Vec<_>>();
+    let shape: Option<Vec<usize>> = broadcast(&dims(x), &dims(mask))?
+        .iter()
+        .map(|d| d.as_const().and_then(|n| usize::try_from(n).ok()))
+        .collect();
+    let mut picked = Vec::new();
+    for_each_index(&shape.unwrap_or_default(), |_, index| {
+        if mask.get(broadcast_flat(mask.shape(), index)).as_f64() != 0.0 {
+            picked.push(broadcast_flat(x.shape(), index));
+        }
+    });
+    Ok(vec![x.pick(vec![picked.len()], picked.into_iter())?])
 }
 
 #[cfg(test)]

@@ -71,6 +71,9 @@ impl<'a> Sizes<'a> {
     ) -> Result<Vec<T>, OpError> {
         let &Sizes { m, k, n, .. } = self;
         let mut out = vec![zero; numel(&self.shape())?];
+        if out.is_empty() {
+            return Ok(out);
+        }
         for_each_index(&self.batch, |flat, index| {
             let a = &a[broadcast_flat(self.batch_a, index) * m * k..];
             let b = &b[broadcast_flat(self.batch_b, index) * k * n..];

@@ -160,6 +160,9 @@ ops! {
     "item" control::Item("x") { symbol: Symbol } [] aten [];
     /// The n-th result of an op that has several.
     "get" control::Get("x") { index: usize } [] aten [];
+    /// A kernel of the host, called between delegate segments. Stands for an op that the target can't express; `ty` is its result, whose sizes may be symbols
+    /// that only the kernel's result defines.
+    "host" control::Host("xs*") { kernel: Symbol, reason: Symbol, ty: TensorType } [] aten [];
 
     // Pointwise, one argument.
     /// −x.

@@ -1,0 +1,145 @@
+//! The table of passes, the lists that make up the levels, and the loop that runs them.
+
+use crate::decompose;
+use crate::pass::{PassCx, PassError};
+use fuseline_ir::Graph;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+/// A row of the table of passes.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    /// Its name on the command line and in reports.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub doc: &'static str,
+    run: fn(&Graph, &PassCx) -> Result<Graph, PassError>,
+}
+
+/// Every pass.
+pub const PASSES: &[Pass] = &[Pass {
+    name: "decompose",
+    doc: "ops that the target has no instruction for become ops that it has",
+    run: decompose::run,
+}];
+
+/// How hard to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Only what the target needs.
+    O0,
+    /// Canonical form and constant folding.
+    O1,
+    /// Equality saturation as well.
+    O2,
+}
+
+impl Level {
+    /// Every level, the least effort first.
+    pub const ALL: [Level; 3] = [Level::O0, Level::O1, Level::O2];
+
+    /// The names of the passes that the level runs, in order.
+    pub fn passes(self) -> &'static [&'static str] {
+        match self {
+            Level::O0 => &["decompose"],
+            Level::O1 => &["decompose"],
+            Level::O2 => &["decompose"],
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Level::O0 => "O0",
+            Level::O1 => "O1",
+            Level::O2 => "O2",
+        })
+    }
+}
+
+impl FromStr for Level {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Level, String> {
+        match s.trim_start_matches('O') {
+            "0" => Ok(Level::O0),
+            "1" => Ok(Level::O1),
+            "2" => Ok(Level::O2),
+            _ => Err(format!("`{s}` is no level; there are 0, 1 and 2")),
+        }
+    }
+}
+
+/// What one pass did.
+#[derive(Clone, Debug)]
+pub struct PassReport {
+    /// Its name.
+    pub name: &'static str,
+    /// Live nodes before it.
+    pub before: usize,
+    /// Live nodes after it.
+    pub after: usize,
+    /// How long it took. Says nothing about the result and never decides anything.
+    pub time: Duration,
+}
+
+/// What a list of passes did.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The passes, in order.
+    pub passes: Vec<PassReport>,
+    /// How often each rewrite rule fired.
+    pub rules: BTreeMap<String, usize>,
+    /// What a person should know: limits that were hit, for instance.
+    pub notes: Vec<String>,
+}
+
+/// Runs the passes of a level. `observe` sees the graph after each pass, with the pass' name.
+///
+/// # Errors
+/// As [`run_passes`].
+pub fn optimise(
+    graph: &Graph,
+    level: Level,
+    cx: &PassCx,
+    observe: &mut dyn FnMut(&'static str, &Graph),
+) -> Result<(Graph, Report), PassError> {
+    run_passes(graph, level.passes(), cx, observe)
+}
+
+/// Runs passes by name, in order, and verifies the graph after each.
+///
+/// # Errors
+/// An unknown name; a pass that fails or leaves an invalid graph, which on a verified graph is a bug of the pass.
+pub fn run_passes(
+    graph: &Graph,
+    names: &[&str],
+    cx: &PassCx,
+    observe: &mut dyn FnMut(&'static str, &Graph),
+) -> Result<(Graph, Report), PassError> {
+    let mut graph = graph.clone();
+    let mut report = Report::default();
+    for name in names {
+        let pass = PASSES.iter().find(|p| p.name == *name);
+        let pass = pass
+            .ok_or_else(|| PassError::broken("pipeline", *name, "there is no pass of that name"))?;
+        let before = live_nodes(&graph);
+        let start = Instant::now();
+        let next = crate::pass::verified(pass.name, (pass.run)(&graph, cx)?)?;
+        report.passes.push(PassReport {
+            name: pass.name,
+            before,
+            after: live_nodes(&next),
+            time: start.elapsed(),
+        });
+        observe(pass.name, &next);
+        graph = next;
+    }
+    Ok((graph, report))
+}
+
+fn live_nodes(graph: &Graph) -> usize {
+    graph.live().iter().filter(|l| **l).count()
+}
