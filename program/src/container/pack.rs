@@ -3,13 +3,20 @@
 use flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
 
 use super::header::IDENTIFIER;
-use super::{Call, CompileSpec, Delegate, Method, Program, Segment, Storage, TensorValue, Value};
+use super::{Call, CompileSpec, Delegate, Method, Program, Storage, TensorValue, Value};
 use crate::error::{Fault, FormatError, Within};
 use crate::generated::executorch as wire;
 
+/// Where one segment lies: first byte, from the segment base, and how many.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) offset: u64,
+    pub(super) size: u64,
+}
+
 /// Where the bytes outside lie.
 pub(super) struct Places {
-    pub(super) segments: Vec<Segment>,
+    pub(super) segments: Vec<Place>,
     /// Offsets of the constants in segment 0.
     pub(super) constant_offsets: Vec<u64>,
     /// The segment of each delegate, through all methods.
@@ -34,7 +41,7 @@ pub(super) fn pack_program(program: &Program<'_>, places: &Places) -> Result<Vec
     let execution_plan = Some(fbb.create_vector(&plans));
     let constant_buffer = Some(empty(&mut fbb));
     let backend_delegate_data = Some(empty(&mut fbb));
-    let one = |segment: &Segment| {
+    let one = |segment: &Place| {
         wire::DataSegment::create(
             &mut fbb,
             &wire::DataSegmentArgs {

@@ -23,12 +23,14 @@ pub struct Pte<'a> {
 }
 
 /// A run of bytes behind the program part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
     /// First byte, from [`Header::segment_base`].
     pub offset: u64,
     /// How many bytes.
     pub size: u64,
+    /// What the bytes are, in words; several things if they share them, nothing if nothing uses them.
+    pub holds: Vec<String>,
 }
 
 impl<'a> Pte<'a> {
@@ -60,8 +62,9 @@ impl<'a> Pte<'a> {
             base: header.segment_base,
             root,
         };
-        let segments = reader.segments()?;
+        let mut segments = reader.segments()?;
         let program = reader.program()?;
+        reader.label(&mut segments);
         Ok(Self {
             header,
             segments,
@@ -84,9 +87,44 @@ impl<'a> Reader<'a> {
         for (at, segment) in list.iter().flatten().enumerate() {
             let (offset, size) = (segment.offset(), segment.size_());
             self.segment(at as u64).within(|| format!("segment {at}"))?;
-            segments.push(Segment { offset, size });
+            segments.push(Segment {
+                offset,
+                size,
+                holds: Vec::new(),
+            });
         }
         Ok(segments)
+    }
+
+    /// Says of each segment what it holds.
+    fn label(&self, segments: &mut [Segment]) {
+        let mut holds = |segment: u32, what: String| {
+            if let Some(segment) = segments.get_mut(segment as usize) {
+                segment.holds.push(what);
+            }
+        };
+        if let Some(entry) = self.root.constant_segment() {
+            holds(entry.segment_index(), "constants".to_owned());
+        }
+        for plan in self.root.execution_plan().iter().flatten() {
+            for (at, delegate) in plan.delegates().iter().flatten().enumerate() {
+                let place = delegate
+                    .processed()
+                    .filter(|place| place.location() == wire::DataLocation::SEGMENT);
+                if let Some(place) = place {
+                    holds(
+                        place.index(),
+                        format!("delegate {at} of {:?}", plan.name().unwrap_or_default()),
+                    );
+                }
+            }
+        }
+        for named in self.root.named_data().iter().flatten() {
+            holds(
+                named.segment_index(),
+                format!("{:?}", named.key().unwrap_or_default()),
+            );
+        }
     }
 
     /// The bytes of a segment.

@@ -48,7 +48,7 @@ impl Pte<'_> {
             }
         }
         if let Some(available) = self.header.segment_data_size
-            && let Some((_, Segment { offset, size })) = by_place.last()
+            && let Some((_, Segment { offset, size, .. })) = by_place.last()
             && offset.saturating_add(*size) > available
         {
             return Err(Fault::Range {

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::header::{HEADER_LEN, Header, PREFIX};
-use super::pack::{Places, pack_program};
-use super::{Data, NamedData, Payload, Program, Segment};
+use super::pack::{Place, Places, pack_program};
+use super::{Data, NamedData, Payload, Program};
 use crate::error::{FormatError, Within};
 
 /// Every segment begins at a multiple of this many bytes, in the file and from the segment base, so that what is in it can
@@ -120,7 +120,7 @@ struct Layout<'p, 'a> {
     header: Header,
     /// The FlatBuffers part, without the header.
     program: Vec<u8>,
-    segments: Vec<(Segment, Content<'p, 'a>)>,
+    segments: Vec<(Place, Content<'p, 'a>)>,
 }
 
 impl<'p, 'a> Layout<'p, 'a> {
@@ -163,7 +163,7 @@ impl<'p, 'a> Layout<'p, 'a> {
         for (size, content) in contents {
             let offset = end.next_multiple_of(SEGMENT_ALIGN);
             end = offset + size;
-            segments.push((Segment { offset, size }, content));
+            segments.push((Place { offset, size }, content));
         }
         let places = Places {
             segments: segments.iter().map(|(segment, _)| *segment).collect(),

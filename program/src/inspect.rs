@@ -1,0 +1,454 @@
+//! A file in words: [`Summary`] is made from a [`Pte`], prints as text, and serialises.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::container::{
+    Call, Delegate, Method, Payload, Pte, Storage, TensorValue, Value, ValueIdx,
+};
+use crate::graph::{Dim, IoSlot, MlxGraph, SlotClass, TensorMeta};
+use crate::instr::Tid;
+
+/// What a file holds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// Bytes up to the end of the last segment.
+    pub bytes: u64,
+    /// Bytes of the program part, its header counted in.
+    pub program_bytes: u64,
+    /// First byte of the segments.
+    pub segment_base: u64,
+    /// The segments, in the file's order.
+    pub segments: Vec<SegmentSummary>,
+    /// What can be called.
+    pub methods: Vec<MethodSummary>,
+    /// Bytes by name.
+    pub named_data: Vec<DataSummary>,
+}
+
+/// A segment of a file.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SegmentSummary {
+    /// First byte, from the start of the file.
+    pub offset: u64,
+    /// How many bytes.
+    pub bytes: u64,
+    /// What they are.
+    pub holds: Vec<String>,
+}
+
+/// Bytes with a name.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DataSummary {
+    /// The name.
+    pub key: String,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+/// A method.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MethodSummary {
+    /// The name.
+    pub name: String,
+    /// What the caller gives: number of the value, and what it is.
+    pub inputs: Vec<String>,
+    /// What the caller gets.
+    pub outputs: Vec<String>,
+    /// The steps, chain after chain.
+    pub calls: Vec<String>,
+    /// Bytes of each arena.
+    pub arenas: Vec<u64>,
+    /// The delegates.
+    pub delegates: Vec<DelegateSummary>,
+}
+
+/// A delegate.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DelegateSummary {
+    /// The engine.
+    pub id: String,
+    /// Its program, if it is one of MLX instructions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mlx: Option<MlxSummary>,
+}
+
+/// A program of MLX instructions.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MlxSummary {
+    /// Tensors found in the file.
+    pub constants: Vec<SlotSummary>,
+    /// Tensors and numbers given at each call, in the order of the arguments.
+    pub inputs: Vec<SlotSummary>,
+    /// Tensors and numbers handed back by each call, in the order of the arguments.
+    pub outputs: Vec<SlotSummary>,
+    /// Tensors kept from call to call.
+    pub state: Vec<SlotSummary>,
+    /// How many temporary tensor slots there are.
+    pub temps: u32,
+    /// How many value slots there are.
+    pub values: u32,
+    /// The chains.
+    pub chains: Vec<ChainSummary>,
+    /// How often each instruction stands in the main chain and what it runs, by name.
+    pub counts: BTreeMap<String, usize>,
+}
+
+/// A slot.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SlotSummary {
+    /// How it is called in the instructions: `%c0`.
+    pub slot: String,
+    /// Its name, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Type and shape: `f32[1, 1..16, 64]`.
+    #[serde(rename = "type")]
+    pub ty: String,
+    /// Bytes at the upper bounds, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+/// A chain of instructions.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ChainSummary {
+    /// `main`, `init`, or `branch` for one that others run.
+    pub role: &'static str,
+    /// The instructions as text, one each.
+    pub instructions: Vec<String>,
+}
+
+impl Pte<'_> {
+    /// What the file holds.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let segment = |segment: &crate::container::Segment| SegmentSummary {
+            offset: self.header.segment_base.saturating_add(segment.offset),
+            bytes: segment.size,
+            holds: segment.holds.clone(),
+        };
+        let segments: Vec<_> = self.segments.iter().map(segment).collect();
+        let ends = segments
+            .iter()
+            .map(|segment| segment.offset.saturating_add(segment.bytes));
+        Summary {
+            bytes: ends.fold(self.header.program_size, u64::max),
+            program_bytes: self.header.program_size,
+            segment_base: self.header.segment_base,
+            segments,
+            methods: self.program.methods.iter().map(method_summary).collect(),
+            named_data: self
+                .program
+                .named_data
+                .iter()
+                .map(|named| DataSummary {
+                    key: named.key.clone(),
+                    bytes: named.data.len(),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn method_summary(method: &Method<'_>) -> MethodSummary {
+    let values = |list: &[ValueIdx]| {
+        list.iter()
+            .map(|value| value_text(method, *value))
+            .collect()
+    };
+    MethodSummary {
+        name: method.name.clone(),
+        inputs: values(&method.inputs),
+        outputs: values(&method.outputs),
+        calls: method
+            .chains
+            .iter()
+            .flatten()
+            .map(|call| call_text(method, call))
+            .collect(),
+        arenas: method.arenas.clone(),
+        delegates: method.delegates.iter().map(delegate_summary).collect(),
+    }
+}
+
+/// `3: f32[2, 64] in arena 1 at 2048`.
+fn value_text(method: &Method<'_>, index: ValueIdx) -> String {
+    let what = match method.values.get(index as usize) {
+        None => "nothing there".to_owned(),
+        Some(Value::None) => "none".to_owned(),
+        Some(Value::Int(number)) => format!("int {number}"),
+        Some(Value::Bool(value)) => format!("bool {value}"),
+        Some(Value::Double(number)) => format!("float {number:?}"),
+        Some(Value::String(text)) => format!("string {text:?}"),
+        Some(Value::Tensor(tensor)) => tensor_text(tensor),
+        Some(Value::IntList(items)) => format!("ints {items:?}"),
+        Some(Value::DoubleList(items)) => format!("floats {items:?}"),
+        Some(Value::BoolList(items)) => format!("bools {items:?}"),
+        Some(Value::TensorList(items)) => format!("tensors {items:?}"),
+        Some(Value::OptionalTensorList(items)) => format!("tensors {items:?}"),
+    };
+    format!("{index}: {what}")
+}
+
+fn tensor_text(tensor: &TensorValue) -> String {
+    let bound = if tensor.dynamic { "up to " } else { "" };
+    let sizes: Vec<String> = tensor.sizes.iter().map(u32::to_string).collect();
+    let place = match tensor.storage {
+        Storage::Caller => String::new(),
+        Storage::Planned { arena, offset } => format!(" in arena {arena} at {offset}"),
+        Storage::Constant(constant) => format!(", constant {constant}"),
+    };
+    format!("{bound}{}[{}]{place}", tensor.dtype, sizes.join(", "))
+}
+
+fn call_text(method: &Method<'_>, call: &Call) -> String {
+    match call {
+        Call::Kernel { operator, args } => {
+            let name =
+                method
+                    .operators
+                    .get(*operator as usize)
+                    .map_or_else(String::new, |operator| {
+                        let point = if operator.overload.is_empty() {
+                            ""
+                        } else {
+                            "."
+                        };
+                        format!("{}{point}{}", operator.name, operator.overload)
+                    });
+            format!("kernel {name} {args:?}")
+        }
+        Call::Delegate { delegate, args } => format!("delegate {delegate} {args:?}"),
+        Call::Move { from, to } => format!("move {from} to {to}"),
+        Call::JumpFalse { condition, target } => format!("if {condition} is false go to {target}"),
+        Call::Free { value } => format!("free {value}"),
+    }
+}
+
+fn delegate_summary(delegate: &Delegate<'_>) -> DelegateSummary {
+    let mlx = match &delegate.payload {
+        Payload::Mlx(graph) => Some(graph.summary()),
+        Payload::Other(_) => None,
+    };
+    DelegateSummary {
+        id: delegate.id.clone(),
+        mlx,
+    }
+}
+
+impl MlxGraph {
+    /// What the program holds.
+    #[must_use]
+    pub fn summary(&self) -> MlxSummary {
+        let mut names = BTreeMap::new();
+        for named in &self.names {
+            names.entry(named.slot).or_insert(named.name.as_str());
+        }
+        let slots = |slots: &[IoSlot]| {
+            slots
+                .iter()
+                .map(|slot| self.slot_summary(*slot, &names))
+                .collect()
+        };
+        let constants: Vec<IoSlot> = (0..self.counts.constants.min(crate::caps::COUNT as u32))
+            .map(|tid| IoSlot::Tensor(Tid(tid)))
+            .collect();
+        let mut counts = BTreeMap::new();
+        for (at, chain) in self.chains.iter().enumerate() {
+            if self.init_chain.map(|init| init as usize) != Some(at) {
+                for instruction in chain {
+                    *counts
+                        .entry(instruction.info().name.to_owned())
+                        .or_default() += 1;
+                }
+            }
+        }
+        MlxSummary {
+            constants: slots(&constants),
+            inputs: slots(&self.inputs),
+            outputs: slots(&self.outputs),
+            state: slots(&self.state),
+            temps: self.counts.temps,
+            values: self.counts.values,
+            chains: self
+                .chains
+                .iter()
+                .enumerate()
+                .map(|(at, _)| self.chain_summary(at))
+                .collect(),
+            counts,
+        }
+    }
+
+    fn chain_summary(&self, at: usize) -> ChainSummary {
+        let role = match at {
+            at if at == self.main_chain as usize => "main",
+            at if Some(at) == self.init_chain.map(|init| init as usize) => "init",
+            _ => "branch",
+        };
+        let instructions = self.chains.get(at).into_iter().flatten();
+        ChainSummary {
+            role,
+            instructions: instructions
+                .map(|one| one.display(&self.counts).to_string())
+                .collect(),
+        }
+    }
+
+    fn slot_summary(&self, slot: IoSlot, names: &BTreeMap<IoSlot, &str>) -> SlotSummary {
+        let name = names.get(&slot).map(|name| (*name).to_owned());
+        match slot {
+            IoSlot::Tensor(tid) => {
+                let (letter, number) = match self.counts.locate(tid) {
+                    Some((class, number)) => (class.letter(), number),
+                    None => ('?', tid.0),
+                };
+                let meta = self.tensors.get(tid.0 as usize);
+                let in_place = self
+                    .counts
+                    .locate(tid)
+                    .is_some_and(|(class, _)| class != SlotClass::Temp);
+                let meta = meta.filter(|_| in_place);
+                SlotSummary {
+                    slot: format!("%{letter}{number}"),
+                    name,
+                    ty: meta.map_or_else(|| "tensor".to_owned(), TensorMeta::to_string),
+                    bytes: meta.and_then(TensorMeta::max_bytes),
+                }
+            }
+            IoSlot::Int(vid) => SlotSummary {
+                slot: vid.to_string(),
+                name,
+                ty: "int".to_owned(),
+                bytes: None,
+            },
+            IoSlot::Float(vid) => SlotSummary {
+                slot: vid.to_string(),
+                name,
+                ty: "float".to_owned(),
+                bytes: None,
+            },
+            IoSlot::Bool(vid) => SlotSummary {
+                slot: vid.to_string(),
+                name,
+                ty: "bool".to_owned(),
+                bytes: None,
+            },
+        }
+    }
+}
+
+impl fmt::Display for TensorMeta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[", self.dtype)?;
+        for (at, dim) in self.shape.iter().enumerate() {
+            let gap = if at == 0 { "" } else { ", " };
+            match dim {
+                Dim::Static(length) => write!(f, "{gap}{length}")?,
+                Dim::Dynamic {
+                    min,
+                    max: Some(max),
+                } => write!(f, "{gap}{min}..{max}")?,
+                Dim::Dynamic { min, max: None } => write!(f, "{gap}{min}..")?,
+            }
+        }
+        f.write_str("]")
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} bytes: program {}, segments from {}",
+            self.bytes, self.program_bytes, self.segment_base
+        )?;
+        for (at, segment) in self.segments.iter().enumerate() {
+            let SegmentSummary {
+                offset,
+                bytes,
+                holds,
+            } = segment;
+            writeln!(
+                f,
+                "segment {at}: {bytes} bytes at {offset}: {}",
+                holds.join(", ")
+            )?;
+        }
+        for method in &self.methods {
+            write!(f, "\n{method}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for MethodSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "method {:?}, arenas of {:?} bytes",
+            self.name, self.arenas
+        )?;
+        for (what, list) in [
+            ("input", &self.inputs),
+            ("output", &self.outputs),
+            ("call", &self.calls),
+        ] {
+            for line in list {
+                writeln!(f, "  {what} {line}")?;
+            }
+        }
+        for (at, delegate) in self.delegates.iter().enumerate() {
+            writeln!(f, "  delegate {at}: {}", delegate.id)?;
+            if let Some(mlx) = &delegate.mlx {
+                mlx.fmt(f)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for MlxSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lists = [
+            ("constant", &self.constants),
+            ("input", &self.inputs),
+            ("output", &self.outputs),
+            ("state", &self.state),
+        ];
+        for (what, slots) in lists {
+            for SlotSummary {
+                slot,
+                name,
+                ty,
+                bytes,
+            } in slots
+            {
+                write!(f, "    {what} {slot}: {ty}")?;
+                if let Some(bytes) = bytes {
+                    write!(f, ", {bytes} bytes")?;
+                }
+                match name {
+                    Some(name) => writeln!(f, ", {name:?}")?,
+                    None => writeln!(f)?,
+                }
+            }
+        }
+        writeln!(f, "    {} temporaries, {} values", self.temps, self.values)?;
+        for (at, chain) in self.chains.iter().enumerate() {
+            writeln!(
+                f,
+                "    chain {at} ({}), {} instructions",
+                chain.role,
+                chain.instructions.len()
+            )?;
+            for instruction in &chain.instructions {
+                writeln!(f, "      {instruction}")?;
+            }
+        }
+        Ok(())
+    }
+}
