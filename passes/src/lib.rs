@@ -12,14 +12,24 @@
 //! Two further pieces serve the passes: [`closed_form`], which knows values as functions of their index (a rotary table, a causal mask), and [`pass`], the
 //! types that all passes share.
 
+pub mod build;
 pub mod canon;
 pub mod closed_form;
+pub mod cost;
 pub mod decompose;
+pub mod egraph;
+pub mod extract;
 pub mod hoist;
+pub mod matcher;
 pub mod partition;
 pub mod pass;
+pub mod pattern;
 pub mod pipeline;
+pub mod rule;
+pub mod rules;
+pub mod saturate;
 pub mod shapes;
+pub mod sort;
 
 pub use pass::{Limits, Numerics, PassCx, PassError, Target};
 pub use pipeline::{Level, PASSES, Pass, PassReport, Report, optimise, run_passes};

@@ -2,6 +2,7 @@
 
 use crate::decompose;
 use crate::pass::{PassCx, PassError};
+use crate::saturate;
 use fuseline_ir::Graph;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,11 +20,18 @@ pub struct Pass {
 }
 
 /// Every pass.
-pub const PASSES: &[Pass] = &[Pass {
-    name: "decompose",
-    doc: "ops that the target has no instruction for become ops that it has",
-    run: decompose::run,
-}];
+pub const PASSES: &[Pass] = &[
+    Pass {
+        name: "saturate",
+        doc: "every rule to a fixed point in an e-graph, and the cheapest graph for the target out of it",
+        run: saturate::run,
+    },
+    Pass {
+        name: "decompose",
+        doc: "ops that the target has no instruction for become ops that it has",
+        run: decompose::run,
+    },
+];
 
 /// How hard to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +53,7 @@ impl Level {
         match self {
             Level::O0 => &["decompose"],
             Level::O1 => &["decompose"],
-            Level::O2 => &["decompose"],
+            Level::O2 => &["saturate", "decompose"],
         }
     }
 }

@@ -1,0 +1,228 @@
+//! Building the right side of a rule.
+//!
+//! The whole side is planned, with the type of each new node, before anything is added to the e-graph: a side that doesn't type, or has another type than the left, leaves no trace.
+
+use crate::egraph::{EGraph, ENode, add_near};
+use crate::matcher::{Bindings, Bound, Made, resolve_axes};
+use crate::pattern::{Apply, AttrPattern, Pattern};
+use egg::Id;
+use fuseline_ir::ops::create::Full;
+use fuseline_ir::ops::movement::{Reshape, Transpose};
+use fuseline_ir::{Attr, Dim, F64, Op, Scalar, TensorType, Type};
+
+/// A node to come, or a class that is there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ref {
+    There(Id),
+    New(usize),
+}
+
+struct Plan<'a> {
+    egraph: &'a EGraph,
+    b: &'a Bindings,
+    new: Vec<(Op, Vec<Ref>, Type)>,
+}
+
+/// Builds `pattern` with what `b` binds, where its type is `ty`. `None` where it isn't, or a node doesn't take its arguments. New nodes stand in the place of value `near` of
+/// the input graph.
+pub fn build(
+    egraph: &mut EGraph,
+    pattern: &Pattern,
+    b: &Bindings,
+    ty: &Type,
+    near: u32,
+) -> Option<Id> {
+    let mut plan = Plan {
+        egraph,
+        b,
+        new: Vec::new(),
+    };
+    let root = plan.term(pattern)?;
+    if plan.ty(root) != ty {
+        return None;
+    }
+    let mut ids: Vec<Id> = Vec::new();
+    for (op, args, _) in plan.new {
+        let children = args
+            .iter()
+            .map(|a| match a {
+                Ref::There(id) => Some(*id),
+                Ref::New(n) => ids.get(*n).copied(),
+            })
+            .collect::<Option<Vec<Id>>>()?;
+        ids.push(add_near(egraph, ENode { op, children }, near));
+    }
+    match root {
+        Ref::There(id) => Some(id),
+        Ref::New(n) => ids.get(n).copied(),
+    }
+}
+
+impl Plan<'_> {
+    fn ty(&self, r: Ref) -> &Type {
+        match r {
+            Ref::There(id) => &self.egraph[id].data.ty,
+            Ref::New(n) => &self.new[n].2,
+        }
+    }
+
+    fn tensor(&self, r: Ref) -> Option<&TensorType> {
+        self.ty(r).as_tensor()
+    }
+
+    fn add(&mut self, op: impl Into<Op>, args: Vec<Ref>) -> Option<Ref> {
+        let op = op.into();
+        let types: Vec<&Type> = args.iter().map(|a| self.ty(*a)).collect();
+        let ty = op.infer(&types).ok()?;
+        self.new.push((op, args, ty));
+        Some(Ref::New(self.new.len() - 1))
+    }
+
+    fn term(&mut self, pattern: &Pattern) -> Option<Ref> {
+        match pattern {
+            Pattern::Var(slot) => match self.b.get(*slot)? {
+                Bound::Class(id) => Some(Ref::There(self.egraph.find(*id))),
+                Bound::Made(made) => self.made(&made.clone()),
+                Bound::Classes(_) | Bound::Attr(_) => None,
+            },
+            // A number on its own has no dtype; helpers make numbers that do.
+            Pattern::Number(_) => None,
+            Pattern::Apply(apply) => self.apply(apply),
+        }
+    }
+
+    fn made(&mut self, made: &Made) -> Option<Ref> {
+        match made {
+            Made::Class(id) => Some(Ref::There(self.egraph.find(*id))),
+            Made::Op(op, args) => {
+                let args = args
+                    .iter()
+                    .map(|a| self.made(a))
+                    .collect::<Option<Vec<_>>>()?;
+                self.add(op.clone(), args)
+            }
+        }
+    }
+
+    fn apply(&mut self, apply: &Apply) -> Option<Ref> {
+        let mut args = apply
+            .args
+            .iter()
+            .map(|a| self.term(a))
+            .collect::<Option<Vec<_>>>()?;
+        if let Some(Bound::Classes(rest)) = apply.rest.and_then(|slot| self.b.get(slot)) {
+            args.extend(rest.iter().map(|id| Ref::There(self.egraph.find(*id))));
+        }
+        match (apply.name.as_str(), args.as_slice()) {
+            ("reshaped", [x]) => {
+                let shape = self.shape(apply)?;
+                self.reshaped(*x, shape)
+            }
+            ("vector", [x]) => {
+                let shape = self.tensor(*x)?.shape.last().cloned().into_iter().collect();
+                self.reshaped(*x, shape)
+            }
+            ("swapped", [x]) => self.swapped(*x),
+            ("product", [x, y]) => {
+                let number = self.number(*x)? * self.number(*y)?;
+                self.full(*x, number)
+            }
+            ("zero_of", [x]) => self.full(*x, 0.0),
+            ("reciprocal_of", [x]) => {
+                let number = self.number(*x)?.recip();
+                self.full(*x, number)
+            }
+            _ => {
+                let op = self.op(apply, &args)?;
+                self.add(op, args)
+            }
+        }
+    }
+
+    fn op(&self, apply: &Apply, args: &[Ref]) -> Option<Op> {
+        let rank = args
+            .first()
+            .and_then(|a| self.tensor(*a))
+            .map(TensorType::rank);
+        let attrs = apply
+            .attrs
+            .iter()
+            .map(|(name, pattern)| {
+                let attr = match resolve_axes(name, pattern, rank) {
+                    AttrPattern::NumberOf(slot) => match self.b.get(slot)? {
+                        Bound::Class(id) => {
+                            let scalar = self.egraph[*id].data.scalar?;
+                            Attr::Float(F64::new(scalar.as_f64()))
+                        }
+                        _ => return None,
+                    },
+                    pattern => pattern.with_letters(self.b)?,
+                };
+                Some((name.as_str(), attr))
+            })
+            .collect::<Option<Vec<_>>>()?;
+        Op::build(&apply.name, &attrs).ok()
+    }
+
+    fn shape(&self, apply: &Apply) -> Option<Vec<Dim>> {
+        let (_, pattern) = apply.attrs.iter().find(|(name, _)| name == "shape")?;
+        match pattern.with_letters(self.b)? {
+            Attr::List(items) => items
+                .into_iter()
+                .map(|i| match i {
+                    Attr::Int(d) => Some(d),
+                    _ => None,
+                })
+                .collect(),
+            _ => None,
+        }
+    }
+
+    fn reshaped(&mut self, x: Ref, shape: Vec<Dim>) -> Option<Ref> {
+        if self.tensor(x)?.shape == shape {
+            return Some(x);
+        }
+        self.add(Reshape { shape }, vec![x])
+    }
+
+    /// x with its last two axes exchanged: where x is a transpose, one transpose of what that takes, or that itself.
+    fn swapped(&mut self, x: Ref) -> Option<Ref> {
+        let rank = self.tensor(x)?.rank();
+        let mut perm: Vec<usize> = (0..rank).collect();
+        perm.swap(rank.checked_sub(2)?, rank - 1);
+        let mut of = x;
+        if let Ref::There(id) = x {
+            let transposed = self.egraph[id].nodes.iter().find_map(|n| match &n.op {
+                Op::Transpose(t) => Some((t.perm.clone(), *n.children.first()?)),
+                _ => None,
+            });
+            if let Some((inner, child)) = transposed {
+                perm = perm
+                    .iter()
+                    .filter_map(|&axis| inner.get(axis).copied())
+                    .collect();
+                of = Ref::There(self.egraph.find(child));
+            }
+        }
+        if perm.iter().copied().eq(0..rank) {
+            return Some(of);
+        }
+        self.add(Transpose { perm }, vec![of])
+    }
+
+    fn number(&self, x: Ref) -> Option<f64> {
+        match x {
+            Ref::There(id) => self.egraph[id].data.scalar.map(Scalar::as_f64),
+            Ref::New(n) => match &self.new[n].0 {
+                Op::Full(full) => Some(full.value.as_f64()),
+                _ => None,
+            },
+        }
+    }
+
+    fn full(&mut self, like: Ref, number: f64) -> Option<Ref> {
+        let ty = TensorType::new(self.tensor(like)?.dtype, Vec::new());
+        let value = Scalar::float(number);
+        self.add(Full { value, ty }, Vec::new())
+    }
+}

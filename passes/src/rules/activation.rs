@@ -1,0 +1,81 @@
+//! Activations written out.
+
+use crate::pass::Numerics::{Reassociates, Ulps};
+use crate::rule::Rule;
+use crate::sort::Elem::Float;
+use crate::sort::Sort::{self, Flag, Holds, Tensor};
+
+const X: &[(&str, Sort)] = &[("x", Tensor(Float("T"), "L.."))];
+const NARROW: &[(&str, Sort)] = &[("x", Tensor(Float("T"), "L..")), ("U", Holds("T"))];
+
+/// The table.
+pub const RULES: &[Rule] = &[
+    Rule {
+        name: "sigmoid",
+        doc: "1/(1 + e⁻ˣ) in one op.",
+        vars: X,
+        lhs: "reciprocal(add(exp(neg(?x)), 1))",
+        rhs: "sigmoid(?x)",
+        class: Ulps(4),
+    },
+    Rule {
+        name: "silu",
+        doc: "x · sigmoid(x).",
+        vars: X,
+        lhs: "mul(?x, sigmoid(?x))",
+        rhs: "silu(?x)",
+        class: Ulps(2),
+    },
+    Rule {
+        name: "silu_quotient",
+        doc: "x/(1 + e⁻ˣ) is x · sigmoid(x).",
+        vars: X,
+        lhs: "div(?x, add(exp(neg(?x)), 1))",
+        rhs: "silu(?x)",
+        class: Ulps(4),
+    },
+    Rule {
+        name: "silu_narrow",
+        doc: "The fused op rounds once, so the casts around it may go.",
+        vars: NARROW,
+        lhs: "cast[dtype=T](silu(cast[dtype=U](?x)))",
+        rhs: "silu(?x)",
+        class: Ulps(1),
+    },
+    Rule {
+        name: "gelu_erf",
+        doc: "½ · x · (1 + erf(x/√2)): x times the normal distribution's Φ(x). The factor ½ is outside by `number_out_of_product`.",
+        vars: X,
+        lhs: "mul(mul(?x, add(erf(mul(?x, 0.7071067811865476)), 1)), 0.5)",
+        rhs: "gelu[tanh=false](?x)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "gelu_tanh",
+        doc: "½ · x · (1 + tanh(√(2/π) · (x + 0.044715·x³))).",
+        vars: X,
+        lhs: "mul(mul(?x, add(tanh(mul(add(?x, mul(pow(?x, 3), 0.044715)), 0.7978845608028654)), 1)), 0.5)",
+        rhs: "gelu[tanh=true](?x)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "gelu_tanh_products",
+        doc: "As `gelu_tanh`, with the cube as a product.",
+        vars: X,
+        lhs: "mul(mul(?x, add(tanh(mul(add(?x, mul(mul(?x, square(?x)), 0.044715)), 0.7978845608028654)), 1)), 0.5)",
+        rhs: "gelu[tanh=true](?x)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "gelu_narrow",
+        doc: "The fused op rounds once, so the casts around it may go.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L..")),
+            ("k", Flag),
+            ("U", Holds("T")),
+        ],
+        lhs: "cast[dtype=T](gelu[tanh=$k](cast[dtype=U](?x)))",
+        rhs: "gelu[tanh=$k](?x)",
+        class: Ulps(1),
+    },
+];

@@ -1,0 +1,138 @@
+//! Attention written out, and what its fused op does by itself.
+
+use crate::pass::Numerics::{Exact, Reassociates};
+use crate::rule::Rule;
+use crate::sort::Elem::{Bool, Float};
+use crate::sort::Range::{Finite, HidingFinite, MinusInfinity};
+use crate::sort::Sort;
+use crate::sort::Sort::{Equals, Flag, Literal, Mask, Number, Spread, Tensor};
+
+const Q: (&str, Sort) = ("q", Tensor(Float("T"), "B H S D"));
+const K: (&str, Sort) = ("k", Tensor(Float("T"), "B H D N"));
+const V: (&str, Sort) = ("v", Tensor(Float("T"), "B H N E"));
+const SCALE: (&str, Sort) = ("c", Number("T", Finite));
+
+/// The table.
+pub const RULES: &[Rule] = &[
+    Rule {
+        name: "sdpa",
+        doc: "softmax(c · q kᵀ) v.",
+        vars: &[Q, K, V, SCALE],
+        lhs: "matmul(softmax[axis=-1](mul(matmul(?q, ?k), ?c)), ?v)",
+        rhs: "sdpa[scale=?c, causal=false](?q, swapped(?k), ?v)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sdpa_unscaled",
+        doc: "softmax(q kᵀ) v: the scale is 1.",
+        vars: &[Q, K, V],
+        lhs: "matmul(softmax[axis=-1](matmul(?q, ?k)), ?v)",
+        rhs: "sdpa[scale=1.0, causal=false](?q, swapped(?k), ?v)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sdpa_added",
+        doc: "softmax(c · q kᵀ + m) v. A row of −∞ alone is NaN when written out and 0 from the op; a mask that hides a whole row has no meaning.",
+        vars: &[Q, K, V, SCALE, ("m", Mask(Float("T"), "B H S N"))],
+        lhs: "matmul(softmax[axis=-1](add(mul(matmul(?q, ?k), ?c), ?m)), ?v)",
+        rhs: "sdpa[scale=?c, causal=false](?q, swapped(?k), ?v, ?m)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sdpa_unscaled_added",
+        doc: "softmax(q kᵀ + m) v: the scale is 1, as in T5, or is in q already.",
+        vars: &[Q, K, V, ("m", Mask(Float("T"), "B H S N"))],
+        lhs: "matmul(softmax[axis=-1](add(matmul(?q, ?k), ?m)), ?v)",
+        rhs: "sdpa[scale=1.0, causal=false](?q, swapped(?k), ?v, ?m)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sdpa_chosen",
+        doc: "softmax(where(m, c · q kᵀ, −∞)) v: a key is seen where the mask holds.",
+        vars: &[
+            Q,
+            K,
+            V,
+            SCALE,
+            ("m", Mask(Bool, "B H S N")),
+            ("n", Number("T", MinusInfinity)),
+        ],
+        lhs: "matmul(softmax[axis=-1](where(?m, mul(matmul(?q, ?k), ?c), ?n)), ?v)",
+        rhs: "sdpa[scale=?c, causal=false](?q, swapped(?k), ?v, ?m)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sdpa_chosen_finite",
+        doc: "As `sdpa_chosen`, with a very low number in place of −∞. It is added instead of chosen: beside it a score is nothing, and a row that is hidden whole stays uniform.",
+        vars: &[
+            Q,
+            K,
+            V,
+            SCALE,
+            ("m", Spread(Bool, "B H S N")),
+            ("n", Number("T", HidingFinite)),
+        ],
+        lhs: "matmul(softmax[axis=-1](where(?m, mul(matmul(?q, ?k), ?c), ?n)), ?v)",
+        rhs: "sdpa[scale=?c, causal=false](?q, swapped(?k), ?v, where(?m, zero_of(?n), ?n))",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sdpa_mask_chosen",
+        doc: "A mask that adds 0 or −∞ is the condition that chooses between them. Not for finite numbers, which leave a hidden row uniform.",
+        vars: &[
+            ("q", Tensor(Float("T"), "B H S D")),
+            ("k", Tensor(Float("T"), "B J N D")),
+            ("v", Tensor(Float("T"), "B J N E")),
+            ("m", Spread(Bool, "B H S N")),
+            ("n", Number("T", MinusInfinity)),
+            ("c", Literal(Finite)),
+            ("o", Flag),
+        ],
+        lhs: "sdpa[scale=$c, causal=$o](?q, ?k, ?v, where(?m, 0, ?n))",
+        rhs: "sdpa[scale=$c, causal=$o](?q, ?k, ?v, ?m)",
+        class: Exact,
+    },
+    Rule {
+        name: "sdpa_safe",
+        doc: "Core ATen guards its softmax: a row whose scores are all −∞ gives zeros, and so does the op.",
+        vars: &[Q, K, V, SCALE, ("m", Spread(Float("T"), "B H S N"))],
+        lhs: "matmul(where(logical_not(any[axes=[-1], keepdim=true](logical_not(eq(add(mul(matmul(?q, ?k), ?c), ?m), -inf)))), 0, \
+              softmax[axis=-1](add(mul(matmul(?q, ?k), ?c), ?m))), ?v)",
+        rhs: "sdpa[scale=?c, causal=false](?q, swapped(?k), ?v, ?m)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sdpa_safe_ne",
+        doc: "As `sdpa_safe`, with the other spelling of the guard.",
+        vars: &[Q, K, V, SCALE, ("m", Spread(Float("T"), "B H S N"))],
+        lhs: "matmul(where(logical_not(any[axes=[-1], keepdim=true](ne(add(mul(matmul(?q, ?k), ?c), ?m), -inf))), 0, \
+              softmax[axis=-1](add(mul(matmul(?q, ?k), ?c), ?m))), ?v)",
+        rhs: "sdpa[scale=?c, causal=false](?q, swapped(?k), ?v, ?m)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sdpa_safe_open",
+        doc: "As `sdpa_safe`, without a mask.",
+        vars: &[Q, K, V, SCALE],
+        lhs: "matmul(where(logical_not(any[axes=[-1], keepdim=true](logical_not(eq(mul(matmul(?q, ?k), ?c), -inf)))), 0, \
+              softmax[axis=-1](mul(matmul(?q, ?k), ?c))), ?v)",
+        rhs: "sdpa[scale=?c, causal=false](?q, swapped(?k), ?v)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sdpa_repeated_heads",
+        doc: "Keys and values repeated so that each query head has its own: the op shares them among a group of heads by itself.",
+        vars: &[
+            ("q", Tensor(Float("T"), "B H S D")),
+            ("k", Tensor(Float("T"), "B J N D")),
+            ("v", Tensor(Float("T"), "B J N E")),
+            ("c", Literal(Finite)),
+            ("o", Flag),
+            ("H", Equals("J*R")),
+        ],
+        lhs: "sdpa[scale=$c, causal=$o](?q, reshape[shape=[B, J*R, N, D]](broadcast[shape=[B, J, R, N, D]](reshape[shape=[B, J, 1, N, D]](?k))), \
+              reshape[shape=[B, J*R, N, E]](broadcast[shape=[B, J, R, N, E]](reshape[shape=[B, J, 1, N, E]](?v))), ?m*)",
+        rhs: "sdpa[scale=$c, causal=$o](?q, ?k, ?v, ?m*)",
+        class: Exact,
+    },
+];

@@ -1,0 +1,71 @@
+//! Matrix products.
+
+use crate::pass::Numerics::{Exact, Reassociates};
+use crate::rule::Rule;
+use crate::sort::Elem::Float;
+use crate::sort::Sort::{Product, Shape, Spread, Tensor};
+
+/// The table.
+pub const RULES: &[Rule] = &[
+    Rule {
+        name: "addmm",
+        doc: "A sum with a matrix product is made in the product's accumulator: a bias, or a residual. The sum is rounded once instead of twice.",
+        vars: &[
+            ("a", Tensor(Float("T"), "L.. S K")),
+            ("b", Tensor(Float("T"), "K N")),
+            ("c", Spread(Float("T"), "L.. S N")),
+        ],
+        lhs: "add(matmul(?a, ?b), ?c)",
+        rhs: "addmm(?a, ?b, ?c)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "matmul_of_rows",
+        doc: "A product takes its rows however they are arranged: (a reshaped to rows) b is a b reshaped to rows, so the reshape can meet the one that undoes it.",
+        vars: &[
+            ("a", Tensor(Float("T"), "L.. S K")),
+            ("b", Tensor(Float("T"), "K N")),
+            ("P", Product("L.. S")),
+        ],
+        lhs: "matmul(reshape[shape=[P, K]](?a), ?b)",
+        rhs: "reshape[shape=[P, N]](matmul(?a, ?b))",
+        class: Exact,
+    },
+    Rule {
+        name: "addmm_of_rows",
+        doc: "As `matmul_of_rows`, with a bias for each column.",
+        vars: &[
+            ("a", Tensor(Float("T"), "L.. S K")),
+            ("b", Tensor(Float("T"), "K N")),
+            ("c", Tensor(Float("T"), "N")),
+            ("P", Product("L.. S")),
+        ],
+        lhs: "addmm(reshape[shape=[P, K]](?a), ?b, ?c)",
+        rhs: "reshape[shape=[P, N]](addmm(?a, ?b, ?c))",
+        class: Exact,
+    },
+    Rule {
+        name: "matmul_of_batches",
+        doc: "A product takes its batch axes as they are: two made one before it may as well be made one behind it.",
+        vars: &[
+            ("a", Tensor(Float("T"), "B H S K")),
+            ("b", Tensor(Float("T"), "B H K N")),
+            ("P", Product("B H")),
+        ],
+        lhs: "matmul(reshape[shape=[P, S, K]](?a), reshape[shape=[P, K, N]](?b))",
+        rhs: "reshape[shape=[P, S, N]](matmul(?a, ?b))",
+        class: Exact,
+    },
+    Rule {
+        name: "reshape_twice",
+        doc: "Of two reshapes only the last shape counts; none where it is the first one again. Written as a rule because other rules make such pairs.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L..")),
+            ("r", Shape("x")),
+            ("s", Shape("x")),
+        ],
+        lhs: "reshape[shape=$s](reshape[shape=$r](?x))",
+        rhs: "reshaped[shape=$s](?x)",
+        class: Exact,
+    },
+];

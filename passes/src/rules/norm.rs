@@ -1,0 +1,166 @@
+//! Norms, recovered from their arithmetic in small steps: the core, then a centre, a weight, a bias, a cast around it.
+
+use crate::pass::Numerics::{Reassociates, Ulps};
+use crate::rule::Rule;
+use crate::sort::Elem::Float;
+use crate::sort::Range::Positive;
+use crate::sort::Sort::{Holds, Literal, Number, Tensor, Vector};
+
+/// The table.
+pub const RULES: &[Rule] = &[
+    Rule {
+        name: "rsqrt_of_reciprocal",
+        doc: "1/√y in one op.",
+        vars: &[("y", Tensor(Float("T"), "L.."))],
+        lhs: "reciprocal(sqrt(?y))",
+        rhs: "rsqrt(?y)",
+        class: Ulps(2),
+    },
+    Rule {
+        name: "rsqrt_of_quotient",
+        doc: "x/√y is x · (1/√y).",
+        vars: &[
+            ("x", Tensor(Float("T"), "L..")),
+            ("y", Tensor(Float("T"), "M..")),
+        ],
+        lhs: "div(?x, sqrt(?y))",
+        rhs: "mul(?x, rsqrt(?y))",
+        class: Ulps(2),
+    },
+    Rule {
+        name: "rms_norm",
+        doc: "x / √(mean(x²) + eps) over the last axis. The fused op squares and sums in f32 at least, so a narrow dtype gets nearer to exact arithmetic. Not where eps is unknown or not \
+              positive, nor over another axis.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. D")),
+            ("eps", Number("T", Positive)),
+        ],
+        lhs: "mul(?x, rsqrt(add(mean[axes=[-1], keepdim=true](square(?x)), ?eps)))",
+        rhs: "rms_norm[eps=?eps](?x)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "rms_norm_weight",
+        doc: "A factor for each place along the last axis is the norm's weight. Not a factor that varies along other axes.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. D")),
+            ("w", Vector("T", "D")),
+            ("e", Literal(Positive)),
+        ],
+        lhs: "mul(rms_norm[eps=$e](?x), ?w)",
+        rhs: "rms_norm[eps=$e](?x, vector(?w))",
+        class: Ulps(2),
+    },
+    Rule {
+        name: "rms_norm_narrow",
+        doc: "The fused op computes in f32 whatever it is given, so the casts around it may go. Not where the input is wider than the casts' middle.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. D")),
+            ("e", Literal(Positive)),
+            ("U", Holds("T")),
+        ],
+        lhs: "cast[dtype=T](rms_norm[eps=$e](cast[dtype=U](?x)))",
+        rhs: "rms_norm[eps=$e](?x)",
+        class: Ulps(1),
+    },
+    Rule {
+        name: "rms_norm_narrow_weight",
+        doc: "As without a weight; the weight is rounded to the narrow dtype, once, when it is a constant (Gemma's 1 + w).",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. D")),
+            ("w", Tensor(Float("U"), "D")),
+            ("e", Literal(Positive)),
+            ("U", Holds("T")),
+        ],
+        lhs: "cast[dtype=T](rms_norm[eps=$e](cast[dtype=U](?x), ?w))",
+        rhs: "rms_norm[eps=$e](?x, cast[dtype=T](?w))",
+        class: Ulps(2),
+    },
+    Rule {
+        name: "layer_norm",
+        doc: "The root-mean-square norm of x − mean(x) is the layer norm of x: the mean of the squares of what is centred is the variance.",
+        vars: &[("x", Tensor(Float("T"), "L.. D")), ("e", Literal(Positive))],
+        lhs: "rms_norm[eps=$e](sub(?x, mean[axes=[-1], keepdim=true](?x)))",
+        rhs: "layer_norm[eps=$e](?x)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "layer_norm_centred_weight",
+        doc: "As `layer_norm`, where the weight was recognised first.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. D")),
+            ("w", Tensor(Float("T"), "D")),
+            ("e", Literal(Positive)),
+        ],
+        lhs: "rms_norm[eps=$e](sub(?x, mean[axes=[-1], keepdim=true](?x)), ?w)",
+        rhs: "layer_norm[eps=$e](?x, ?w)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "layer_norm_weight",
+        doc: "A factor for each place along the last axis is the norm's weight. Not where the norm has a bias already.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. D")),
+            ("w", Vector("T", "D")),
+            ("e", Literal(Positive)),
+        ],
+        lhs: "mul(layer_norm[eps=$e](?x), ?w)",
+        rhs: "layer_norm[eps=$e](?x, vector(?w))",
+        class: Ulps(2),
+    },
+    Rule {
+        name: "layer_norm_bias",
+        doc: "A term for each place along the last axis, added to a weighted norm, is its bias. A norm without a weight has no place for one.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. D")),
+            ("w", Tensor(Float("T"), "D")),
+            ("b", Vector("T", "D")),
+            ("e", Literal(Positive)),
+        ],
+        lhs: "add(layer_norm[eps=$e](?x, ?w), ?b)",
+        rhs: "layer_norm[eps=$e](?x, ?w, vector(?b))",
+        class: Reassociates,
+    },
+    Rule {
+        name: "layer_norm_narrow",
+        doc: "The fused op computes in f32 whatever it is given, so the casts around it may go.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. D")),
+            ("e", Literal(Positive)),
+            ("U", Holds("T")),
+        ],
+        lhs: "cast[dtype=T](layer_norm[eps=$e](cast[dtype=U](?x)))",
+        rhs: "layer_norm[eps=$e](?x)",
+        class: Ulps(1),
+    },
+    Rule {
+        name: "layer_norm_narrow_weights",
+        doc: "As without weights; the weights are rounded to the narrow dtype.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. D")),
+            ("w", Tensor(Float("U"), "D")),
+            ("b", Tensor(Float("U"), "D")),
+            ("e", Literal(Positive)),
+            ("U", Holds("T")),
+        ],
+        lhs: "cast[dtype=T](layer_norm[eps=$e](cast[dtype=U](?x), ?w, ?b))",
+        rhs: "layer_norm[eps=$e](?x, cast[dtype=T](?w), cast[dtype=T](?b))",
+        class: Reassociates,
+    },
+    Rule {
+        name: "softmax_narrow",
+        doc: "The fused op computes in f32 whatever it is given, so the casts around it may go.",
+        vars: &[("x", Tensor(Float("T"), "L.. D")), ("U", Holds("T"))],
+        lhs: "cast[dtype=T](softmax[axis=-1](cast[dtype=U](?x)))",
+        rhs: "softmax[axis=-1](?x)",
+        class: Ulps(1),
+    },
+    Rule {
+        name: "cast_round_trip",
+        doc: "A wider dtype and back again changes nothing. Written as a rule because other rules make such pairs.",
+        vars: &[("x", Tensor(Float("T"), "L..")), ("U", Holds("T"))],
+        lhs: "cast[dtype=T](cast[dtype=U](?x))",
+        rhs: "?x",
+        class: crate::pass::Numerics::Exact,
+    },
+];

@@ -1,0 +1,70 @@
+//! Known numbers travel outwards, so that other rules find them in one place.
+
+use crate::pass::Numerics::{Reassociates, Ulps};
+use crate::rule::Rule;
+use crate::sort::Elem::Float;
+use crate::sort::Range::{Finite, NonZero};
+use crate::sort::Sort::{Number, Tensor};
+
+/// The table.
+pub const RULES: &[Rule] = &[
+    Rule {
+        name: "div_by_number",
+        doc: "x / c is x · (1/c). The product is rounded once more than the quotient. Not for c = 0, nor where 1/c is too small to be exact enough.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L..")),
+            ("c", Number("T", NonZero)),
+        ],
+        lhs: "div(?x, ?c)",
+        rhs: "mul(?x, reciprocal_of(?c))",
+        class: Ulps(2),
+    },
+    Rule {
+        name: "number_out_of_product",
+        doc: "(x · c) · y is (x · y) · c: a factor that is known moves outwards, past one that isn't.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L..")),
+            ("y", Tensor(Float("T"), "M..")),
+            ("c", Number("T", Finite)),
+        ],
+        lhs: "mul(mul(?x, ?c), ?y)",
+        rhs: "mul(mul(?x, ?y), ?c)",
+        class: Ulps(2),
+    },
+    Rule {
+        name: "number_out_of_matmul_left",
+        doc: "(a · c) b is (a b) · c, since a matrix product is linear.",
+        vars: &[
+            ("a", Tensor(Float("T"), "L.. S D")),
+            ("b", Tensor(Float("T"), "L.. D N")),
+            ("c", Number("T", Finite)),
+        ],
+        lhs: "matmul(mul(?a, ?c), ?b)",
+        rhs: "mul(matmul(?a, ?b), ?c)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "number_out_of_matmul_right",
+        doc: "a (b · c) is (a b) · c, since a matrix product is linear.",
+        vars: &[
+            ("a", Tensor(Float("T"), "L.. S D")),
+            ("b", Tensor(Float("T"), "L.. D N")),
+            ("c", Number("T", Finite)),
+        ],
+        lhs: "matmul(?a, mul(?b, ?c))",
+        rhs: "mul(matmul(?a, ?b), ?c)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "numbers_meet",
+        doc: "(x · c) · d is x · (c·d): two known factors are one.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L..")),
+            ("c", Number("T", NonZero)),
+            ("d", Number("T", NonZero)),
+        ],
+        lhs: "mul(mul(?x, ?c), ?d)",
+        rhs: "mul(?x, product(?c, ?d))",
+        class: Ulps(2),
+    },
+];

@@ -1,0 +1,154 @@
+//! The pass: the whole graph in an e-graph, all rules to a fixed point or a limit, the cheapest graph for the target out again.
+
+use crate::cost::Model;
+use crate::egraph::{self, EGraph, Loaded, place};
+use crate::extract;
+use crate::pass::{PassCx, PassError, verified};
+use crate::rule::{Compiled, Rule};
+use crate::rules;
+use egg::Id;
+use fuseline_ir::{Graph, Value};
+use std::collections::BTreeMap;
+
+/// One firing of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The rule.
+    pub rule: &'static str,
+    /// The round in which it fired, from 1.
+    pub round: usize,
+    /// The value of the input graph at whose place it fired.
+    pub value: Value,
+    /// What was there before: one term of the class.
+    pub before: String,
+    /// What the rule added to it.
+    pub after: String,
+}
+
+/// What a saturation did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// How often each rule fired (those that did).
+    pub fired: BTreeMap<&'static str, usize>,
+    /// Every firing, in order.
+    pub steps: Vec<Step>,
+    /// Rounds of search and application.
+    pub rounds: usize,
+    /// Classes at the end.
+    pub classes: usize,
+    /// Nodes at the end.
+    pub nodes: usize,
+    /// Which limit ended it, if one did: `rounds`, `nodes`, or a rule's `matches`.
+    pub limit: Option<String>,
+    /// The model's cost of the graph before and after, in picoseconds.
+    pub cost: (u64, u64),
+}
+
+/// Optimises the graph for `cx.target` with every rule that `cx.numerics` allows.
+///
+/// Errors: a rule that can't be read, or a graph that is not valid.
+pub fn run(graph: &Graph, cx: &PassCx) -> Result<Graph, PassError> {
+    run_with(graph, cx, rules::all()).map(|(graph, _)| graph)
+}
+
+/// As [`run`], and what happened.
+///
+/// Errors: as [`run`].
+pub fn report(graph: &Graph, cx: &PassCx) -> Result<(Graph, Report), PassError> {
+    run_with(graph, cx, rules::all())
+}
+
+/// As [`report`], with other rules.
+///
+/// Errors: as [`run`].
+pub fn run_with<'r>(
+    graph: &Graph,
+    cx: &PassCx,
+    rules: impl IntoIterator<Item = &'r Rule>,
+) -> Result<(Graph, Report), PassError> {
+    let rules = rules
+        .into_iter()
+        .filter(|r| r.class <= cx.numerics)
+        .map(Rule::compile)
+        .collect::<Result<Vec<_>, _>>()?;
+    let Loaded {
+        mut egraph,
+        classes,
+    } = egraph::load(graph)?;
+    let mut report = Report::default();
+    saturate(&mut egraph, &rules, cx, &mut report);
+    report.classes = egraph.number_of_classes();
+    report.nodes = egraph.total_number_of_nodes();
+    let model = Model::new(cx.target, &graph.symbols);
+    let (out, cost) = extract::extract(graph, &egraph, &classes, &model)?;
+    report.cost = cost;
+    Ok((verified("saturate", out)?, report))
+}
+
+fn saturate(egraph: &mut EGraph, rules: &[Compiled], cx: &PassCx, report: &mut Report) {
+    let limits = cx.limits;
+    let most = limits
+        .nodes
+        .max(limits.growth.saturating_mul(egraph.total_number_of_nodes()));
+    loop {
+        if report.rounds == limits.rounds {
+            report.limit = Some("rounds".into());
+            return;
+        }
+        report.rounds += 1;
+        let mut found = Vec::new();
+        for rule in rules {
+            let (matches, more) = rule.find(egraph, limits.matches);
+            if more {
+                report.limit = Some(format!("matches of {}", rule.rule.name));
+            }
+            found.extend(matches.into_iter().map(|m| (rule, m)));
+        }
+        let mut changed = false;
+        for (rule, m) in found {
+            let Some(id) = rule.build(egraph, &m) else {
+                continue;
+            };
+            if egraph.find(id) == egraph.find(m.root) {
+                continue;
+            }
+            let (value, before) = (place(egraph, m.root), describe(egraph, m.root));
+            report.steps.push(Step {
+                rule: rule.rule.name,
+                round: report.rounds,
+                value,
+                before,
+                after: describe(egraph, id),
+            });
+            *report.fired.entry(rule.rule.name).or_insert(0) += 1;
+            egraph.union(m.root, id);
+            changed = true;
+            if egraph.total_size() > most {
+                report.limit = Some("nodes".into());
+                egraph.rebuild();
+                return;
+            }
+        }
+        egraph.rebuild();
+        if !changed {
+            return;
+        }
+    }
+}
+
+/// One node of the class, its arguments as places in the input graph.
+fn describe(egraph: &EGraph, id: Id) -> String {
+    let class = &egraph[id];
+    let Some(node) = class.nodes.first() else {
+        return String::new();
+    };
+    let args: Vec<String> = node
+        .children
+        .iter()
+        .map(|c| place(egraph, *c).to_string())
+        .collect();
+    format!("{}({})", node.op, args.join(", "))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,439 @@
+//! Sorts: what a variable of a rule may be. At once the rule's side condition, its documentation and the generator of its test data.
+//!
+//! Shapes are written as in `"L.. S D"`: letters are sizes, equal letters equal sizes; `L..` is any number of leading axes; `2*H` is an expression. A letter is tied down by
+//! the first sort that mentions it. Symbolic sizes count as equal only where the algebra proves it.
+
+use crate::closed_form::{Pairing, Rotary, Wave, rotary_table};
+use crate::egraph::EGraph;
+use crate::matcher::{Bindings, Bound, Letter, Made, letters_of};
+use egg::Id;
+use fuseline_ir::ops::{create, movement, pointwise};
+use fuseline_ir::{Attr, DType, Dim, F64, Op, Scalar, TensorType, Type};
+use std::fmt;
+
+/// An element type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elem {
+    /// A float dtype, named by a letter.
+    Float(&'static str),
+    /// `f32`.
+    F32,
+    /// `bool`.
+    Bool,
+}
+
+/// A set of numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Range {
+    /// Finite.
+    Finite,
+    /// Finite and not zero.
+    NonZero,
+    /// Above zero and finite.
+    Positive,
+    /// So low that a score with it is as good as masked, −10³⁰ and below, but finite.
+    HidingFinite,
+    /// −∞.
+    MinusInfinity,
+}
+
+impl Range {
+    /// Whether the number is in the set.
+    pub fn holds(self, x: f64) -> bool {
+        match self {
+            Range::Finite => x.is_finite(),
+            Range::NonZero => x.is_finite() && x != 0.0,
+            Range::Positive => x.is_finite() && x > 0.0,
+            Range::HidingFinite => x.is_finite() && x <= HIDDEN,
+            Range::MinusInfinity => x == f64::NEG_INFINITY,
+        }
+    }
+}
+
+/// A score this low is as good as masked, in every dtype that can hold it. The lowest `f16` is too near to other scores to count.
+const HIDDEN: f64 = -1e30;
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Range::Finite => "finite",
+            Range::NonZero => "finite, not 0",
+            Range::Positive => "> 0",
+            Range::HidingFinite => "at most −1e30, finite",
+            Range::MinusInfinity => "−∞",
+        })
+    }
+}
+
+/// What a variable, or a letter, of a rule may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sort {
+    /// A tensor of that shape.
+    Tensor(Elem, &'static str),
+    /// A tensor of which all elements are one number that is known now.
+    Number(&'static str, Range),
+    /// A tensor with one axis of that size and others of size 1, maybe repeated along further axes.
+    Vector(&'static str, &'static str),
+    /// A tensor that broadcasts to that shape without changing it.
+    Spread(Elem, &'static str),
+    /// As [`Sort::Spread`], and added to scores or choosing among them: with at least one key left in each row.
+    Mask(Elem, &'static str),
+    /// A number in an attribute.
+    Literal(Range),
+    /// A shape with as many elements as the variable has.
+    Shape(&'static str),
+    /// An order of the variable's axes.
+    Permutation(&'static str),
+    /// `true` or `false`, in an attribute.
+    Flag,
+    /// One integer: a 0-d tensor or one of one element.
+    Whole,
+    /// Letter: the value of that expression over other letters.
+    Equals(&'static str),
+    /// Letter: the product of the sizes of that schema.
+    Product(&'static str),
+    /// Letter: a float dtype that holds every value of the dtype of the other letter, and `f32` at least.
+    Holds(&'static str),
+    /// A table of cosines for the positions and frequencies of a rotary embedding over the `S` and `D` of its schema, with the table of sines in variable `sin`.
+    /// Gives `offset`, `freqs` (periods), `$scale`, and the number `amplitude`, which is 1 where `plain`.
+    RotaryCos {
+        /// The variable with the sines.
+        sin: &'static str,
+        /// Whether the amplitude must be 1.
+        plain: bool,
+    },
+    /// The table of sines that belongs to a [`Sort::RotaryCos`].
+    RotarySin,
+    /// Given by another sort.
+    Given,
+}
+
+impl Sort {
+    /// Whether the row is about a letter, not a variable.
+    pub fn is_letter(self) -> bool {
+        matches!(self, Sort::Equals(_) | Sort::Product(_) | Sort::Holds(_))
+    }
+
+    /// Whether what `b` binds to `name` is of this sort. Ties down letters, and gives variables, on the way.
+    pub fn holds(self, egraph: &EGraph, name: &Name<'_>, b: &mut Bindings) -> bool {
+        self.check(egraph, name, b).is_some()
+    }
+
+    fn check(self, egraph: &EGraph, name: &Name<'_>, b: &mut Bindings) -> Option<()> {
+        match self {
+            Sort::Tensor(elem, shape) => {
+                let ty = tensor(egraph, class(name.slot?, b)?)?;
+                elem.unify(ty.dtype, b)?;
+                unify(shape, &ty.shape, b)
+            }
+            Sort::Number(dtype, range) => {
+                let id = class(name.slot?, b)?;
+                let ty = tensor(egraph, id)?;
+                Elem::Float(dtype).unify(ty.dtype, b)?;
+                let x = egraph[id].data.scalar?.as_f64();
+                range.holds(x).then_some(())
+            }
+            Sort::Vector(dtype, len) => {
+                let id = class(name.slot?, b)?;
+                Elem::Float(dtype).unify(tensor(egraph, id)?.dtype, b)?;
+                let (vector, size) = vector_in(egraph, id)?;
+                b.set(name.slot?, Bound::Class(vector));
+                unify(len, std::slice::from_ref(&size), b)
+            }
+            Sort::Spread(elem, over) | Sort::Mask(elem, over) => {
+                let ty = tensor(egraph, class(name.slot?, b)?)?;
+                elem.unify(ty.dtype, b)?;
+                let over = resolve(over, b)?;
+                let lead = over.len().checked_sub(ty.rank())?;
+                let fits = |(d, to): (&Dim, &Dim)| d == to || d.is(1);
+                ty.shape.iter().zip(&over[lead..]).all(fits).then_some(())
+            }
+            Sort::Literal(range) => match b.get(name.slot?)? {
+                Bound::Attr(Attr::Float(x)) => range.holds(x.get()).then_some(()),
+                _ => None,
+            },
+            Sort::Flag => match b.get(name.slot?)? {
+                Bound::Attr(Attr::Bool(_)) => Some(()),
+                _ => None,
+            },
+            Sort::Whole => {
+                let ty = tensor(egraph, class(name.slot?, b)?)?;
+                let one = ty.rank() <= 1 && ty.shape.iter().all(|d| d.is(1));
+                (one && ty.dtype.is_int()).then_some(())
+            }
+            Sort::Equals(expr) => {
+                let value = letters_of(expr, b)?;
+                b.unify(name.text, Letter::Dim(value))
+            }
+            Sort::Product(schema) => {
+                let product = resolve(schema, b)?
+                    .iter()
+                    .fold(Dim::from(1i64), |n, d| &n * d);
+                b.unify(name.text, Letter::Dim(product))
+            }
+            Sort::Holds(narrow) => match (b.letter(name.text)?, b.letter(narrow)?) {
+                (Letter::DType(wide), Letter::DType(narrow)) => {
+                    let f32_at_least = matches!(wide, DType::F32 | DType::F64);
+                    (f32_at_least && crate::canon::cast::keeps(*narrow, *wide)).then_some(())
+                }
+                _ => None,
+            },
+            Sort::RotaryCos { sin, plain } => rotary(egraph, name, sin, plain, b),
+            // The op that the attribute stands at has checked it.
+            Sort::Shape(_) | Sort::Permutation(_) | Sort::RotarySin | Sort::Given => Some(()),
+        }
+    }
+}
+
+/// A variable's name and slot; a letter has no slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Name<'a> {
+    /// The name without `?` or `$`.
+    pub text: &'a str,
+    /// Its slot.
+    pub slot: Option<usize>,
+    /// The slots of all variables by name, for sorts that look at several.
+    pub all: &'a crate::pattern::Names,
+}
+
+impl Elem {
+    fn unify(self, dtype: DType, b: &mut Bindings) -> Option<()> {
+        match self {
+            Elem::Bool => (dtype == DType::Bool).then_some(()),
+            Elem::F32 => (dtype == DType::F32).then_some(()),
+            Elem::Float(letter) if dtype.is_float() => b.unify(letter, Letter::DType(dtype)),
+            Elem::Float(_) => None,
+        }
+    }
+}
+
+fn class(slot: usize, b: &Bindings) -> Option<Id> {
+    match b.get(slot)? {
+        Bound::Class(id) => Some(*id),
+        _ => None,
+    }
+}
+
+fn tensor(egraph: &EGraph, id: Id) -> Option<&TensorType> {
+    egraph[id].data.ty.as_tensor()
+}
+
+/// Ties the letters of a schema to the sizes of a shape.
+fn unify(schema: &str, shape: &[Dim], b: &mut Bindings) -> Option<()> {
+    let items: Vec<&str> = schema.split_whitespace().collect();
+    let splice = items.iter().position(|i| i.ends_with(".."));
+    let (lead, items) = match splice {
+        Some(0) => {
+            let lead = shape.len().checked_sub(items.len() - 1)?;
+            b.unify(
+                items[0].trim_end_matches('.'),
+                Letter::Dims(shape[..lead].to_vec()),
+            )?;
+            (lead, &items[1..])
+        }
+        Some(_) => return None,
+        None => (0, &items[..]),
+    };
+    let shape = &shape[lead..];
+    if shape.len() != items.len() {
+        return None;
+    }
+    for (item, size) in items.iter().zip(shape) {
+        match letters_of(item, b) {
+            Some(expected) => (expected == *size).then_some(())?,
+            None => b.unify(item, Letter::Dim(size.clone()))?,
+        }
+    }
+    Some(())
+}
+
+/// The sizes that a schema stands for, where all its letters are tied down.
+pub fn resolve(schema: &str, b: &Bindings) -> Option<Vec<Dim>> {
+    let mut out = Vec::new();
+    for item in schema.split_whitespace() {
+        match item.strip_suffix("..") {
+            Some(splice) => match b.letter(splice)? {
+                Letter::Dims(dims) => out.extend(dims.iter().cloned()),
+                _ => return None,
+            },
+            None => out.push(letters_of(item, b)?),
+        }
+    }
+    Some(out)
+}
+
+/// The class itself or one that it repeats, where that has one axis that may be longer than 1; and that size.
+fn vector_in(egraph: &EGraph, id: Id) -> Option<(Id, Dim)> {
+    let one_axis = |id: Id| {
+        let ty = tensor(egraph, id)?;
+        let (last, rest) = ty.shape.split_last()?;
+        rest.iter().all(|d| d.is(1)).then(|| (id, last.clone()))
+    };
+    let repeated = || {
+        let nodes = egraph[id].nodes.iter();
+        let broadcasts = nodes.filter(|n| matches!(n.op, Op::Broadcast(_)));
+        broadcasts.flat_map(|n| n.children.first()).find_map(|c| {
+            // Only along further axes: the last one is the vector's own.
+            let own = tensor(egraph, *c)?.shape.last()? == tensor(egraph, id)?.shape.last()?;
+            if own { one_axis(egraph.find(*c)) } else { None }
+        })
+    };
+    one_axis(egraph.find(id)).or_else(repeated)
+}
+
+fn rotary(
+    egraph: &EGraph,
+    name: &Name<'_>,
+    sin: &str,
+    plain: bool,
+    b: &mut Bindings,
+) -> Option<()> {
+    let (cos_id, sin_id) = (class(name.slot?, b)?, class(name.all.find(sin)?, b)?);
+    let table = |id: Id| {
+        let facts = &egraph[id].data;
+        let mut table = rotary_table(facts.form.as_ref()?)?;
+        // The tables name classes as they were when their forms were found.
+        table.offset = table.offset.map(|k| egraph.find(k));
+        table.freqs = egraph.find(table.freqs);
+        Some((table, facts.ty.as_tensor()?))
+    };
+    let ((cos, cos_ty), (sin, sin_ty)) = (table(cos_id)?, table(sin_id)?);
+    let same = Rotary {
+        wave: Wave::Cos,
+        ..sin.clone()
+    } == cos;
+    if cos.wave != Wave::Cos || sin.wave != Wave::Sin || !same || cos_ty.shape != sin_ty.shape {
+        return None;
+    }
+    let dims = resolve("S D", b)?;
+    let [rows, width] = dims.as_slice() else {
+        return None;
+    };
+    let rank = cos_ty.rank();
+    let halves = matches!(&cos.pairing, Pairing::Halves { half } if &(half + half) == width);
+    let lies = cos.freq_axis + 1 == rank && cos_ty.shape.last() == Some(width);
+    let counts = match cos.seq_axis {
+        Some(axis) => axis + 2 == rank && cos_ty.shape.get(axis) == Some(rows),
+        None => rows.is(1),
+    };
+    let unscaled = cos.amplitude == 1.0;
+    if !halves || !lies || !counts || unscaled != plain || !cos.amplitude.is_finite() {
+        return None;
+    }
+    let half = width.exact_div(&Dim::from(2i64))?;
+    b.give(name.all, "offset", Bound::Made(offset(egraph, &cos)?))?;
+    b.give(name.all, "freqs", Bound::Made(periods(egraph, &cos, half)))?;
+    b.give(
+        name.all,
+        "scale",
+        Bound::Attr(Attr::Float(F64::new(cos.angle_scale))),
+    )?;
+    if !plain {
+        let full = create::Full {
+            value: Scalar::float(cos.amplitude),
+            ty: TensorType::new(cos.dtype, Vec::new()),
+        };
+        b.give(
+            name.all,
+            "amplitude",
+            Bound::Made(Made::op(full, Vec::new())),
+        )?;
+    }
+    Some(())
+}
+
+/// The position of the first row, as a 0-d tensor or an integer.
+fn offset(egraph: &EGraph, table: &Rotary<Id>) -> Option<Made> {
+    let constant = || {
+        Made::op(
+            create::Size {
+                value: table.constant.clone(),
+            },
+            Vec::new(),
+        )
+    };
+    let Some(id) = table.offset else {
+        return Some(constant());
+    };
+    let ty = tensor(egraph, id)?;
+    let mut made = Made::Class(id);
+    if ty.rank() > 0 {
+        made = Made::op(movement::Reshape { shape: Vec::new() }, vec![made]);
+    }
+    if !table.constant.is(0) {
+        let constant = Made::op(create::IntTensor { dtype: ty.dtype }, vec![constant()]);
+        made = Made::op(pointwise::Add {}, vec![made, constant]);
+    }
+    Some(made)
+}
+
+/// The reciprocals of the frequencies, as a vector of `f32`.
+fn periods(egraph: &EGraph, table: &Rotary<Id>, half: Dim) -> Made {
+    let mut made = Made::Class(table.freqs);
+    let ty = tensor(egraph, table.freqs);
+    if ty.is_some_and(|t| t.dtype != DType::F32) {
+        made = Made::op(pointwise::Cast { dtype: DType::F32 }, vec![made]);
+    }
+    if ty.is_some_and(|t| t.rank() != 1) {
+        made = Made::op(movement::Reshape { shape: vec![half] }, vec![made]);
+    }
+    Made::op(pointwise::Reciprocal {}, vec![made])
+}
+
+impl fmt::Display for Elem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Elem::Float(letter) => f.write_str(letter),
+            Elem::Bool => f.write_str("bool"),
+            Elem::F32 => f.write_str("f32"),
+        }
+    }
+}
+
+/// One clause, as the rule table in the docs says it.
+impl fmt::Display for Sort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sort::Tensor(elem, shape) => write!(f, "{elem}[{}]", shape.replace(' ', ", ")),
+            Sort::Number(dtype, range) => write!(f, "a known number of {dtype}, {range}"),
+            Sort::Vector(dtype, len) => write!(
+                f,
+                "{dtype}[{len}], maybe with further axes of size 1 or repeated along them"
+            ),
+            Sort::Spread(elem, over) => {
+                write!(f, "{elem} that broadcasts to [{}]", over.replace(' ', ", "))
+            }
+            Sort::Mask(elem, over) => {
+                write!(
+                    f,
+                    "{elem} that broadcasts to [{}] and hides no whole row",
+                    over.replace(' ', ", ")
+                )
+            }
+            Sort::Literal(range) => write!(f, "a number, {range}"),
+            Sort::Shape(x) => write!(f, "a shape for the elements of ?{x}"),
+            Sort::Permutation(x) => write!(f, "an order of the axes of ?{x}"),
+            Sort::Flag => f.write_str("true or false"),
+            Sort::Whole => f.write_str("one integer"),
+            Sort::Equals(expr) => f.write_str(expr),
+            Sort::Product(schema) => write!(f, "{}", schema.replace(' ', "·")),
+            Sort::Holds(narrow) => write!(f, "f32 or f64, wide enough for every {narrow}"),
+            Sort::RotaryCos { sin, plain } => write!(
+                f,
+                "cos(scale·(offset + s)·freqs[j mod D/2]) at [s, j]{}, and ?{sin} the sine of the same",
+                if *plain {
+                    ""
+                } else {
+                    ", times an amplitude other than 1"
+                }
+            ),
+            Sort::RotarySin => f.write_str("see the cosine"),
+            Sort::Given => f.write_str("given by the sorts above"),
+        }
+    }
+}
+
+/// The type of a class, for messages and for the builder.
+pub fn type_of(egraph: &EGraph, id: Id) -> &Type {
+    &egraph[id].data.ty
+}
