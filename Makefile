@@ -4,7 +4,7 @@ CARGO ?= cargo
 MODEL := tests/fixtures/stdlib-llama
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench fmt doc clean distclean
+.PHONY: help setup build demo test bench fmt schemas doc clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -30,6 +30,9 @@ bench: build ## compile time and memory, time to first token, tokens per second
 
 fmt: ## format the sources
 	$(CARGO) fmt --all
+
+schemas: ## make the FlatBuffers code in program/src/generated from program/schema
+	@python3 tools/schemas.py
 
 doc: setup ## the API documentation, in target/doc
 	$(CARGO) doc --workspace --no-deps --locked

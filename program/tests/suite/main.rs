@@ -1,0 +1,13 @@
+//! The tests of the program crate: the table, files, writing, validation.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail as the tests do"
+)]
+
+mod common;
+mod files;
+mod instructions;
+mod validate;
+mod write;

@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""Makes program/src/generated/*.rs from program/schema/*.fbs.
+
+Uses the flatc that FLATC names, else the one in ExecuTorch's wheel, fetched once into build/flatc. The output
+depends on flatc's version, so only VERSION is used; what it makes works with the `flatbuffers` crate of
+Cargo.lock.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SCHEMAS = ROOT / "program" / "schema"
+OUTPUT = ROOT / "program" / "src" / "generated"
+KEPT = ROOT / "build" / "flatc"
+VERSION = "24.3.25"
+WHEEL = "executorch==1.5.1"
+MEMBER = "executorch/data/bin/flatc"
+
+
+def fetch():
+    """Takes flatc out of the wheel that has the version wanted."""
+    KEPT.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=KEPT.parent) as folder:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, WHEEL]
+        subprocess.run(pip, check=True)
+        (wheel,) = pathlib.Path(folder).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            binary = archive.read(MEMBER)
+    new = KEPT.with_suffix(".new")
+    new.write_bytes(binary)
+    new.chmod(0o755)
+    new.replace(KEPT)
+    return str(KEPT)
+
+
+def main():
+    flatc = os.environ.get("FLATC") or (str(KEPT) if KEPT.exists() else fetch())
+    said = subprocess.run([flatc, "--version"], check=True, capture_output=True, text=True).stdout.strip()
+    if said != f"flatc version {VERSION}":
+        sys.exit(f"schemas: {flatc} is {said!r}, wanted is version {VERSION}")
+    schemas = sorted(str(schema) for schema in SCHEMAS.glob("*.fbs"))
+    subprocess.run([flatc, "--rust", "-o", str(OUTPUT), *schemas], check=True)
+    print(f"schemas: {len(schemas)} written to {OUTPUT.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"schemas: {error}")
