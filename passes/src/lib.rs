@@ -30,6 +30,7 @@ pub mod rules;
 pub mod saturate;
 pub mod shapes;
 pub mod sort;
+pub mod sweep;
 
 pub use pass::{Limits, Numerics, PassCx, PassError, Target};
 pub use pipeline::{Level, PASSES, Pass, PassReport, Report, optimise, run_passes};

@@ -1,8 +1,7 @@
 //! The table of passes, the lists that make up the levels, and the loop that runs them.
 
-use crate::decompose;
 use crate::pass::{PassCx, PassError};
-use crate::saturate;
+use crate::{canon, decompose, saturate};
 use fuseline_ir::Graph;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +20,11 @@ pub struct Pass {
 
 /// Every pass.
 pub const PASSES: &[Pass] = &[
+    Pass {
+        name: canon::NAME,
+        doc: "rewrites that are always better, equal values shared, dead ones dropped",
+        run: canon::run,
+    },
     Pass {
         name: "saturate",
         doc: "every rule to a fixed point in an e-graph, and the cheapest graph for the target out of it",
@@ -52,8 +56,8 @@ impl Level {
     pub fn passes(self) -> &'static [&'static str] {
         match self {
             Level::O0 => &["decompose"],
-            Level::O1 => &["decompose"],
-            Level::O2 => &["saturate", "decompose"],
+            Level::O1 => &["canon", "decompose", "canon"],
+            Level::O2 => &["canon", "saturate", "canon", "decompose", "canon"],
         }
     }
 }

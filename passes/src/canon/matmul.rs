@@ -1,0 +1,110 @@
+//! Matrix products on the rank that the model thinks in: the views around `mm` and `bmm` that a decomposed export has are taken off again.
+
+use super::{Builder, Rewrite, Rule};
+use fuseline_ir::ops::pointwise as pw;
+use fuseline_ir::{Dim, Op, Value};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        name: "matmul-outer",
+        doc: "matmul of inner size 1 -> a · b",
+        apply: outer,
+    },
+    Rule {
+        name: "matmul-rows",
+        doc: "matmul(reshape(x), w) -> reshape(matmul(x, w)) where w is a matrix and the reshape merges x's leading axes; addmm alike",
+        apply: rows,
+    },
+    Rule {
+        name: "matmul-batch",
+        doc: "matmul(reshape(a), reshape(b)) -> reshape(matmul(a, b)) where the reshapes merge leading axes",
+        apply: batch,
+    },
+];
+
+/// Exact up to the sign of zero: a sum of one product is that product.
+fn outer(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Matmul(_), &[x, y]) = (op, args) else {
+        return Ok(None);
+    };
+    let one = b.shape(x).last().is_some_and(|d| d.is(1));
+    if !one || !b.dtype(x).is_some_and(|d| d.is_float()) {
+        return Ok(None);
+    }
+    b.add(pw::Mul {}, &[x, y]).map(Some)
+}
+
+/// The argument of a reshape that leaves the last `n` axes alone and merges others: it has more axes than the result.
+fn unmerged(b: &Builder, v: Value, n: usize) -> Option<Value> {
+    if !matches!(b.op(v), Op::Reshape(_)) {
+        return None;
+    }
+    let x = b.arg(v, 0);
+    let (from, to) = (b.shape(x), b.shape(v));
+    let keeps =
+        from.len() > to.len() && to.len() >= n && from[from.len() - n..] == to[to.len() - n..];
+    keeps.then_some(x)
+}
+
+/// Exact: each row of the product is the same sum.
+fn rows(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let [x, w, rest @ ..] = args else {
+        return Ok(None);
+    };
+    let (x, w) = (*x, *w);
+    if !matches!(op, Op::Matmul(_) | Op::Addmm(_)) || b.shape(w).len() != 2 {
+        return Ok(None);
+    }
+    // A summand that differs between rows would have to be reshaped as well.
+    let per_row = |c: &Value| b.shape(*c).iter().rev().skip(1).any(|d| !d.is(1));
+    let Some(x) = unmerged(b, x, 1).filter(|_| !rest.iter().any(per_row)) else {
+        return Ok(None);
+    };
+    let Some(out) = b.infer(op, args).and_then(|t| t.as_tensor().cloned()) else {
+        return Ok(None);
+    };
+    let args: Vec<Value> = [x, w].iter().chain(rest).copied().collect();
+    let product = b.add(op.clone(), &args)?;
+    b.reshape(product, out.shape).map(Some)
+}
+
+/// Exact: the batch is walked in the same order. Of the ranks that the two operands had before, the lower one is taken, so that a view that splits heads further
+/// (repeated key/value heads) stays on the operand that has it.
+fn batch(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Matmul(_), &[x, y]) = (op, args) else {
+        return Ok(None);
+    };
+    let both = matches!(b.op(x), Op::Reshape(_)) && matches!(b.op(y), Op::Reshape(_));
+    let leading = |v: Value| b.shape(v)[..b.shape(v).len() - 2].to_vec();
+    if !both
+        || b.shape(x).len() != b.shape(y).len()
+        || b.shape(x).len() < 3
+        || leading(x) != leading(y)
+    {
+        return Ok(None);
+    }
+    let candidates = [unmerged(b, x, 2), unmerged(b, y, 2)];
+    let Some(lead) = candidates
+        .into_iter()
+        .flatten()
+        .map(leading)
+        .min_by_key(Vec::len)
+    else {
+        return Ok(None);
+    };
+    let matrix = |v: Value| -> Vec<Dim> {
+        let shape = b.shape(v);
+        lead.iter()
+            .chain(&shape[shape.len() - 2..])
+            .cloned()
+            .collect()
+    };
+    let (x_shape, y_shape) = (matrix(x), matrix(y));
+    let Some(out) = b.infer(op, args).and_then(|t| t.as_tensor().cloned()) else {
+        return Ok(None);
+    };
+    let x = b.reshape(x, x_shape)?;
+    let y = b.reshape(y, y_shape)?;
+    let product = b.add(op.clone(), &[x, y])?;
+    b.reshape(product, out.shape).map(Some)
+}

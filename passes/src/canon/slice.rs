@@ -1,0 +1,202 @@
+//! Slices and concatenations.
+
+use super::{Builder, Rewrite, Rule};
+use fuseline_ir::ops::movement as mv;
+use fuseline_ir::{Dim, Op, Type, Value};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        name: "slice-all",
+        doc: "slice of a whole axis -> x",
+        apply: slice_all,
+    },
+    Rule {
+        name: "slice-chain",
+        doc: "slice(slice(x)) of one axis -> slice(x), where the inner one has step 1",
+        apply: slice_chain,
+    },
+    Rule {
+        name: "slice-of-cat",
+        doc: "slice of cat along its axis that takes whole parts, or lies within one -> those parts, or a slice of that one",
+        apply: slice_of_cat,
+    },
+    Rule {
+        name: "slice-of-broadcast",
+        doc: "slice(broadcast(x)) -> a smaller broadcast",
+        apply: slice_of_broadcast,
+    },
+    Rule {
+        name: "cat-one",
+        doc: "cat(x) -> x; parts of size 0 dropped",
+        apply: cat_one,
+    },
+    Rule {
+        name: "cat-chain",
+        doc: "cat(cat(x, y), z) along one axis -> cat(x, y, z)",
+        apply: cat_chain,
+    },
+    Rule {
+        name: "cat-of-slices",
+        doc: "cat of slices of x that follow each other -> one slice of x",
+        apply: cat_of_slices,
+    },
+];
+
+fn slice_all(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Slice(s), &[x]) = (op, args) else {
+        return Ok(None);
+    };
+    let all = s.step == 1 && s.start.is(0) && b.shape(x).get(s.axis) == Some(&s.stop);
+    Ok(all.then_some(x))
+}
+
+fn slice_chain(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Slice(outer), &[y]) = (op, args) else {
+        return Ok(None);
+    };
+    let Op::Slice(inner) = b.op(y) else {
+        return Ok(None);
+    };
+    if inner.axis != outer.axis || inner.step != 1 {
+        return Ok(None);
+    }
+    let merged = mv::Slice {
+        axis: outer.axis,
+        start: &inner.start + &outer.start,
+        stop: &inner.start + &outer.stop,
+        step: outer.step,
+    };
+    let x = b.arg(y, 0);
+    b.add(merged, &[x]).map(Some)
+}
+
+fn slice_of_cat(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Slice(s), &[y]) = (op, args) else {
+        return Ok(None);
+    };
+    let Op::Cat(cat) = b.op(y) else {
+        return Ok(None);
+    };
+    if cat.axis != s.axis || s.step != 1 {
+        return Ok(None);
+    }
+    let cat = cat.clone();
+    let mut end = Dim::from(0i64);
+    let mut whole: Option<Vec<Value>> = None;
+    for part in b.args(y).to_vec() {
+        let start = end.clone();
+        let Some(size) = b.shape(part).get(s.axis) else {
+            return Ok(None);
+        };
+        end = &start + size;
+        if s.start == start {
+            whole = Some(Vec::new());
+        }
+        if let Some(parts) = &mut whole {
+            parts.push(part);
+            if s.stop == end {
+                return b.add(cat, parts).map(Some);
+            }
+        }
+        if b.at_most(&start, &s.start) && b.at_most(&s.stop, &end) && b.at_most(&s.start, &s.stop) {
+            let inner = mv::Slice {
+                start: &s.start - &start,
+                stop: &s.stop - &start,
+                ..s.clone()
+            };
+            return b.add(inner, &[part]).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// Less is repeated. Along an axis that isn't repeated the slice moves inside, where it meets what made x.
+fn slice_of_broadcast(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Slice(s), &[y]) = (op, args) else {
+        return Ok(None);
+    };
+    if !matches!(b.op(y), Op::Broadcast(_)) {
+        return Ok(None);
+    }
+    let x = b.arg(y, 0);
+    let Some(Type::Tensor(out)) = b.infer(op, args) else {
+        return Ok(None);
+    };
+    let lead = out.rank().saturating_sub(b.shape(x).len());
+    let inside = s
+        .axis
+        .checked_sub(lead)
+        .filter(|&a| b.shape(x).get(a).is_some_and(|d| !d.is(1)));
+    let x = match inside {
+        Some(axis) => b.add(mv::Slice { axis, ..s.clone() }, &[x])?,
+        None => x,
+    };
+    b.broadcast(x, out.shape).map(Some)
+}
+
+fn cat_one(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let Op::Cat(cat) = op else { return Ok(None) };
+    if let &[x] = args {
+        return Ok(Some(x));
+    }
+    let empty = |v: &Value| b.shape(*v).get(cat.axis).is_some_and(|d| d.is(0));
+    let kept: Vec<Value> = args.iter().copied().filter(|v| !empty(v)).collect();
+    match (kept.first(), args.first()) {
+        (None, Some(&x)) => Ok(Some(x)),
+        _ if kept.len() == args.len() => Ok(None),
+        _ => b.add(cat.clone(), &kept).map(Some),
+    }
+}
+
+fn cat_chain(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let Op::Cat(cat) = op else { return Ok(None) };
+    let inner = |v: Value| matches!(b.op(v), Op::Cat(c) if c.axis == cat.axis);
+    if !args.iter().any(|a| inner(*a)) {
+        return Ok(None);
+    }
+    let flat: Vec<Value> = args
+        .iter()
+        .flat_map(|&a| {
+            if inner(a) {
+                b.args(a).to_vec()
+            } else {
+                vec![a]
+            }
+        })
+        .collect();
+    b.add(cat.clone(), &flat).map(Some)
+}
+
+fn cat_of_slices(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let Op::Cat(cat) = op else { return Ok(None) };
+    let piece = |v: Value| match b.op(v) {
+        Op::Slice(s) if s.axis == cat.axis && s.step == 1 => {
+            Some((b.arg(v, 0), s.start.clone(), s.stop.clone()))
+        }
+        _ => None,
+    };
+    for at in 1..args.len() {
+        let (Some((x, start, end)), Some((y, from, stop))) = (piece(args[at - 1]), piece(args[at]))
+        else {
+            continue;
+        };
+        if x != y || end != from {
+            continue;
+        }
+        let axis = cat.axis;
+        let cat = cat.clone();
+        let both = b.add(
+            mv::Slice {
+                axis,
+                start,
+                stop,
+                step: 1,
+            },
+            &[x],
+        )?;
+        let mut rest = args.to_vec();
+        rest.splice(at - 1..=at, [both]);
+        return b.add(cat, &rest).map(Some);
+    }
+    Ok(None)
+}

@@ -1,0 +1,120 @@
+//! Reads and writes by index that are slices.
+
+use super::{Builder, Rewrite, Rule};
+use fuseline_ir::ops::{index, movement as mv};
+use fuseline_ir::{Dim, Op, Scalar, Value};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        name: "take-slice",
+        doc: "take(x, n) of a known n, take(x, arange) -> slice(x)",
+        apply: take,
+    },
+    Rule {
+        name: "index-copy-slice",
+        doc: "index_copy(x, arange, y) -> slice_update(x, y)",
+        apply: index_copy,
+    },
+    Rule {
+        name: "update-all",
+        doc: "slice_update of a whole axis, twice of the same slice -> the last source",
+        apply: update_all,
+    },
+    Rule {
+        name: "slice-of-update",
+        doc: "slice(slice_update(x, y)) of the same slice -> y",
+        apply: slice_of_update,
+    },
+];
+
+/// The steps that rising indices within an axis take, where they are known to lie within it: start, step, count.
+fn run(b: &Builder, indices: Value, size: &Dim) -> Option<(Dim, i64, Dim)> {
+    let (start, step, len) = match b.op(indices) {
+        Op::Arange(a) => (a.start.clone(), a.step.as_const()?, a.len.clone()),
+        Op::Full(full) if full.ty.shape.iter().all(|d| d.is(1)) => match full.value {
+            // A negative index counts from the end.
+            Scalar::Int(n) if n < 0 => (size + &Dim::from(n), 1, Dim::from(1i64)),
+            Scalar::Int(n) => (Dim::from(n), 1, Dim::from(1i64)),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let one = Dim::from(1i64);
+    let last = &start + &(&(&len - &one) * &Dim::from(step));
+    let inside =
+        step >= 1 && b.least(&start) >= 0 && b.least(&len) >= 1 && b.at_most(&(&last + &one), size);
+    inside.then_some((start, step, len))
+}
+
+/// Exact: the same elements. Fires only where every index is known to be in range.
+fn take(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Take(take), &[x, indices]) = (op, args) else {
+        return Ok(None);
+    };
+    let Some(size) = b.shape(x).get(take.axis).cloned() else {
+        return Ok(None);
+    };
+    let Some((start, step, len)) = run(b, indices, &size) else {
+        return Ok(None);
+    };
+    let Some(out) = b.infer(op, args).and_then(|t| t.as_tensor().cloned()) else {
+        return Ok(None);
+    };
+    let one = Dim::from(1i64);
+    let stop = &(&start + &(&(&len - &one) * &Dim::from(step))) + &one;
+    let axis = take.axis;
+    let part = b.add(
+        mv::Slice {
+            axis,
+            start,
+            stop,
+            step,
+        },
+        &[x],
+    )?;
+    b.reshape(part, out.shape).map(Some)
+}
+
+fn index_copy(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::IndexCopy(copy), &[x, indices, source]) = (op, args) else {
+        return Ok(None);
+    };
+    let Some(size) = b.shape(x).get(copy.axis).cloned() else {
+        return Ok(None);
+    };
+    let Some((start, step, _)) = run(b, indices, &size) else {
+        return Ok(None);
+    };
+    let axis = copy.axis;
+    b.add(index::SliceUpdate { axis, start, step }, &[x, source])
+        .map(Some)
+}
+
+fn update_all(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::SliceUpdate(update), &[x, source]) = (op, args) else {
+        return Ok(None);
+    };
+    if b.ty(x) == b.ty(source) && update.start.is(0) && update.step == 1 {
+        return Ok(Some(source));
+    }
+    let again = matches!(b.op(x), Op::SliceUpdate(inner) if inner == update)
+        && b.ty(b.arg(x, 1)) == b.ty(source);
+    if !again {
+        return Ok(None);
+    }
+    let x = b.arg(x, 0);
+    b.add(update.clone(), &[x, source]).map(Some)
+}
+
+fn slice_of_update(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Slice(s), &[y]) = (op, args) else {
+        return Ok(None);
+    };
+    let Op::SliceUpdate(update) = b.op(y) else {
+        return Ok(None);
+    };
+    let source = b.arg(y, 1);
+    let same = update.axis == s.axis && update.start == s.start && update.step == s.step;
+    let covers = same && b.infer(op, args).as_ref() == Some(b.ty(source));
+    Ok(covers.then_some(source))
+}
