@@ -92,7 +92,7 @@ pub struct MlxSummary {
     pub values: u32,
     /// The chains.
     pub chains: Vec<ChainSummary>,
-    /// How often each instruction stands in the main chain and what it runs, by name.
+    /// How often each instruction stands in the chains, the init chain left out, by name.
     pub counts: BTreeMap<String, usize>,
 }
 
@@ -253,7 +253,10 @@ impl MlxGraph {
                 .map(|slot| self.slot_summary(*slot, &names))
                 .collect()
         };
-        let constants: Vec<IoSlot> = (0..self.counts.constants.min(crate::caps::COUNT as u32))
+        // A file that has not been validated may claim more constants than it describes.
+        let described = self.tensors.len();
+        let constants: Vec<IoSlot> = (0..self.counts.constants)
+            .take(described)
             .map(|tid| IoSlot::Tensor(Tid(tid)))
             .collect();
         let mut counts = BTreeMap::new();

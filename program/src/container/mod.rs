@@ -78,8 +78,9 @@ pub struct Trees {
 /// One step of a method.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
-    /// An operator of the host. `args` are its arguments in the order of its schema, outputs last; ExecuTorch's own files then
-    /// name the output once more, as the result.
+    /// An operator of the host, in the variant that writes into tensors it is given (`aten::add.out`). `args` are all arguments
+    /// of its schema in order, defaults and outputs included, and then the result once more: the output again, or, if
+    /// there are several, a [`Value::TensorList`] of them. ExecuTorch's kernels count on that last one.
     Kernel {
         /// Number in [`Method::operators`].
         operator: u32,

@@ -237,8 +237,11 @@ fn unpack_graph(graph: wire::MLXGraph<'_>) -> Result<MlxGraph, FormatError> {
         .into());
     }
     let mut chains = Vec::new();
+    let mut instructions = 0_usize;
     caps::count("chains", graph.instruction_chains().len())?;
     for (at, chain) in graph.instruction_chains().iter().enumerate() {
+        instructions = instructions.saturating_add(chain.instructions().len());
+        caps::count("instructions", instructions)?;
         chains.push(unpack_chain(chain).within(|| format!("chain {at}"))?);
     }
     let mut names = Vec::new();
@@ -283,7 +286,6 @@ fn unpack_graph(graph: wire::MLXGraph<'_>) -> Result<MlxGraph, FormatError> {
 
 fn unpack_chain(chain: wire::InstructionChain<'_>) -> Result<Vec<Instruction>, FormatError> {
     let instructions = chain.instructions();
-    caps::count("instructions", instructions.len())?;
     let one =
         |(at, instruction)| Instruction::unpack(instruction).within(|| format!("instruction {at}"));
     instructions.iter().enumerate().map(one).collect()

@@ -97,3 +97,66 @@ fn other_files_are_told_apart() {
         Fault::Short { .. }
     ));
 }
+
+/// The sample with eight bytes of its header replaced.
+fn header_error(at: usize, number: u64) -> String {
+    let mut file = Vec::new();
+    crate::common::sample().write(&mut file).unwrap();
+    file[at..at + 8].copy_from_slice(&number.to_le_bytes());
+    Pte::parse(&file).unwrap_err().to_string()
+}
+
+#[test]
+fn headers_that_lead_outside() {
+    let (program, base, data) = (16, 24, 32);
+    for number in [u64::MAX, u64::MAX - 7, 1 << 63, 1 << 32, 0] {
+        assert!(
+            header_error(program, number).starts_with("header: the program: "),
+            "{number}"
+        );
+    }
+    for number in [u64::MAX, u64::MAX - 7, 1 << 63, 1 << 32, 8] {
+        let error = header_error(base, number);
+        assert!(error.starts_with("header: "), "{number}: {error}");
+        if number > 8 {
+            assert!(
+                header_error(data, number).starts_with("header: the segments: "),
+                "{number}"
+            );
+        }
+    }
+}
+
+#[test]
+fn segments_that_lead_outside() {
+    let mut file = Vec::new();
+    crate::common::sample().write(&mut file).unwrap();
+    let last = Pte::parse(&file).unwrap().segments.pop().unwrap();
+    // The segment's table is the only place where its offset stands as 64 bits.
+    let wanted = last.offset.to_le_bytes();
+    let at = (40..file.len() - 8)
+        .find(|at| file[*at..at + 8] == wanted)
+        .unwrap();
+    for number in [u64::MAX, u64::MAX - 127, 1 << 63, 1 << 40] {
+        file[at..at + 8].copy_from_slice(&number.to_le_bytes());
+        let error = Pte::parse(&file).unwrap_err();
+        assert!(
+            matches!(error.fault(), Fault::Range { .. }),
+            "{number}: {error}"
+        );
+    }
+    file[at..at + 8].copy_from_slice(&0_u64.to_le_bytes());
+    let error = Pte::parse(&file)
+        .and_then(|pte| pte.validate())
+        .unwrap_err();
+    assert!(
+        matches!(
+            error.fault(),
+            Fault::Overlap {
+                what: "segments",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
