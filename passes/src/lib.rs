@@ -19,6 +19,7 @@ pub mod cost;
 pub mod decompose;
 pub mod egraph;
 pub mod extract;
+pub mod fold;
 pub mod hoist;
 pub mod matcher;
 pub mod partition;

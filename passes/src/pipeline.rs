@@ -1,7 +1,7 @@
 //! The table of passes, the lists that make up the levels, and the loop that runs them.
 
 use crate::pass::{PassCx, PassError};
-use crate::{canon, decompose, saturate};
+use crate::{canon, decompose, fold, saturate};
 use fuseline_ir::Graph;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +24,11 @@ pub const PASSES: &[Pass] = &[
         name: canon::NAME,
         doc: "rewrites that are always better, equal values shared, dead ones dropped",
         run: canon::run,
+    },
+    Pass {
+        name: fold::NAME,
+        doc: "small values that depend on constants alone are computed",
+        run: fold::run,
     },
     Pass {
         name: "saturate",
@@ -56,8 +61,17 @@ impl Level {
     pub fn passes(self) -> &'static [&'static str] {
         match self {
             Level::O0 => &["decompose"],
-            Level::O1 => &["canon", "decompose", "canon"],
-            Level::O2 => &["canon", "saturate", "canon", "decompose", "canon"],
+            Level::O1 => &["canon", "fold", "canon", "decompose", "canon"],
+            Level::O2 => &[
+                "canon",
+                "fold",
+                "canon",
+                "saturate",
+                "canon",
+                "decompose",
+                "fold",
+                "canon",
+            ],
         }
     }
 }
