@@ -57,7 +57,7 @@ pub struct Written {
 
 impl Program<'_> {
     /// Writes the program to a file. The bytes go to a temporary file in the same folder, which takes the place of `path` when it is
-    /// complete and on the disk; on an error it is removed.
+    /// complete and on the disk; on an error it is removed. A device or a pipe is written to directly.
     ///
     /// # Errors
     /// The program does not pass [`Program::validate`], data can't be had, or the file can't be written.
@@ -68,8 +68,18 @@ impl Program<'_> {
         };
         // A link is followed: what it points at is replaced, not the link.
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        if target.is_dir() {
+        let kind = fs::metadata(&target).map(|found| found.file_type()).ok();
+        if kind.is_some_and(|kind| kind.is_dir()) {
             return Err(failed(io::Error::from(io::ErrorKind::IsADirectory)));
+        }
+        let layout = Layout::of(self)?;
+        // A device or a pipe can't be replaced; it takes the bytes as they come.
+        if kind.is_some_and(|kind| !kind.is_file()) {
+            let file = File::options().write(true).open(&target).map_err(failed)?;
+            let mut out = BufWriter::with_capacity(BUFFER, file);
+            layout.emit(&mut out, path)?;
+            out.flush().map_err(failed)?;
+            return Ok(layout.written());
         }
         let folder = target
             .parent()
@@ -82,7 +92,6 @@ impl Program<'_> {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(fs::Permissions::from_mode(0o666));
         }
-        let layout = Layout::of(self)?;
         let mut file = builder.tempfile_in(folder).map_err(failed)?;
         let mut out = BufWriter::with_capacity(BUFFER, file.as_file_mut());
         layout.emit(&mut out, path)?;

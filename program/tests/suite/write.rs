@@ -213,3 +213,22 @@ fn a_program_that_could_not_be_read_back_is_not_written() {
     let place = "method \"forward\", delegate 1, chain 0, instruction 0 (Multiply): %t0 is read before it is written";
     assert_eq!(error.to_string(), place);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn devices_are_written_to_not_replaced() {
+    let program = crate::common::sample();
+    program
+        .write_file(std::path::Path::new("/dev/null"))
+        .unwrap();
+    let error = program
+        .write_file(std::path::Path::new("/dev/full"))
+        .unwrap_err();
+    assert!(
+        error.to_string().starts_with("can't write /dev/full: "),
+        "{error}"
+    );
+    for device in ["/dev/null", "/dev/full"] {
+        assert!(!fs::metadata(device).unwrap().is_file(), "{device}");
+    }
+}
