@@ -1,3 +1,4 @@
 //! (crate essay to come)
 
+pub mod import;
 pub mod pt2;

@@ -1,0 +1,176 @@
+//! Building the IR in the small: one function per op that handlers combine, each of which leaves out what does nothing.
+
+use fuseline_ir::ops::table as op;
+use fuseline_ir::{DType, Dim, Graph, Loc, Op, Scalar, TensorType, Value};
+
+use super::error::{Result, invalid};
+
+/// The graph under construction, and the place that new values belong to.
+#[derive(Debug)]
+pub(super) struct Builder {
+    /// The graph.
+    pub graph: Graph,
+    /// Where values that are added now come from.
+    pub loc: Loc,
+}
+
+impl Builder {
+    /// Applies any op.
+    pub fn add(&mut self, op: impl Into<Op>, args: &[Value]) -> Result<Value> {
+        Ok(self.graph.add(op, args, &self.loc)?)
+    }
+
+    /// The type of a tensor.
+    pub fn ty(&self, value: Value) -> Result<&TensorType> {
+        Ok(self.graph.tensor_ty(value)?)
+    }
+
+    /// The element type of a tensor.
+    pub fn dtype(&self, value: Value) -> Result<DType> {
+        Ok(self.ty(value)?.dtype)
+    }
+
+    /// The sizes of a tensor.
+    pub fn shape(&self, value: Value) -> Result<Vec<Dim>> {
+        Ok(self.ty(value)?.shape.clone())
+    }
+
+    /// The number of axes of a tensor.
+    pub fn rank(&self, value: Value) -> Result<usize> {
+        Ok(self.ty(value)?.rank())
+    }
+
+    /// An axis given as PyTorch counts it: negative from the end; a 0-d tensor has axis 0 and -1.
+    pub fn axis(&self, value: Value, axis: i64) -> Result<usize> {
+        wrap_axis(axis, self.rank(value)?)
+    }
+
+    /// `x` converted to `dtype`.
+    pub fn cast(&mut self, x: Value, dtype: DType) -> Result<Value> {
+        if self.dtype(x)? == dtype {
+            return Ok(x);
+        }
+        self.add(op::Cast { dtype }, &[x])
+    }
+
+    /// A tensor that is `value` everywhere.
+    pub fn full(&mut self, value: Scalar, dtype: DType, shape: Vec<Dim>) -> Result<Value> {
+        self.add(
+            op::Full {
+                value: value.cast(dtype),
+                ty: TensorType::new(dtype, shape),
+            },
+            &[],
+        )
+    }
+
+    /// A number as a 0-d tensor.
+    pub fn scalar(&mut self, value: Scalar, dtype: DType) -> Result<Value> {
+        self.full(value, dtype, Vec::new())
+    }
+
+    /// A floating-point number as a 0-d tensor.
+    pub fn float(&mut self, value: f64, dtype: DType) -> Result<Value> {
+        self.scalar(Scalar::float(value), dtype)
+    }
+
+    /// `start, start + step, …`, `len` elements.
+    pub fn arange(&mut self, start: Dim, step: Dim, len: Dim, dtype: DType) -> Result<Value> {
+        self.add(
+            op::Arange {
+                start,
+                step,
+                len,
+                dtype,
+            },
+            &[],
+        )
+    }
+
+    /// `x` under another shape.
+    pub fn reshape(&mut self, x: Value, shape: Vec<Dim>) -> Result<Value> {
+        if self.ty(x)?.shape == shape {
+            return Ok(x);
+        }
+        self.add(op::Reshape { shape }, &[x])
+    }
+
+    /// `x` with its axes in another order: axis i of the result is axis `perm[i]`.
+    pub fn transpose(&mut self, x: Value, perm: Vec<usize>) -> Result<Value> {
+        if perm.iter().copied().eq(0..perm.len()) && perm.len() == self.rank(x)? {
+            return Ok(x);
+        }
+        self.add(op::Transpose { perm }, &[x])
+    }
+
+    /// `x` with two axes exchanged.
+    pub fn swap(&mut self, x: Value, a: usize, b: usize) -> Result<Value> {
+        let mut perm: Vec<usize> = (0..self.rank(x)?).collect();
+        perm.swap(a, b);
+        self.transpose(x, perm)
+    }
+
+    /// `x` broadcast to `shape`.
+    pub fn broadcast(&mut self, x: Value, shape: Vec<Dim>) -> Result<Value> {
+        if self.ty(x)?.shape == shape {
+            return Ok(x);
+        }
+        self.add(op::Broadcast { shape }, &[x])
+    }
+
+    /// `x` with a new axis of size 1.
+    pub fn unsqueeze(&mut self, x: Value, axis: usize) -> Result<Value> {
+        let mut shape = self.shape(x)?;
+        shape.insert(axis.min(shape.len()), Dim::from(1i64));
+        self.reshape(x, shape)
+    }
+
+    /// Elements `start .. stop` of an axis.
+    pub fn slice(&mut self, x: Value, axis: usize, start: Dim, stop: Dim) -> Result<Value> {
+        if start.is(0) && self.ty(x)?.shape.get(axis) == Some(&stop) {
+            return Ok(x);
+        }
+        self.add(
+            op::Slice {
+                axis,
+                start,
+                stop,
+                step: 1,
+            },
+            &[x],
+        )
+    }
+
+    /// Tensors one after the other along an axis.
+    pub fn cat(&mut self, xs: &[Value], axis: usize) -> Result<Value> {
+        match xs {
+            [one] => Ok(*one),
+            _ => self.add(op::Cat { axis }, xs),
+        }
+    }
+
+    /// Applies a binary op to a tensor and a number of the tensor's dtype.
+    pub fn with_float(&mut self, op: impl Into<Op>, x: Value, number: f64) -> Result<Value> {
+        let number = self.float(number, self.dtype(x)?)?;
+        self.add(op, &[x, number])
+    }
+
+    /// `x[..] = value` where `cond` holds.
+    pub fn select(&mut self, cond: Value, then: Value, otherwise: Value) -> Result<Value> {
+        self.add(op::Where {}, &[cond, then, otherwise])
+    }
+}
+
+/// An axis as PyTorch counts it, checked.
+pub(super) fn wrap_axis(axis: i64, rank: usize) -> Result<usize> {
+    let bound = i64::try_from(rank.max(1)).unwrap_or(i64::MAX);
+    let wrapped = if axis < 0 {
+        axis.saturating_add(bound)
+    } else {
+        axis
+    };
+    match usize::try_from(wrapped) {
+        Ok(axis) if wrapped < bound => Ok(axis),
+        _ => invalid(format!("axis {axis} of a tensor with {rank} axes")),
+    }
+}

@@ -1,0 +1,105 @@
+//! Which code imports which operator.
+//!
+//! Operators that mean exactly one IR op stand in the IR's own table (its `aten` column); everything else has a handler in a file by theme. An
+//! in-place operator (`add_`) needs no handler of its own: it is the functional one (`add`) followed by a write.
+
+use fuseline_ir::{Op, Value};
+
+use super::call::Call;
+use super::error::{Fail, Result};
+use super::{Handler, Importer, Out, promote};
+use super::{
+    attention, control, create, index, matmul, movement, norm, pointwise, rearrange, reduce,
+};
+use crate::pt2::schema::{BaseType, Schema};
+
+/// The handler of an operator, by its target without `torch.ops.`.
+pub(super) fn find(target: &str) -> Option<Handler> {
+    pointwise::find(target)
+        .or_else(|| movement::find(target))
+        .or_else(|| rearrange::find(target))
+        .or_else(|| matmul::find(target))
+        .or_else(|| reduce::find(target))
+        .or_else(|| index::find(target))
+        .or_else(|| create::find(target))
+        .or_else(|| norm::find(target))
+        .or_else(|| attention::find(target))
+        .or_else(|| control::find(target))
+        .or_else(|| row(target).map(|_| import_row as Handler))
+}
+
+/// The functional handler behind an in-place operator: one whose schema says that it writes to `self` and returns it.
+pub(super) fn in_place(target: &str, schema: Option<&Schema>) -> Option<Handler> {
+    let writes = schema?.args.first()?.alias.as_ref()?.write;
+    let (operator, overload) = target.rsplit_once('.')?;
+    let (namespace, name) = operator.rsplit_once('.')?;
+    let functional = match name.strip_prefix("__i") {
+        Some(rest) => format!("__{rest}"),
+        None => name.strip_suffix('_')?.to_owned(),
+    };
+    find(&format!("{namespace}.{functional}.{overload}")).filter(|_| writes)
+}
+
+/// Composite operators that return `self` itself where they have nothing to do, although their schemas do not say so.
+pub(super) fn may_return_self(target: &str) -> bool {
+    matches!(
+        target,
+        "aten.dropout.default"
+            | "aten.feature_dropout.default"
+            | "aten.alpha_dropout.default"
+            | "aten.type_as.default"
+            | "aten._autocast_to_full_precision.default"
+            | "aten._autocast_to_reduced_precision.default"
+    )
+}
+
+/// Checks that a program may make at run time. What they check, the export has proved or the program's own validation repeats.
+pub(super) fn is_assertion(target: &str) -> bool {
+    matches!(
+        target,
+        "aten._assert_tensor_metadata.default"
+            | "aten._assert_scalar.default"
+            | "aten._assert_async.default"
+            | "aten._assert_async.msg"
+            | "aten.sym_constrain_range.default"
+            | "aten.sym_constrain_range_for_size.default"
+            | "aten._print.default"
+    )
+}
+
+/// The row of the IR's table that imports `target` without further code.
+fn row(target: &str) -> Option<&'static fuseline_ir::OpInfo> {
+    fuseline_ir::ops::table::TABLE
+        .iter()
+        .find(|row| row.aten.contains(&target))
+}
+
+/// Imports an operator that is a row of the table: its tensors in order, without attributes. Integers in an op of floats become floats first.
+fn import_row(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    let Some(row) = row(call.target) else {
+        return Err(Fail::Bug(format!("no row imports `{}`", call.target)));
+    };
+    let op = Op::build(row.name, &[])?;
+    let Some(schema) = call.schema else {
+        return Err(Fail::Bug(format!("no schema of `{}`", call.target)));
+    };
+    let tensors = schema
+        .args
+        .iter()
+        .filter(|arg| arg.ty.base == BaseType::Tensor && !arg.ty.list);
+    let mut args: Vec<Value> = Vec::new();
+    for arg in tensors {
+        args.push(call.value(cx, &arg.name)?);
+    }
+    let accepted = {
+        let types: Vec<_> = args.iter().map(|value| cx.build.graph.ty(*value)).collect();
+        op.infer(&types).is_ok()
+    };
+    if !accepted {
+        for value in &mut args {
+            let dtype = promote::to_float(cx.build.dtype(*value)?);
+            *value = cx.build.cast(*value, dtype)?;
+        }
+    }
+    Ok(vec![cx.build.add(op, &args)?.into()])
+}

@@ -1,0 +1,482 @@
+//! From an exported program to the IR.
+//!
+//! An exported program comes in two dialects that both become the same IR here: the *training* dialect straight from `torch.export.export`, with in-place
+//! operators on buffers, inputs and views of them, and the functional one that `run_decompositions` leaves. The import walks the nodes in order:
+//!
+//! - names stand for tensors in a model of PyTorch's memory ([`memory`]), which turns in-place operators into new values;
+//! - each operator has a handler in a file by theme, found through [`dispatch`]; many are a row of the IR's own table;
+//! - handlers see arguments by name with all schema defaults filled in ([`call`]) and promote types by PyTorch's rules ([`promote`]);
+//! - every result is compared with the type that the export recorded for it, so that a wrong import is an error here and not a wrong number later.
+//!
+//! Buffers that end up with a new value are the states of the graph; weights and other buffers are its constants, and their bytes stay in the mapped
+//! file. What is not supported is collected over the whole program and reported at once, with its place in the model.
+
+mod attention;
+mod build;
+mod call;
+mod control;
+mod create;
+mod dispatch;
+mod error;
+mod index;
+mod inputs;
+mod matmul;
+mod memory;
+mod movement;
+mod norm;
+mod pointwise;
+mod promote;
+mod rearrange;
+mod reduce;
+mod symbolic;
+
+use std::collections::BTreeSet;
+
+use fuseline_ir::ops::table as op;
+use fuseline_ir::{DType, Dim, Graph, Loc, Scalar, Value};
+
+pub use error::{Error, Unsupported};
+
+use crate::pt2::Archive;
+use crate::pt2::exported::{self, Argument, Node, Place, SymBool, SymFloat, SymInt};
+use crate::pt2::schema::Schema;
+use crate::pt2::sym::{SymExpr, SymOp};
+use build::Builder;
+use call::{Call, Names, Num, Val};
+use error::{Fail, Result, invalid, unsupported};
+use inputs::Weights;
+use memory::{Memory, TensorId};
+
+/// Imports the program of an archive. The graph is named `forward`; its inputs are the user inputs that are tensors or
+/// symbolic integers, its outputs the user outputs in order, followed by the new values of user inputs that the program writes to.
+///
+/// # Errors
+///
+/// [`Error::Unsupported`] with everything in the program that can't be imported; [`Error::Invalid`] for a file that contradicts itself.
+pub fn import(archive: &Archive) -> std::result::Result<Graph, Error> {
+    // Which buffers are states is known once all writes were seen, and matters from the first read on.
+    let mut mutated = inputs::declared_mutations(archive);
+    loop {
+        let (graph, found) = Importer::new(archive, &mutated).run()?;
+        if found.is_subset(&mutated) {
+            return Ok(graph);
+        }
+        mutated.extend(found);
+    }
+}
+
+/// The state of an import.
+struct Importer<'a> {
+    build: Builder,
+    memory: Memory,
+    weights: Weights<'a>,
+    archive: &'a Archive,
+    failures: Failures,
+}
+
+/// A graph of the file, and what its names stand for so far.
+struct Scope<'a> {
+    graph: &'a exported::Graph,
+    names: Names,
+}
+
+impl Scope<'_> {
+    fn get(&self, name: &str) -> Option<&Val> {
+        self.names.get(name)
+    }
+}
+
+/// A result of a handler.
+#[derive(Debug, Clone)]
+enum Out {
+    /// A new tensor with a storage of its own.
+    Value(Value),
+    /// A tensor that exists already, or a view of one.
+    Tensor(TensorId),
+    /// A number.
+    Number(Val),
+}
+
+impl From<Value> for Out {
+    fn from(value: Value) -> Self {
+        Self::Value(value)
+    }
+}
+
+/// Imports one operator.
+type Handler = fn(&mut Importer<'_>, &Call<'_>) -> Result<Vec<Out>>;
+
+impl<'a> Importer<'a> {
+    fn new(archive: &'a Archive, mutated: &'a BTreeSet<String>) -> Self {
+        Self {
+            build: Builder {
+                graph: Graph::new("forward"),
+                loc: Loc::default(),
+            },
+            memory: Memory::default(),
+            weights: Weights::new(mutated),
+            archive,
+            failures: Failures::default(),
+        }
+    }
+
+    /// Imports everything. Also returns the names of the buffers that were written to.
+    fn run(mut self) -> std::result::Result<(Graph, BTreeSet<String>), Error> {
+        let graph = &self.archive.program().graph_module.graph;
+        let mut scope = Scope {
+            graph,
+            names: Names::new(),
+        };
+        self.declare_symbols()
+            .map_err(|fail| at("range_constraints", fail))?;
+        self.bind_inputs(&mut scope)?;
+        self.run_nodes(&mut scope)?;
+        if !self.failures.0.is_empty() {
+            return Err(Error::Unsupported(self.failures.0));
+        }
+        self.finish(&scope)
+    }
+
+    /// Imports the nodes of a graph whose inputs are bound.
+    fn run_nodes(&mut self, scope: &mut Scope<'a>) -> std::result::Result<(), Error> {
+        for node in &scope.graph.nodes {
+            let loc = &node.place.module;
+            self.build.loc = if loc.is_empty() {
+                Loc::default()
+            } else {
+                Loc::module(loc.as_str())
+            };
+            let result = self.run_node(node, scope);
+            let outputs = match result {
+                Ok(outputs) => outputs,
+                Err(fail) => {
+                    match fail {
+                        Fail::Poisoned => {}
+                        Fail::Unsupported(reason) => {
+                            self.failures.add(target(node), reason, &node.place)
+                        }
+                        other => return Err(at(&describe(node), other)),
+                    }
+                    for name in all_out_names(node) {
+                        scope.names.insert(name.to_owned(), Val::Poison);
+                    }
+                    continue;
+                }
+            };
+            for (name, value) in outputs {
+                scope.names.insert(name, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn run_node(&mut self, node: &'a Node, scope: &mut Scope<'a>) -> Result<Vec<(String, Val)>> {
+        let target = target(node);
+        if dispatch::is_assertion(target) {
+            return Ok(Vec::new());
+        }
+        if control::is_inlined(target) {
+            return self.inline(node, scope);
+        }
+        let schema = Schema::find(target);
+        let call = Call {
+            node,
+            target,
+            schema: schema.as_ref(),
+            scope,
+        };
+        if let Some(import) = dispatch::find(target) {
+            if call.reads_poison() {
+                return Err(Fail::Poisoned);
+            }
+            let outs = import(self, &call)?;
+            let outs = self.unshare(&call, outs)?;
+            return self.bind(&call, outs);
+        }
+        let Some(import) = dispatch::in_place(target, schema.as_ref()) else {
+            return unsupported("this operator is not supported");
+        };
+        if call.reads_poison() {
+            return Err(Fail::Poisoned);
+        }
+        let written = call.tensor("self")?;
+        let value = match import(self, &call)?.into_iter().next() {
+            Some(Out::Value(value)) => value,
+            Some(Out::Tensor(tensor)) => self.read(tensor)?,
+            _ => return Err(Fail::Bug("an in-place operator has no result".to_owned())),
+        };
+        self.write(written, value)?;
+        self.bind(&call, vec![Out::Tensor(written)])
+    }
+
+    /// Gives results a storage of their own where the operator's schema promises one.
+    fn unshare(&mut self, call: &Call<'_>, outs: Vec<Out>) -> Result<Vec<Out>> {
+        let shares = call
+            .schema
+            .is_none_or(|schema| schema.returns.iter().any(|one| one.alias.is_some()));
+        if shares || dispatch::may_return_self(call.target) {
+            return Ok(outs);
+        }
+        let own = |out| match out {
+            Out::Tensor(tensor) => self.read(tensor).map(Out::Value),
+            other => Ok(other),
+        };
+        outs.into_iter().map(own).collect()
+    }
+
+    /// The value of a tensor now.
+    fn read(&mut self, tensor: TensorId) -> Result<Value> {
+        self.memory.read(tensor, &mut self.build, &mut self.weights)
+    }
+
+    /// Overwrites a tensor, converting to its dtype and broadcasting to its shape.
+    fn write(&mut self, tensor: TensorId, value: Value) -> Result<()> {
+        let old = self.read(tensor)?;
+        let ty = self.build.ty(old)?.clone();
+        let value = self.build.cast(value, ty.dtype)?;
+        let value = self.build.broadcast(value, ty.shape)?;
+        self.memory
+            .write(tensor, value, &mut self.build, &mut self.weights)
+    }
+
+    /// A number as a 0-d tensor of `dtype`.
+    fn number(&mut self, number: &Num, dtype: DType) -> Result<Value> {
+        match number {
+            Num::Known(scalar) => self.build.scalar(*scalar, dtype),
+            Num::Dim(dim) => {
+                let int = self.build.add(op::Size { value: dim.clone() }, &[])?;
+                let wide = self
+                    .build
+                    .add(op::IntTensor { dtype: DType::I64 }, &[int])?;
+                self.build.cast(wide, dtype)
+            }
+            Num::Tensor(value) => {
+                let value = self.build.reshape(*value, Vec::new())?;
+                self.build.cast(value, dtype)
+            }
+        }
+    }
+
+    /// A symbolic number: known, an integer expression, or computed at run time in a 0-d f32 tensor.
+    fn sym_number(&mut self, expr: &SymExpr) -> Result<Num> {
+        if let SymExpr::Float(value) = expr {
+            return Ok(Num::Known(Scalar::float(*value)));
+        }
+        if let SymExpr::Bool(value) = expr {
+            return Ok(Num::Known(Scalar::Bool(*value)));
+        }
+        if let Ok(dim) = symbolic::dim(expr) {
+            return Ok(match dim.as_const() {
+                Some(n) => Num::Known(Scalar::Int(n)),
+                None => Num::Dim(dim),
+            });
+        }
+        let SymExpr::Call(function, args) = expr else {
+            return invalid(format!("`{expr}` is not a number"));
+        };
+        let mut values = Vec::new();
+        for arg in args {
+            let number = self.sym_number(arg)?;
+            values.push(self.number(&number, promote::DEFAULT_FLOAT)?);
+        }
+        let result = match (function, values.as_slice()) {
+            (SymOp::ToFloat, [x]) => *x,
+            (SymOp::Sqrt, [x]) => self.build.add(op::Sqrt {}, &[*x])?,
+            (SymOp::Abs, [x]) => self.build.add(op::Abs {}, &[*x])?,
+            (SymOp::IntTrueDiv | SymOp::FloatTrueDiv, [a, b]) => {
+                self.build.add(op::Div {}, &[*a, *b])?
+            }
+            (SymOp::Pow | SymOp::FloatPow, [a, b]) => self.build.add(op::Pow {}, &[*a, *b])?,
+            (SymOp::Add, all) => self.fold(op::Add {}, all)?,
+            (SymOp::Mul, all) => self.fold(op::Mul {}, all)?,
+            (SymOp::Max, all) => self.fold(op::Maximum {}, all)?,
+            (SymOp::Min, all) => self.fold(op::Minimum {}, all)?,
+            _ => return unsupported(format!("the number `{expr}`")),
+        };
+        Ok(Num::Tensor(result))
+    }
+
+    fn fold(&mut self, op: impl Into<fuseline_ir::Op> + Clone, values: &[Value]) -> Result<Value> {
+        let mut values = values.iter().copied();
+        let Some(mut result) = values.next() else {
+            return invalid("an operation without operands");
+        };
+        for value in values {
+            result = self.build.add(op.clone(), &[result, value])?;
+        }
+        Ok(result)
+    }
+
+    /// Pairs the results of a handler with the names that the file gives them, and checks their types.
+    fn bind(&mut self, call: &Call<'_>, outs: Vec<Out>) -> Result<Vec<(String, Val)>> {
+        let mut bound = Vec::new();
+        let mut outs = outs.into_iter();
+        for output in &call.node.outputs {
+            match output {
+                Argument::Tensor(name) => {
+                    let out = outs.next();
+                    bound.push((name.name.clone(), self.bind_tensor(call, &name.name, out)?));
+                }
+                Argument::Tensors(names) => {
+                    for name in names {
+                        let out = outs.next();
+                        bound.push((name.name.clone(), self.bind_tensor(call, &name.name, out)?));
+                    }
+                }
+                Argument::SymInt(exported::SymIntArgument::Name(name)) => {
+                    let value = match outs.next() {
+                        Some(Out::Number(value)) => value,
+                        _ => named_number(call.scope.graph, name)?,
+                    };
+                    bound.push((name.clone(), value));
+                }
+                Argument::SymFloat(exported::SymFloatArgument::Name(name))
+                | Argument::SymBool(exported::SymBoolArgument::Name(name)) => {
+                    let value = match outs.next() {
+                        Some(Out::Number(value)) => value,
+                        _ => named_number(call.scope.graph, name)?,
+                    };
+                    bound.push((name.clone(), value));
+                }
+                _ => {}
+            }
+        }
+        Ok(bound)
+    }
+
+    /// Checks one tensor result against the recorded type. Sizes that the export proved equal, but the IR's algebra does not, are
+    /// taken from the record: they are what later operators refer to.
+    fn bind_tensor(&mut self, call: &Call<'_>, name: &str, out: Option<Out>) -> Result<Val> {
+        let (value, tensor) = match out {
+            Some(Out::Value(value)) => (value, None),
+            Some(Out::Tensor(tensor)) => (self.read(tensor)?, Some(tensor)),
+            // PyTorch counts results that nothing reads.
+            None if name.contains("_unused_") => return Ok(Val::Poison),
+            _ => return Err(Fail::Bug(format!("`{name}` has no value"))),
+        };
+        let ty = self.build.ty(value)?.clone();
+        let meta = call.meta(name)?;
+        let (dtype, shape) = (symbolic::dtype(meta.dtype)?, symbolic::sizes(&meta.sizes)?);
+        let same_rank = ty.shape.len() == shape.len();
+        let contradicts = |(a, b): (&Dim, &Dim)| matches!((a.as_const(), b.as_const()), (Some(a), Some(b)) if a != b);
+        if ty.dtype != dtype || !same_rank || ty.shape.iter().zip(&shape).any(contradicts) {
+            let recorded = fuseline_ir::TensorType::new(dtype, shape);
+            return Err(Fail::Bug(format!(
+                "`{name}` became {ty}, but the export says {recorded}"
+            )));
+        }
+        if ty.shape == shape {
+            return Ok(Val::Tensor(
+                tensor.unwrap_or_else(|| self.memory.root(Some(value))),
+            ));
+        }
+        Ok(Val::Tensor(match tensor {
+            Some(tensor) => self.memory.view(tensor, op::Reshape { shape }),
+            None => {
+                let value = self.build.reshape(value, shape)?;
+                self.memory.root(Some(value))
+            }
+        }))
+    }
+}
+
+/// The recorded value of a symbolic number.
+fn named_number(graph: &exported::Graph, name: &str) -> Result<Val> {
+    if let Some(value) = graph.sym_int_values.get(name) {
+        return Ok(match value {
+            SymInt::Int(n) => Val::Int(Dim::from(*n)),
+            SymInt::Expr(expr) => match symbolic::dim(&expr.expr) {
+                Ok(dim) => Val::Int(dim),
+                Err(_) => Val::Sym(expr.expr.clone()),
+            },
+        });
+    }
+    if let Some(value) = graph.sym_float_values.get(name) {
+        return Ok(Val::Sym(match value {
+            SymFloat::Float(x) => SymExpr::Float(x.0),
+            SymFloat::Expr(expr) => expr.expr.clone(),
+        }));
+    }
+    match graph.sym_bool_values.get(name) {
+        Some(SymBool::Bool(b)) => Ok(Val::Sym(SymExpr::Bool(*b))),
+        Some(SymBool::Expr(expr)) => Ok(Val::Sym(expr.expr.clone())),
+        None => invalid(format!("the graph has no value for `{name}`")),
+    }
+}
+
+/// The target without the prefix that all operators share.
+fn target(node: &Node) -> &str {
+    node.target
+        .strip_prefix("torch.ops.")
+        .unwrap_or(&node.target)
+}
+
+fn all_out_names(node: &Node) -> impl Iterator<Item = &str> {
+    node.outputs.iter().flat_map(|output| -> Vec<&str> {
+        match output {
+            Argument::Tensor(name) => vec![&name.name],
+            Argument::Tensors(names) => names.iter().map(|name| name.name.as_str()).collect(),
+            Argument::SymInt(exported::SymIntArgument::Name(name))
+            | Argument::SymFloat(exported::SymFloatArgument::Name(name))
+            | Argument::SymBool(exported::SymBoolArgument::Name(name)) => vec![name],
+            _ => Vec::new(),
+        }
+    })
+}
+
+/// A node for messages: its result, target and place.
+fn describe(node: &Node) -> String {
+    let name = all_out_names(node)
+        .next()
+        .or(node.name.as_deref())
+        .unwrap_or("node");
+    let mut text = format!("`{name}` = {}", target(node));
+    if !node.place.module.is_empty() {
+        text.push_str(&format!(" in {}", node.place.module));
+    }
+    if let Some(source) = &node.place.source {
+        text.push_str(&format!(", {source}"));
+    }
+    text
+}
+
+fn at(place: &str, fail: Fail) -> Error {
+    let at = place.to_owned();
+    match fail {
+        Fail::Unsupported(reason) => Error::Unsupported(vec![Unsupported {
+            target: at,
+            reason,
+            count: 1,
+            place: Place::default(),
+        }]),
+        Fail::Invalid(reason) => Error::Invalid { at, reason },
+        Fail::Bug(reason) => Error::Bug { at, reason },
+        Fail::Nested(error) => *error,
+        Fail::Poisoned => Error::Bug {
+            at,
+            reason: "a value depends on an operation that failed".to_owned(),
+        },
+    }
+}
+
+/// What is not supported, in order of first occurrence.
+#[derive(Debug, Default)]
+struct Failures(Vec<Unsupported>);
+
+impl Failures {
+    fn add(&mut self, target: &str, reason: String, place: &Place) {
+        match self
+            .0
+            .iter_mut()
+            .find(|one| one.target == target && one.reason == reason)
+        {
+            Some(one) => one.count += 1,
+            None => self.0.push(Unsupported {
+                target: target.to_owned(),
+                reason,
+                count: 1,
+                place: place.clone(),
+            }),
+        }
+    }
+}
