@@ -164,7 +164,6 @@ def how_to_get(package):
 
 def build_mlx_parts(mlx_sys, compiler, rust_host):
     release = MLX_RELEASE[mlx_sys]
-    arm = rust_host.startswith("aarch64")
     say("fetching the crates that Cargo.lock names")
     run(["cargo", "fetch", "--locked", "--target", rust_host], "cargo fetch")
     mlx_c = find_crate("mlx-sys", mlx_sys) / "src" / "mlx-c"
@@ -175,8 +174,8 @@ def build_mlx_parts(mlx_sys, compiler, rust_host):
 
     say("compiling mlx-c and generating its Rust declarations (about a minute)")
     with ThreadPoolExecutor(1) as aside:
-        bindings = aside.submit(generate_bindings, mlx_c, clang, compiler, arm)
-        compile_mlx_c(mlx_c, wheel / "mlx" / "include", compiler, arm)
+        bindings = aside.submit(generate_bindings, mlx_c, clang, compiler)
+        compile_mlx_c(mlx_c, wheel / "mlx" / "include", compiler)
         bindings.result()
     shutil.rmtree(MLX_DIR / "libclang", ignore_errors=True)
 
@@ -230,7 +229,7 @@ def find_libclang(unpacked):
     raise Missing(f"no libclang library in {unpacked}")
 
 
-def generate_bindings(mlx_c, clang, compiler, arm):
+def generate_bindings(mlx_c, clang, compiler):
     target = MLX_DIR / "bindings-tool"
     manifest = BINDINGS_TOOL / "Cargo.toml"
     environment = {**os.environ, "LIBCLANG_PATH": str(clang)}
@@ -240,17 +239,16 @@ def generate_bindings(mlx_c, clang, compiler, arm):
         env=environment,
     )
     headers = run([*compiler[0].split(), "-print-file-name=include"], "the compiler").strip()
-    arguments = [] if arm else ["-include", SHIMS / "half.h"]
     run(
         [target / "debug" / "mlx-bindings", MLX_DIR / "bindings.rs", mlx_c]
-        + ["-isystem", headers, *arguments],
+        + ["-isystem", headers],
         "generating the declarations of mlx-c",
         env=environment,
     )
     shutil.rmtree(target)
 
 
-def compile_mlx_c(mlx_c, mlx_include, compiler, arm):
+def compile_mlx_c(mlx_c, mlx_include, compiler):
     objects = MLX_DIR / "objects"
     shutil.rmtree(objects, ignore_errors=True)
     objects.mkdir()
@@ -271,8 +269,6 @@ def compile_mlx_c(mlx_c, mlx_include, compiler, arm):
         command += ["-include", SHIMS / "format.h"]
 
     sources = sorted((mlx_c / "mlx" / "c").glob("*.cpp"))
-    if not arm:
-        sources.append(SHIMS / "half.cpp")
     # The longest first, so that no worker is left alone with it at the end.
     sources.sort(key=lambda path: (-path.stat().st_size, path.name))
 

@@ -1,0 +1,275 @@
+//! `fuseline-run generate`: continues a text.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use fuseline_runtime::{Program, Value};
+use tokenizers::Tokenizer;
+
+use crate::decoder::{Decoder, floats, most_likely};
+use crate::failure::Failure;
+use crate::tensors::{Side, read_calls};
+
+/// What `generate` takes.
+///
+/// The text goes to standard output as it comes; measurements and comparisons go to standard error. Each next token is the
+/// most likely one.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    model: crate::ModelArgs,
+    /// The tokenizer (tokenizer.json, as the Hugging Face library writes it).
+    #[arg(long)]
+    tokenizer: PathBuf,
+    /// The text to continue.
+    #[arg(
+        long,
+        required_unless_present = "prompt_file",
+        conflicts_with = "prompt_file"
+    )]
+    prompt: Option<String>,
+    /// A file with the text to continue.
+    #[arg(long)]
+    prompt_file: Option<PathBuf>,
+    /// How many tokens to add.
+    #[arg(long, default_value_t = 64)]
+    max_tokens: usize,
+    /// A token that ends the text, by number; may be given several times.
+    #[arg(long)]
+    stop: Vec<i64>,
+    /// Afterwards run the calls of this file (`call0_in0`, …) in a fresh session and print the largest difference from its
+    /// outputs (`call0_out0`, …).
+    #[arg(long)]
+    reference: Option<PathBuf>,
+    /// The largest difference from the reference that passes, in units of the largest reference value (at least 1).
+    #[arg(long, requires = "reference")]
+    tolerance: Option<f32>,
+    /// A JSON file with `prompt_ids` and the tokens that must follow, `greedy`.
+    #[arg(long)]
+    expect_greedy: Option<PathBuf>,
+}
+
+/// Continues a text.
+pub fn generate(args: &GenerateArgs) -> Result<(), Failure> {
+    let tokenizer = Tokenizer::from_bytes(crate::read_file(&args.tokenizer)?)
+        .map_err(|error| Failure::malformed(&args.tokenizer, &error))?;
+    let prompt = match (&args.prompt, &args.prompt_file) {
+        (Some(prompt), _) => prompt.clone(),
+        (None, Some(path)) => String::from_utf8(crate::read_file(path)?)
+            .map_err(|error| Failure::malformed(path, &error))?,
+        (None, None) => String::new(),
+    };
+    let encoded = tokenizer
+        .encode(prompt.as_str(), true)
+        .map_err(|error| Failure::input(format!("the prompt can't be tokenized: {error}")))?;
+    let ids: Vec<i64> = encoded.get_ids().iter().map(|id| i64::from(*id)).collect();
+    if ids.is_empty() {
+        return Err(Failure::input("the prompt has no tokens"));
+    }
+
+    let program = args.model.open()?;
+    let mut decoder = Decoder::new(&program, &args.model.method)?;
+    let mut writer = Writer::new(&tokenizer);
+    writer.text(&prompt)?;
+    let tokens = continue_text(&mut decoder, &ids, args, &mut writer)?;
+    writer.end()?;
+    if let Some(path) = &args.expect_greedy {
+        compare_tokens(path, &ids, &tokens)?;
+    }
+    if let Some(path) = &args.reference {
+        compare_reference(path, &program, args)?;
+    }
+    Ok(())
+}
+
+fn continue_text(
+    decoder: &mut Decoder,
+    prompt: &[i64],
+    args: &GenerateArgs,
+    writer: &mut Writer<'_>,
+) -> Result<Vec<i64>, Failure> {
+    let mut tokens = Vec::with_capacity(args.max_tokens);
+    let started = Instant::now();
+    // A prompt longer than one call takes is fed in pieces.
+    let piece = decoder.longest().unwrap_or(prompt.len()).max(1);
+    let mut position = 0;
+    let mut next = None;
+    for part in prompt.chunks(piece) {
+        let logits = decoder.feed(part, position)?;
+        position += part.len();
+        if position == prompt.len() {
+            next = Some(most_likely(&logits)?);
+        }
+    }
+    let first = started.elapsed();
+    let decoding = Instant::now();
+    while let Some(token) = next {
+        if tokens.len() == args.max_tokens || args.stop.contains(&token) {
+            break;
+        }
+        tokens.push(token);
+        writer.token(token)?;
+        if tokens.len() == args.max_tokens {
+            break;
+        }
+        let logits = decoder.feed(&[token], position)?;
+        position += 1;
+        next = Some(most_likely(&logits)?);
+    }
+    let steps = tokens.len().saturating_sub(1);
+    let rate = steps as f64 / decoding.elapsed().as_secs_f64();
+    writer.note(&format!(
+        "{} prompt tokens, first token after {:.1} ms; {} tokens, {rate:.1} tokens/s after the first",
+        prompt.len(),
+        first.as_secs_f64() * 1e3,
+        tokens.len(),
+    ));
+    Ok(tokens)
+}
+
+/// The text on standard output, and what is to be said about it afterwards.
+struct Writer<'a> {
+    tokenizer: &'a Tokenizer,
+    tokens: Vec<u32>,
+    /// How many bytes of the decoded text are written.
+    written: usize,
+    note: Option<String>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(tokenizer: &'a Tokenizer) -> Self {
+        Self {
+            tokenizer,
+            tokens: Vec::new(),
+            written: 0,
+            note: None,
+        }
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        write!(out, "{text}")
+            .and_then(|()| out.flush())
+            .map_err(|error| Failure::output(&error))
+    }
+
+    /// Writes what a token adds to the text; nothing while a character is not complete.
+    fn token(&mut self, token: i64) -> Result<(), Failure> {
+        let token =
+            u32::try_from(token).map_err(|_| Failure::execution(format!("{token} is no token")))?;
+        self.tokens.push(token);
+        let text = self.decoded()?;
+        if text.ends_with('\u{fffd}') {
+            return Ok(());
+        }
+        let new = text.get(self.written..).unwrap_or_default().to_owned();
+        self.written = text.len();
+        self.text(&new)
+    }
+
+    fn decoded(&self) -> Result<String, Failure> {
+        let text = self.tokenizer.decode(&self.tokens, true);
+        text.map_err(|error| Failure::execution(format!("the tokens can't be decoded: {error}")))
+    }
+
+    fn note(&mut self, note: &str) {
+        self.note = Some(note.to_owned());
+    }
+
+    fn end(mut self) -> Result<(), Failure> {
+        let text = self.decoded()?;
+        let rest = text.get(self.written..).unwrap_or_default().to_owned();
+        self.text(&format!("{rest}\n"))?;
+        say(&self.note.unwrap_or_default());
+        Ok(())
+    }
+}
+
+/// A line on standard error. Nothing is left to do if that is closed.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+fn compare_tokens(path: &Path, ids: &[i64], tokens: &[i64]) -> Result<(), Failure> {
+    let bytes = crate::read_file(path)?;
+    let json: serde_json::Value =
+        serde_json::from_slice(&bytes).map_err(|error| Failure::malformed(path, &error))?;
+    let list = |key: &str| {
+        let numbers = json.get(key).and_then(serde_json::Value::as_array);
+        let numbers = numbers.and_then(|list| list.iter().map(serde_json::Value::as_i64).collect());
+        numbers.ok_or_else(|| Failure::malformed(path, &format!("`{key}` is no list of integers")))
+    };
+    let (prompt, expected): (Vec<i64>, Vec<i64>) = (list("prompt_ids")?, list("greedy")?);
+    if prompt != ids {
+        let text = format!(
+            "the prompt is {ids:?}, but {} expects {prompt:?}",
+            path.display()
+        );
+        return Err(Failure::input(text));
+    }
+    let compared = expected.len().min(tokens.len());
+    if let Some(at) = (0..compared).find(|at| expected[*at] != tokens[*at]) {
+        return Err(Failure::execution(format!(
+            "token {at} is {}, but {} expects {}",
+            tokens[at],
+            path.display(),
+            expected[at]
+        )));
+    }
+    say(&format!(
+        "the {compared} tokens compared with {} are equal",
+        path.display()
+    ));
+    Ok(())
+}
+
+fn compare_reference(path: &Path, program: &Program, args: &GenerateArgs) -> Result<(), Failure> {
+    let inputs = read_calls(path, Side::Input)?.calls;
+    let outputs = read_calls(path, Side::Output)?.calls;
+    let mut session = program.session()?;
+    let (mut difference, mut largest) = (0.0_f32, 1.0_f32);
+    for (call, inputs) in &inputs {
+        let results = session.run(&args.model.method, inputs)?;
+        let expected = outputs.get(call).map_or(&[][..], Vec::as_slice);
+        if expected.len() > results.len() {
+            let text = format!("call {call} has {} outputs", expected.len());
+            return Err(Failure::malformed(path, &text));
+        }
+        for (got, want) in results.iter().zip(expected) {
+            let (Value::Tensor(got), Value::Tensor(want)) = (got, want) else {
+                continue;
+            };
+            if got.shape() != want.shape() {
+                return Err(Failure::execution(format!(
+                    "call {call}: {got:?} where {} has {want:?}",
+                    path.display()
+                )));
+            }
+            for (got, want) in floats(got)?.into_iter().zip(floats(want)?) {
+                largest = largest.max(want.abs());
+                let apart = (got - want).abs();
+                // Not a number here and a number there is as far apart as can be.
+                let apart = if got.is_nan() != want.is_nan() {
+                    f32::INFINITY
+                } else {
+                    apart
+                };
+                difference = difference.max(apart);
+            }
+        }
+    }
+    say(&format!(
+        "largest difference from {} in {} calls: {difference:.4} (its values reach {largest:.1})",
+        path.display(),
+        inputs.len()
+    ));
+    match args.tolerance {
+        Some(tolerance) if difference > tolerance * largest => Err(Failure::execution(format!(
+            "that is more than {tolerance} of the largest value"
+        ))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,226 @@
+//! Tensors in safetensors files, under the names that a sequence of calls has.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use fuseline_runtime::{ScalarType, Tensor, Value};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::failure::Failure;
+
+/// What the calls of a file take or give, in order: the number of each call and its values.
+pub type Calls = BTreeMap<u32, Vec<Value>>;
+
+/// Which side of a call is meant.
+#[derive(Clone, Copy)]
+pub enum Side {
+    /// `in0`, `in1`, …
+    Input,
+    /// `out0`, `out1`, …
+    Output,
+}
+
+impl Side {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Input => "in",
+            Self::Output => "out",
+        }
+    }
+}
+
+/// A name taken apart: `call2_in0` is call 2, input 0. Without the first part there is one call, with the number none.
+fn parse(name: &str, side: Side) -> Option<(Option<u32>, usize)> {
+    let (call, rest) = match name.strip_prefix("call") {
+        Some(rest) => {
+            let (call, rest) = rest.split_once('_')?;
+            (Some(plain_digits(call)?.parse().ok()?), rest)
+        }
+        None => (None, name),
+    };
+    let position = plain_digits(rest.strip_prefix(side.word())?)?;
+    Some((call, position.parse().ok()?))
+}
+
+/// The text, if it is a number as one would write it: `01` names nothing.
+fn plain_digits(text: &str) -> Option<&str> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (digits && (text == "0" || !text.starts_with('0'))).then_some(text)
+}
+
+/// The name of an output.
+pub fn output_name(call: Option<u32>, position: usize) -> String {
+    match call {
+        Some(call) => format!("call{call}_out{position}"),
+        None => format!("out{position}"),
+    }
+}
+
+/// What a file holds of one side of its calls. Numbered calls take precedence over the unnumbered one.
+pub struct CallFile {
+    /// Whether the calls are numbered.
+    pub numbered: bool,
+    /// The calls.
+    pub calls: Calls,
+}
+
+/// Reads one side of the calls in a file.
+pub fn read_calls(path: &Path, side: Side) -> Result<CallFile, Failure> {
+    let bytes = crate::read_file(path)?;
+    let file =
+        SafeTensors::deserialize(&bytes).map_err(|error| Failure::malformed(path, &error))?;
+    let mut calls: BTreeMap<Option<u32>, BTreeMap<usize, Value>> = BTreeMap::new();
+    for (name, view) in file.iter() {
+        let Some((call, position)) = parse(name, side) else {
+            let known = parse(name, Side::Input).or_else(|| parse(name, Side::Output));
+            if known.is_some() {
+                continue;
+            }
+            return Err(Failure::input(format!(
+                "{}: `{name}` is no name for an input: `in0`, or `call0_in0` for a sequence of calls",
+                path.display()
+            )));
+        };
+        let value = read_tensor(&view).map_err(|failure| failure.at(name))?;
+        calls.entry(call).or_default().insert(position, value);
+    }
+    let numbered = calls.keys().any(Option::is_some);
+    if numbered {
+        calls.remove(&None);
+    }
+    let mut whole = Calls::new();
+    for (call, values) in calls {
+        let gap = values
+            .keys()
+            .enumerate()
+            .find(|(at, position)| at != *position);
+        if let Some((at, _)) = gap {
+            let missing = format!("{}{at}", side.word());
+            let call = call.map_or_else(String::new, |call| format!("call{call}_"));
+            let text = format!("{}: `{call}{missing}` is missing", path.display());
+            return Err(Failure::input(text));
+        }
+        whole.insert(call.unwrap_or(0), values.into_values().collect());
+    }
+    Ok(CallFile {
+        numbered,
+        calls: whole,
+    })
+}
+
+fn read_tensor(view: &TensorView<'_>) -> Result<Value, Failure> {
+    let dtype = DTYPES.iter().find(|(_, code)| *code == view.dtype());
+    let (dtype, _) = dtype
+        .ok_or_else(|| Failure::unsupported(format!("elements of type {:?}", view.dtype())))?;
+    Ok(Tensor::from_bytes(*dtype, view.shape(), view.data())?.into())
+}
+
+/// Outputs on their way to a file.
+#[derive(Default)]
+pub struct OutputFile(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
+
+impl OutputFile {
+    /// Adds a value; a number becomes a tensor without dimensions.
+    pub fn add(&mut self, name: String, value: &Value) -> Result<(), Failure> {
+        let tensor = match value {
+            Value::Tensor(tensor) => tensor.clone(),
+            Value::Int(number) => Tensor::from_scalar(*number)?,
+            Value::Bool(flag) => Tensor::from_scalar(*flag)?,
+            Value::Float(number) => Tensor::from_scalar(*number)?,
+            other => {
+                return Err(Failure::unsupported(format!("{name} is {}", other.kind())));
+            }
+        };
+        let dtype = DTYPES.iter().find(|(dtype, _)| *dtype == tensor.dtype());
+        let (_, code) = dtype.ok_or_else(|| {
+            Failure::unsupported(format!(
+                "{name}: a safetensors file can't hold {}",
+                tensor.dtype()
+            ))
+        })?;
+        let bytes = tensor
+            .to_bytes()
+            .map_err(|error| Failure::from(error).at(&name))?;
+        self.0.push((name, *code, tensor.shape(), bytes));
+        Ok(())
+    }
+
+    /// Writes the file whole or not at all.
+    pub fn write(self, path: &Path) -> Result<(), Failure> {
+        let views = self.0.iter().map(|(name, dtype, shape, bytes)| {
+            TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.clone(), view))
+        });
+        let views: BTreeMap<_, _> = views
+            .collect::<Result<_, _>>()
+            .map_err(|error| Failure::bug(error.to_string()))?;
+        let bytes = safetensors::serialize(&views, None)
+            .map_err(|error| Failure::bug(error.to_string()))?;
+        write_whole(path, &bytes).map_err(|error| Failure::file(path, &error))
+    }
+}
+
+/// Writes beside the file and renames, so that a failure leaves what was there. What is no plain file is written to directly.
+fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if fs::metadata(path).is_ok_and(|about| !about.is_file()) {
+        return fs::write(path, bytes);
+    }
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".fuseline-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // What the user's mask allows, as for any new file.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+const DTYPES: &[(ScalarType, Dtype)] = &[
+    (ScalarType::Bool, Dtype::BOOL),
+    (ScalarType::U8, Dtype::U8),
+    (ScalarType::I8, Dtype::I8),
+    (ScalarType::U16, Dtype::U16),
+    (ScalarType::I16, Dtype::I16),
+    (ScalarType::U32, Dtype::U32),
+    (ScalarType::I32, Dtype::I32),
+    (ScalarType::U64, Dtype::U64),
+    (ScalarType::I64, Dtype::I64),
+    (ScalarType::F16, Dtype::F16),
+    (ScalarType::BF16, Dtype::BF16),
+    (ScalarType::F32, Dtype::F32),
+    (ScalarType::F64, Dtype::F64),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::{Side, parse};
+
+    #[test]
+    fn names_are_taken_apart() {
+        assert_eq!(parse("in0", Side::Input), Some((None, 0)));
+        assert_eq!(parse("call12_in3", Side::Input), Some((Some(12), 3)));
+        assert_eq!(parse("call0_out1", Side::Output), Some((Some(0), 1)));
+        for bad in [
+            "in",
+            "in01",
+            "in-1",
+            "input0",
+            "call_in0",
+            "call1in0",
+            "callx_in0",
+            "out0",
+        ] {
+            assert_eq!(parse(bad, Side::Input), None, "{bad}");
+        }
+    }
+}

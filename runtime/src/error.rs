@@ -1,0 +1,179 @@
+//! What can go wrong.
+
+use std::path::PathBuf;
+
+use fuseline_program::{Dim, FormatError, ScalarType};
+
+use crate::fault::Fault;
+use crate::kernels::KernelError;
+use crate::mlx::MlxError;
+use crate::tensor::TensorError;
+
+/// What can go wrong between opening a program and reading its results.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file can't be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not a program, or a broken one.
+    #[error("{}: {source}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        source: FormatError,
+    },
+    /// The file asks for things that are not there.
+    #[error("{}: {}", path.display(), needs.join("; "))]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// All of them.
+        needs: Vec<String>,
+    },
+    /// The device is not there.
+    #[error("there is no {device} that MLX can use here")]
+    NoDevice {
+        /// The device that was asked for.
+        device: crate::Device,
+    },
+    /// The program has no such method.
+    #[error("there is no method `{name}`; there is {}", known.join(", "))]
+    NoMethod {
+        /// What was asked for.
+        name: String,
+        /// The methods that there are.
+        known: Vec<String>,
+    },
+    /// A call with another number of inputs than the method has.
+    #[error("`{method}` takes {wanted} inputs ({}), {given} are given", names.join(", "))]
+    InputCount {
+        /// The method.
+        method: String,
+        /// How many it takes.
+        wanted: usize,
+        /// How many were given.
+        given: usize,
+        /// The names of those that it takes.
+        names: Vec<String>,
+    },
+    /// An input that the method can't take.
+    #[error("`{method}`: input {position} (`{name}`) {problem}")]
+    Input {
+        /// The method.
+        method: String,
+        /// Which input, from 0.
+        position: usize,
+        /// Its name in the model, where the file has one.
+        name: String,
+        /// What is wrong with it.
+        problem: InputProblem,
+    },
+    /// There is no state of this name.
+    #[error("there is no state `{name}`; there is {}", known.join(", "))]
+    NoState {
+        /// What was asked for.
+        name: String,
+        /// The state that there is.
+        known: Vec<String>,
+    },
+    /// New state that does not fit.
+    #[error("state `{name}` {problem}")]
+    State {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        problem: InputProblem,
+    },
+    /// An instruction failed.
+    #[error("chain {chain}, instruction {position}: {text}: {fault}")]
+    Instruction {
+        /// The chain.
+        chain: u32,
+        /// Its place in the chain, from 0.
+        position: usize,
+        /// The instruction.
+        text: String,
+        /// Why.
+        fault: Fault,
+    },
+    /// An operator of the host failed.
+    #[error("{operator}: {source}")]
+    Kernel {
+        /// The operator.
+        operator: String,
+        /// Why.
+        source: KernelError,
+    },
+    /// A tensor could not be made or read.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// MLX failed outside of an instruction.
+    #[error(transparent)]
+    Mlx(#[from] MlxError),
+    /// A slot of the program's interface is not what the interface says.
+    #[error("the program's interface: {0}")]
+    Interface(Fault),
+    /// A call failed while its results were computed, after the memory of the old state had been given to the new.
+    #[error(
+        "an earlier call failed halfway and took the session's state with it: reset the session"
+    )]
+    StateLost,
+}
+
+/// What is wrong with an input.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InputProblem {
+    /// Not this kind of value.
+    #[error("is {given}, but {wanted} is wanted")]
+    Kind {
+        /// What it is.
+        given: &'static str,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// Another element type.
+    #[error("has elements of type {given}, but {wanted} are wanted")]
+    DType {
+        /// What they are.
+        given: ScalarType,
+        /// What they should be.
+        wanted: ScalarType,
+    },
+    /// Another number of dimensions.
+    #[error("has the shape {given:?}, but {wanted} dimensions are wanted")]
+    Rank {
+        /// The shape.
+        given: Vec<usize>,
+        /// How many dimensions there should be.
+        wanted: usize,
+    },
+    /// A dimension outside of its range.
+    #[error("has length {given} in dimension {dimension}, but it must be {}", range(*wanted))]
+    Dimension {
+        /// Which dimension, from 0.
+        dimension: usize,
+        /// Its length.
+        given: usize,
+        /// What it may be.
+        wanted: Dim,
+    },
+}
+
+fn range(dim: Dim) -> String {
+    match dim {
+        Dim::Static(length) => length.to_string(),
+        Dim::Dynamic {
+            min,
+            max: Some(max),
+        } => format!("{min} to {max}"),
+        Dim::Dynamic { min, max: None } => format!("at least {min}"),
+    }
+}

@@ -1,0 +1,122 @@
+//! Why an instruction could not be executed.
+
+use fuseline_program::ScalarType;
+
+use crate::mlx::MlxError;
+
+/// Why an instruction could not be executed. Where it stands is said by [`crate::Error::Instruction`].
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// MLX refused: shapes that do not fit together, types that an operation lacks, no memory.
+    #[error(transparent)]
+    Mlx(#[from] MlxError),
+    /// A slot is read that nothing has been written to in this call.
+    #[error("tensor slot {slot} is read before it is written")]
+    UnsetTensor {
+        /// The number of the slot.
+        slot: u32,
+    },
+    /// A value slot is read that nothing has been written to in this call.
+    #[error("value slot {slot} is read before it is written")]
+    UnsetValue {
+        /// The number of the slot.
+        slot: u32,
+    },
+    /// A constant's slot is written outside of the init chain.
+    #[error("tensor slot {slot} holds a constant and can't be written")]
+    ReadOnly {
+        /// The number of the slot.
+        slot: u32,
+    },
+    /// An axis that the tensor does not have.
+    #[error("axis {axis} of a tensor with {rank} dimensions")]
+    Axis {
+        /// The axis.
+        axis: i32,
+        /// The number of dimensions.
+        rank: usize,
+    },
+    /// A position outside of the axis.
+    #[error("index {index} is out of range for axis {axis} of length {length}")]
+    Index {
+        /// The index.
+        index: i64,
+        /// The axis.
+        axis: i32,
+        /// Its length.
+        length: i64,
+    },
+    /// A negative length.
+    #[error("{length} is no length")]
+    Length {
+        /// The length.
+        length: i32,
+    },
+    /// An attribute outside of its values.
+    #[error("{what} can't be {value}")]
+    Attribute {
+        /// The attribute.
+        what: &'static str,
+        /// What it is.
+        value: i64,
+    },
+    /// A word that names nothing here.
+    #[error("{text:?} is not known")]
+    Text {
+        /// The word.
+        text: String,
+    },
+    /// A view with elements outside of the tensor.
+    #[error("the view leaves the {elements} elements of the tensor")]
+    View {
+        /// The number of elements that are there.
+        elements: usize,
+    },
+    /// Another number of parts than there are places for them.
+    #[error("the number of parts is not {wanted}")]
+    Pieces {
+        /// The number that is wanted.
+        wanted: usize,
+    },
+    /// Elements of a type that can't be used here.
+    #[error("elements of type {dtype} can't be used here")]
+    DType {
+        /// The type.
+        dtype: ScalarType,
+    },
+    /// A tensor of which one element is wanted has another number of them.
+    #[error("one element is wanted, there are {elements}")]
+    NotOne {
+        /// How many there are.
+        elements: usize,
+    },
+    /// An integer division by zero.
+    #[error("division by zero")]
+    Division,
+    /// A host integer beyond 64 bits, or a length beyond 32.
+    #[error("integer overflow")]
+    Overflow,
+    /// A tensor that is made from nothing is too large.
+    #[error("{bytes} bytes would be filled, more than {limit}")]
+    TooLarge {
+        /// The bytes.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Chains run each other too deeply.
+    #[error("chains run each other more than {limit} deep")]
+    Depth {
+        /// The limit.
+        limit: usize,
+    },
+    /// An instruction that can't run here.
+    #[error("{node} needs {needs}")]
+    Unsupported {
+        /// Its name in the schema.
+        node: &'static str,
+        /// What it needs.
+        needs: &'static str,
+    },
+}

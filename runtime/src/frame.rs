@@ -1,0 +1,130 @@
+//! The slots of one program while it runs.
+
+use fuseline_program::instr::{FloatOrVid, IntOrVid};
+use fuseline_program::{Tid, Vid};
+
+use crate::fault::Fault;
+use crate::mlx::{Array, Optional, Stream};
+
+/// A number in a value slot.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Number {
+    Int(i64),
+    Float(f64),
+}
+
+/// The slots of one program. Constants are shared, so they stand apart; the init chain has none apart and may write to all.
+pub(crate) struct Frame<'a> {
+    /// The slots that can't be written, which come first.
+    pub(crate) constants: &'a [Array],
+    /// The other tensor slots.
+    pub(crate) tensors: Vec<Option<Array>>,
+    /// The value slots.
+    pub(crate) values: Vec<Option<Number>>,
+    /// Where operations run.
+    pub(crate) stream: &'a Stream,
+}
+
+impl Frame<'_> {
+    /// What is in a tensor slot.
+    pub(crate) fn get(&self, tid: Tid) -> Result<&Array, Fault> {
+        let at = tid.0 as usize;
+        let found = match at.checked_sub(self.constants.len()) {
+            None => self.constants.get(at),
+            Some(at) => self.tensors.get(at).and_then(Option::as_ref),
+        };
+        found.ok_or(Fault::UnsetTensor { slot: tid.0 })
+    }
+
+    /// The handle of what is in a tensor slot.
+    pub(crate) fn raw(&self, tid: Tid) -> Result<mlx_sys::mlx_array, Fault> {
+        Ok(self.get(tid)?.raw())
+    }
+
+    /// What is in a tensor slot, if one is given.
+    pub(crate) fn optional(&self, tid: Option<Tid>) -> Result<Optional<'_>, Fault> {
+        Ok(Optional::of(tid.map(|tid| self.get(tid)).transpose()?))
+    }
+
+    /// What is in several tensor slots.
+    pub(crate) fn all(&self, tids: &[Tid]) -> Result<Vec<&Array>, Fault> {
+        tids.iter().map(|tid| self.get(*tid)).collect()
+    }
+
+    /// Puts an array into a tensor slot. What was there goes at once, so that its memory can be used again when nothing
+    /// else needs it: this is how state is updated in place.
+    pub(crate) fn put(&mut self, tid: Tid, array: Array) -> Result<(), Fault> {
+        let slot = (tid.0 as usize)
+            .checked_sub(self.constants.len())
+            .ok_or(Fault::ReadOnly { slot: tid.0 })?;
+        let place = self
+            .tensors
+            .get_mut(slot)
+            .ok_or(Fault::UnsetTensor { slot: tid.0 })?;
+        *place = Some(array);
+        Ok(())
+    }
+
+    /// Takes an array out of a tensor slot.
+    pub(crate) fn take(&mut self, tid: Tid) -> Result<Array, Fault> {
+        let place = (tid.0 as usize)
+            .checked_sub(self.constants.len())
+            .and_then(|slot| self.tensors.get_mut(slot));
+        place
+            .and_then(Option::take)
+            .ok_or(Fault::UnsetTensor { slot: tid.0 })
+    }
+
+    /// The number in a value slot.
+    pub(crate) fn value(&self, vid: Vid) -> Result<Number, Fault> {
+        let found = self.values.get(vid.0 as usize).copied().flatten();
+        found.ok_or(Fault::UnsetValue { slot: vid.0 })
+    }
+
+    /// Puts an integer into a value slot.
+    pub(crate) fn put_value(&mut self, vid: Vid, value: i64) -> Result<(), Fault> {
+        self.put_number(vid, Number::Int(value))
+    }
+
+    /// Puts a number into a value slot.
+    pub(crate) fn put_number(&mut self, vid: Vid, number: Number) -> Result<(), Fault> {
+        let place = self.values.get_mut(vid.0 as usize);
+        *place.ok_or(Fault::UnsetValue { slot: vid.0 })? = Some(number);
+        Ok(())
+    }
+
+    /// A host integer.
+    pub(crate) fn number(&self, value: IntOrVid) -> Result<i64, Fault> {
+        match value {
+            IntOrVid::Int(value) => Ok(value),
+            IntOrVid::Vid(vid) => match self.value(vid)? {
+                Number::Int(value) => Ok(value),
+                Number::Float(_) => Err(Fault::UnsetValue { slot: vid.0 }),
+            },
+        }
+    }
+
+    /// A host integer for a length or a position: those beyond 32 bits stand for "to the end" and are cut.
+    pub(crate) fn int(&self, value: IntOrVid) -> Result<i32, Fault> {
+        let cut = self
+            .number(value)?
+            .clamp(i64::from(i32::MIN), i64::from(i32::MAX));
+        i32::try_from(cut).map_err(|_| Fault::Overflow)
+    }
+
+    /// Several of [`Frame::int`].
+    pub(crate) fn ints(&self, values: &[IntOrVid]) -> Result<Vec<i32>, Fault> {
+        values.iter().map(|value| self.int(*value)).collect()
+    }
+
+    /// A host float.
+    pub(crate) fn float(&self, value: FloatOrVid) -> Result<f64, Fault> {
+        Ok(match value {
+            FloatOrVid::Float(value) => value,
+            FloatOrVid::Vid(vid) => match self.value(vid)? {
+                Number::Int(value) => value as f64,
+                Number::Float(value) => value,
+            },
+        })
+    }
+}

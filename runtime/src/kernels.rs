@@ -1,0 +1,295 @@
+//! Operators that run on the host, between the parts of a program that run on the device.
+//!
+//! A compiler puts an operator here when MLX has no way to express it, mostly because the shape of the result depends on
+//! the data. [`Kernels::standard`] has the few that are common; a program that embeds this crate can add its own under the
+//! names that the compiled file uses: `aten::nonzero.out`, namespace and overload included.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use fuseline_program::ScalarType;
+
+use crate::tensor::{Tensor, TensorError};
+use crate::value::Value;
+
+/// Why an operator of the host failed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// An argument that it can't take.
+    #[error("argument {position} {problem}")]
+    Argument {
+        /// Which one, from 0.
+        position: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Another number of results than the file asks for.
+    #[error("it made {made} results, the file wants {wanted}")]
+    Results {
+        /// How many it made.
+        made: usize,
+        /// How many there should be.
+        wanted: usize,
+    },
+    /// A tensor could not be read or made.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+type Run = dyn Fn(&[Value]) -> Result<Vec<Value>, KernelError> + Send + Sync;
+
+/// One operator: how many arguments and results it has in its `out` form, and what it does.
+#[derive(Clone)]
+pub(crate) struct Kernel {
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    pub(crate) run: Arc<Run>,
+}
+
+/// Operators by name.
+#[derive(Clone, Default)]
+pub struct Kernels(BTreeMap<String, Kernel>);
+
+impl Kernels {
+    /// No operators.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// The built-in ones: `aten::nonzero.out`, `aten::masked_select.out`, `aten::masked_scatter.out`.
+    #[must_use]
+    pub fn standard() -> Self {
+        let mut kernels = Self::none();
+        kernels.register("aten::nonzero.out", 1, 1, nonzero);
+        kernels.register("aten::masked_select.out", 2, 1, masked_select);
+        kernels.register("aten::masked_scatter.out", 3, 1, masked_scatter);
+        kernels
+    }
+
+    /// Adds an operator, or replaces the one of this name.
+    ///
+    /// `run` gets the first `inputs` arguments of the call and returns `outputs` results, for the arguments after them.
+    pub fn register(
+        &mut self,
+        name: impl Into<String>,
+        inputs: usize,
+        outputs: usize,
+        run: impl Fn(&[Value]) -> Result<Vec<Value>, KernelError> + Send + Sync + 'static,
+    ) {
+        self.0.insert(
+            name.into(),
+            Kernel {
+                inputs,
+                outputs,
+                run: Arc::new(run),
+            },
+        );
+    }
+
+    /// The names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Kernel> {
+        self.0.get(name)
+    }
+}
+
+impl fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.names()).finish()
+    }
+}
+
+fn tensor(arguments: &[Value], position: usize) -> Result<&Tensor, KernelError> {
+    let problem = match arguments.get(position) {
+        Some(Value::Tensor(tensor)) => return Ok(tensor),
+        Some(other) => format!("is {}, not a tensor", other.kind()),
+        None => "is missing".to_owned(),
+    };
+    Err(KernelError::Argument { position, problem })
+}
+
+fn bad(position: usize, problem: impl Into<String>) -> KernelError {
+    KernelError::Argument {
+        position,
+        problem: problem.into(),
+    }
+}
+
+/// A shape with the steps, in elements, from one index to the next along each of its axes. Broadcast axes have step 0.
+struct Walk {
+    shape: Vec<usize>,
+    steps: Vec<usize>,
+}
+
+impl Walk {
+    /// Walks `shape` as if it were broadcast to `target`, which the caller has checked.
+    fn broadcast(shape: &[usize], target: &[usize]) -> Self {
+        let mut steps = vec![0; target.len()];
+        let mut step = 1;
+        for (axis, length) in shape.iter().enumerate().rev() {
+            if *length != 1 {
+                steps[target.len() - shape.len() + axis] = step;
+            }
+            step *= length;
+        }
+        Self {
+            shape: target.to_vec(),
+            steps,
+        }
+    }
+
+    /// Positions in row-major order, with the element that each stands for.
+    fn offsets(&self) -> impl Iterator<Item = usize> {
+        let total: usize = self.shape.iter().product();
+        (0..total).map(|mut rest| {
+            let mut offset = 0;
+            for (length, step) in self.shape.iter().zip(&self.steps).rev() {
+                offset += rest % length * step;
+                rest /= length;
+            }
+            offset
+        })
+    }
+}
+
+fn broadcast_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let rank = a.len().max(b.len());
+    let at = |shape: &[usize], axis: usize| {
+        (axis + shape.len())
+            .checked_sub(rank)
+            .map_or(1, |axis| shape[axis])
+    };
+    (0..rank)
+        .map(|axis| match (at(a, axis), at(b, axis)) {
+            (x, y) if x == y => Some(x),
+            (1, y) => Some(y),
+            (x, 1) => Some(x),
+            _ => None,
+        })
+        .collect()
+}
+
+fn mask_of(arguments: &[Value], position: usize) -> Result<(Vec<usize>, Vec<u8>), KernelError> {
+    let mask = tensor(arguments, position)?;
+    if mask.dtype() != ScalarType::Bool {
+        return Err(bad(
+            position,
+            format!("has elements of type {}, not bool", mask.dtype()),
+        ));
+    }
+    Ok((mask.shape(), mask.to_bytes()?))
+}
+
+/// Whether each element differs from zero.
+fn truths(tensor: &Tensor) -> Result<Vec<bool>, KernelError> {
+    let size = usize::try_from(tensor.dtype().size()).unwrap_or(1);
+    let bytes = tensor.to_bytes()?;
+    // A float is zero whatever its sign; the sign is the top bit of the last byte.
+    let sign = match tensor.dtype() {
+        ScalarType::F16 | ScalarType::BF16 | ScalarType::F32 | ScalarType::F64 => 0x80,
+        ScalarType::C64 => return Err(bad(0, "has complex elements")),
+        _ => 0,
+    };
+    let is_true = |element: &[u8]| match element {
+        [rest @ .., last] => last & !sign != 0 || rest.iter().any(|byte| *byte != 0),
+        [] => false,
+    };
+    Ok(bytes.chunks_exact(size).map(is_true).collect())
+}
+
+/// `nonzero(self)`: the positions of elements that are not zero, one row each.
+fn nonzero(arguments: &[Value]) -> Result<Vec<Value>, KernelError> {
+    let x = tensor(arguments, 0)?;
+    let shape = x.shape();
+    let mut positions: Vec<i64> = Vec::new();
+    let mut rows = 0;
+    for (at, _) in truths(x)?
+        .into_iter()
+        .enumerate()
+        .filter(|(_, is_true)| *is_true)
+    {
+        rows += 1;
+        let start = positions.len();
+        let mut rest = at;
+        for length in shape.iter().rev() {
+            positions.push((rest % length) as i64);
+            rest /= length;
+        }
+        positions[start..].reverse();
+    }
+    Ok(vec![
+        Tensor::from_slice(&[rows, shape.len()], &positions)?.into(),
+    ])
+}
+
+/// `masked_select(self, mask)`: the elements where the mask is true, both broadcast, in one dimension.
+fn masked_select(arguments: &[Value]) -> Result<Vec<Value>, KernelError> {
+    let x = tensor(arguments, 0)?;
+    let (mask_shape, mask) = mask_of(arguments, 1)?;
+    let shape = broadcast_shape(&x.shape(), &mask_shape).ok_or_else(|| {
+        bad(
+            1,
+            format!("has a shape that does not broadcast with {:?}", x.shape()),
+        )
+    })?;
+    let size = usize::try_from(x.dtype().size()).unwrap_or(1);
+    let bytes = x.to_bytes()?;
+    let mut chosen = Vec::new();
+    let elements = Walk::broadcast(&x.shape(), &shape);
+    let masks = Walk::broadcast(&mask_shape, &shape);
+    for (element, flag) in elements.offsets().zip(masks.offsets()) {
+        if mask[flag] != 0 {
+            chosen.extend_from_slice(&bytes[element * size..][..size]);
+        }
+    }
+    let count = chosen.len() / size;
+    Ok(vec![
+        Tensor::from_bytes(x.dtype(), &[count], &chosen)?.into(),
+    ])
+}
+
+/// `masked_scatter(self, mask, source)`: `self` with the elements where the mask is true replaced by those of `source`, in order.
+fn masked_scatter(arguments: &[Value]) -> Result<Vec<Value>, KernelError> {
+    let x = tensor(arguments, 0)?;
+    let (mask_shape, mask) = mask_of(arguments, 1)?;
+    let source = tensor(arguments, 2)?;
+    if source.dtype() != x.dtype() {
+        return Err(bad(
+            2,
+            format!("has elements of type {}, not {}", source.dtype(), x.dtype()),
+        ));
+    }
+    let shape = broadcast_shape(&x.shape(), &mask_shape).ok_or_else(|| {
+        bad(
+            1,
+            format!("has a shape that does not broadcast with {:?}", x.shape()),
+        )
+    })?;
+    let size = usize::try_from(x.dtype().size()).unwrap_or(1);
+    let (bytes, source) = (x.to_bytes()?, source.to_bytes()?);
+    let mut replacements = source.chunks_exact(size);
+    let mut result = Vec::with_capacity(shape.iter().product::<usize>() * size);
+    let elements = Walk::broadcast(&x.shape(), &shape);
+    let masks = Walk::broadcast(&mask_shape, &shape);
+    for (element, flag) in elements.offsets().zip(masks.offsets()) {
+        let own = &bytes[element * size..][..size];
+        let element = if mask[flag] == 0 {
+            own
+        } else {
+            replacements
+                .next()
+                .ok_or_else(|| bad(2, "has fewer elements than the mask selects"))?
+        };
+        result.extend_from_slice(element);
+    }
+    Ok(vec![Tensor::from_bytes(x.dtype(), &shape, &result)?.into()])
+}

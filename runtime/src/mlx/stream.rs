@@ -1,0 +1,92 @@
+//! Streams: where operations run.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use super::{MlxError, catch_errors, check, last_error};
+use crate::device::Device;
+
+/// MLX looks streams up in a table that it does not lock, so nothing may be submitted while one is being made.
+static TABLE: RwLock<()> = RwLock::new(());
+
+/// MLX never frees a stream, so those of dropped owners wait here for the next.
+static IDLE: Mutex<BTreeMap<Device, Vec<Handle>>> = Mutex::new(BTreeMap::new());
+
+#[derive(Clone, Copy)]
+struct Handle(mlx_sys::mlx_stream);
+
+// SAFETY: the handle names a stream that any thread may use; `Stream` sees to it that one does at a time.
+unsafe impl Send for Handle {}
+
+/// A stream on a device, for one owner. It can be used from any thread, and by `&mut` of the owner, from one at a time.
+pub(crate) struct Stream {
+    handle: Handle,
+    device: Device,
+}
+
+// SAFETY: the reference gives out the handle only, and submitting work takes the owner's `&mut` (see `Session::run`).
+unsafe impl Sync for Stream {}
+
+impl Stream {
+    /// A stream on `device`.
+    pub(crate) fn on(device: Device) -> Result<Self, MlxError> {
+        catch_errors();
+        let idle = lock(&IDLE).get_mut(&device).and_then(Vec::pop);
+        let handle = match idle {
+            Some(handle) => handle,
+            None => new_handle(device)?,
+        };
+        Ok(Self { handle, device })
+    }
+
+    /// The device.
+    pub(crate) fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The handle, for calls.
+    pub(crate) fn raw(&self) -> mlx_sys::mlx_stream {
+        self.handle.0
+    }
+
+    /// Waits for everything submitted so far.
+    pub(crate) fn synchronize(&self) -> Result<(), MlxError> {
+        let _table = submitting();
+        // SAFETY: the handle is valid for as long as the process runs.
+        check(unsafe { mlx_sys::mlx_synchronize(self.handle.0) })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        lock(&IDLE)
+            .entry(self.device)
+            .or_default()
+            .push(self.handle);
+    }
+}
+
+/// Held around every call that submits work.
+pub(super) fn submitting() -> RwLockReadGuard<'static, ()> {
+    TABLE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while holding it, and the data would be whole if something did.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn new_handle(device: Device) -> Result<Handle, MlxError> {
+    let _table = TABLE.write().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: the device handle is freed after its one use.
+    let stream = unsafe {
+        let raw = mlx_sys::mlx_device_new_type(device.raw(), 0);
+        let stream = mlx_sys::mlx_stream_new_thread_unsafe(raw);
+        mlx_sys::mlx_device_free(raw);
+        stream
+    };
+    if stream.ctx.is_null() {
+        return Err(last_error());
+    }
+    Ok(Handle(stream))
+}

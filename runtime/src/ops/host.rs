@@ -1,0 +1,188 @@
+//! Checks that MLX leaves to its callers, and numbers between host and arrays.
+
+use std::ffi::CString;
+
+use fuseline_program::ScalarType;
+
+use crate::fault::Fault;
+use crate::mlx::Array;
+
+/// The most bytes that one instruction may fill without an input of that size; ExecuTorch's delegate has the same limit.
+const FILL_LIMIT: u64 = 4 << 30;
+
+/// The most indices that are looked at on the host before they are used.
+pub(super) const CHECKED_INDICES: usize = 1 << 16;
+
+/// `axis` counted from the front, for an array of `rank` axes.
+pub(crate) fn axis_of(axis: i32, rank: usize) -> Result<usize, Fault> {
+    let counted = if axis < 0 {
+        i64::from(axis) + rank as i64
+    } else {
+        i64::from(axis)
+    };
+    match usize::try_from(counted) {
+        Ok(found) if found < rank => Ok(found),
+        _ => Err(Fault::Axis { axis, rank }),
+    }
+}
+
+/// Refuses negative lengths; up to `open` of them may be -1.
+pub(super) fn lengths(shape: &[i32], open: usize) -> Result<(), Fault> {
+    let inferred = shape.iter().filter(|n| **n == -1).count();
+    match shape
+        .iter()
+        .find(|n| **n < 0 && (inferred > open || **n != -1))
+    {
+        Some(length) => Err(Fault::Length { length: *length }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses steps below 1 and paddings below 0.
+pub(super) fn steps(positive: &[i32], not_negative: &[i32]) -> Result<(), Fault> {
+    let bad = positive
+        .iter()
+        .find(|n| **n < 1)
+        .or(not_negative.iter().find(|n| **n < 0));
+    match bad {
+        Some(value) => Err(Fault::Attribute {
+            what: "stride, dilation, groups or padding",
+            value: i64::from(*value),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses to fill more than [`FILL_LIMIT`].
+pub(super) fn fill_bytes(
+    lengths: impl IntoIterator<Item = u64>,
+    dtype: ScalarType,
+) -> Result<(), Fault> {
+    let bytes = lengths.into_iter().fold(dtype.size(), u64::saturating_mul);
+    if bytes > FILL_LIMIT {
+        Err(Fault::TooLarge {
+            bytes,
+            limit: FILL_LIMIT,
+        })
+    } else {
+        Ok(())
+    }
+}
+
+pub(super) type Quantization = (
+    mlx_sys::mlx_optional_int,
+    mlx_sys::mlx_optional_int,
+    CString,
+);
+
+pub(super) fn quantization(group_size: i32, bits: i32, mode: &str) -> Result<Quantization, Fault> {
+    // MLX divides by both before it looks at them.
+    if !(1..=32).contains(&bits) {
+        return Err(Fault::Attribute {
+            what: "bits",
+            value: i64::from(bits),
+        });
+    }
+    if group_size < 1 {
+        return Err(Fault::Attribute {
+            what: "group_size",
+            value: i64::from(group_size),
+        });
+    }
+    let some = |value| mlx_sys::mlx_optional_int {
+        value,
+        has_value: true,
+    };
+    Ok((some(group_size), some(bits), c_string(mode)?))
+}
+
+pub(super) fn c_string(text: &str) -> Result<CString, Fault> {
+    CString::new(text).map_err(|_| Fault::Text {
+        text: text.to_owned(),
+    })
+}
+
+/// An array without axes, of any real element type.
+pub(super) fn scalar(value: f64, dtype: ScalarType) -> Result<Array, Fault> {
+    use ScalarType as T;
+    // `as` saturates, so that no value is out of range.
+    let bytes = match dtype {
+        T::Bool => vec![u8::from(value != 0.0)],
+        T::U8 => (value as u8).to_le_bytes().to_vec(),
+        T::I8 => (value as i8).to_le_bytes().to_vec(),
+        T::U16 => (value as u16).to_le_bytes().to_vec(),
+        T::I16 => (value as i16).to_le_bytes().to_vec(),
+        T::U32 => (value as u32).to_le_bytes().to_vec(),
+        T::I32 => (value as i32).to_le_bytes().to_vec(),
+        T::U64 => (value as u64).to_le_bytes().to_vec(),
+        T::I64 => (value as i64).to_le_bytes().to_vec(),
+        T::F16 => half::f16::from_f64(value).to_le_bytes().to_vec(),
+        T::BF16 => half::bf16::from_f64(value).to_le_bytes().to_vec(),
+        T::F32 => (value as f32).to_le_bytes().to_vec(),
+        T::F64 => value.to_le_bytes().to_vec(),
+        T::C64 | T::F8E5M2 | T::F8E4M3 => return Err(Fault::DType { dtype }),
+    };
+    Ok(Array::from_bytes(&bytes, &[], dtype)?)
+}
+
+/// The elements of an integer array, as host numbers.
+pub(super) fn integers(array: &Array) -> Result<Vec<i64>, Fault> {
+    fn decode<const N: usize>(bytes: &[u8], one: impl Fn([u8; N]) -> i64) -> Vec<i64> {
+        bytes
+            .as_chunks::<N>()
+            .0
+            .iter()
+            .map(|chunk| one(*chunk))
+            .collect()
+    }
+    let bytes = array.read()?;
+    Ok(match array.dtype() {
+        ScalarType::Bool | ScalarType::U8 => decode(&bytes, |[byte]: [u8; 1]| i64::from(byte)),
+        ScalarType::I8 => decode(&bytes, |b| i64::from(i8::from_le_bytes(b))),
+        ScalarType::U16 => decode(&bytes, |b| i64::from(u16::from_le_bytes(b))),
+        ScalarType::I16 => decode(&bytes, |b| i64::from(i16::from_le_bytes(b))),
+        ScalarType::U32 => decode(&bytes, |b| i64::from(u32::from_le_bytes(b))),
+        ScalarType::I32 => decode(&bytes, |b| i64::from(i32::from_le_bytes(b))),
+        ScalarType::I64 => decode(&bytes, i64::from_le_bytes),
+        ScalarType::U64 => decode(&bytes, |b| {
+            i64::try_from(u64::from_le_bytes(b)).unwrap_or(i64::MAX)
+        }),
+        dtype => return Err(Fault::DType { dtype }),
+    })
+}
+
+pub(super) fn item(array: &Array) -> Result<i64, Fault> {
+    match integers(array)?.as_slice() {
+        [value] => Ok(*value),
+        many => Err(Fault::NotOne {
+            elements: many.len(),
+        }),
+    }
+}
+
+/// Refuses indices outside the axis if that can be seen without waiting. MLX itself would read beyond the array.
+pub(super) fn check_indices(x: &Array, axis: i32, indices: &Array) -> Result<(), Fault> {
+    let length = i64::from(x.shape()[axis_of(axis, x.rank())?]);
+    if indices.len() > CHECKED_INDICES || !indices.is_computed() {
+        return Ok(());
+    }
+    match integers(indices)?
+        .into_iter()
+        .find(|at| !(-length..length).contains(at))
+    {
+        Some(index) => Err(Fault::Index {
+            index,
+            axis,
+            length,
+        }),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn is_integer(dtype: ScalarType) -> bool {
+    use ScalarType as T;
+    matches!(
+        dtype,
+        T::Bool | T::U8 | T::I8 | T::U16 | T::I16 | T::U32 | T::I32 | T::U64 | T::I64
+    )
+}

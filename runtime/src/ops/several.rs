@@ -1,0 +1,548 @@
+//! Instructions that take several operations of MLX, or checks before one.
+
+use fuseline_program::ScalarType;
+use fuseline_program::instr::{
+    Arange, AsStrided, BroadcastTo, FloorDivide, Gather, GatherMm, Gelu, IndexCopy, IntOrVid,
+    IntOrVidOrTid, Pad, RandomBits, Sdpa, Slice, SliceUpdate, Split, Squeeze, Take,
+};
+
+use super::host::{
+    CHECKED_INDICES, axis_of, c_string, check_indices, fill_bytes, integers, is_integer, lengths,
+    scalar,
+};
+use super::{cast, op, select, sorted};
+use crate::device::Device;
+use crate::fault::Fault;
+use crate::frame::Frame;
+use crate::mlx::{Array, Optional, Vector, check, code_of};
+
+/// The divisor of an integer division. A zero in it would end the process: it is refused if it can be seen without
+/// waiting, else replaced by 1.
+pub(super) fn nonzero(divisor: &Array, f: &Frame<'_>) -> Result<Array, Fault> {
+    if !is_integer(divisor.dtype()) {
+        return Ok(divisor.share()?);
+    }
+    if divisor.len() <= CHECKED_INDICES && divisor.is_computed() {
+        return if integers(divisor)?.contains(&0) {
+            Err(Fault::Division)
+        } else {
+            Ok(divisor.share()?)
+        };
+    }
+    let (zero, one) = (scalar(0.0, divisor.dtype())?, scalar(1.0, divisor.dtype())?);
+    let is_zero = op!(f, mlx_equal, divisor.raw(), zero.raw());
+    Ok(op!(f, mlx_where, is_zero.raw(), one.raw(), divisor.raw()))
+}
+
+pub(super) fn floor_divide(i: &FloorDivide, f: &mut Frame<'_>) -> Result<(), Fault> {
+    let (a, b) = (f.get(i.a)?, f.get(i.b)?);
+    if !is_integer(a.dtype()) || !is_integer(b.dtype()) {
+        return f.put(i.out, op!(f, mlx_floor_divide, a.raw(), b.raw()));
+    }
+    // MLX divides integers towards zero. The remainder has the divisor's sign, so that without it the division is exact.
+    let b = nonzero(b, f)?;
+    let rest = op!(f, mlx_remainder, a.raw(), b.raw());
+    let exact = op!(f, mlx_subtract, a.raw(), rest.raw());
+    f.put(i.out, op!(f, mlx_floor_divide, exact.raw(), b.raw()))
+}
+
+/// GELU by its formula, in single precision for the 16-bit types, whose own steps would lose the tail.
+pub(super) fn gelu(i: &Gelu, f: &mut Frame<'_>) -> Result<(), Fault> {
+    let input = f.get(i.x)?;
+    let out_type = input.dtype();
+    let work_type = match out_type {
+        ScalarType::F16 | ScalarType::BF16 => ScalarType::F32,
+        other => other,
+    };
+    let x = cast(input, work_type, f)?;
+    let constant = |value: f64| scalar(value, work_type);
+    let inner = if i.approximate == "tanh" {
+        let square = op!(f, mlx_square, x.raw());
+        let scaled = op!(f, mlx_multiply, square.raw(), constant(0.044_715)?.raw());
+        let plus_one = op!(f, mlx_add, scaled.raw(), constant(1.0)?.raw());
+        let cubic = op!(f, mlx_multiply, plus_one.raw(), x.raw());
+        let factor = constant((2.0 / std::f64::consts::PI).sqrt())?;
+        let angle = op!(f, mlx_multiply, cubic.raw(), factor.raw());
+        op!(f, mlx_tanh, angle.raw())
+    } else {
+        let scaled = op!(
+            f,
+            mlx_multiply,
+            x.raw(),
+            constant(std::f64::consts::FRAC_1_SQRT_2)?.raw()
+        );
+        op!(f, mlx_erf, scaled.raw())
+    };
+    let shifted = op!(f, mlx_add, inner.raw(), constant(1.0)?.raw());
+    let half = op!(f, mlx_multiply, x.raw(), constant(0.5)?.raw());
+    let product = op!(f, mlx_multiply, half.raw(), shifted.raw());
+    f.put(i.out, cast(&product, out_type, f)?)
+}
+
+/// On the CPU, MLX multiplies gathered matrices in single precision only.
+pub(super) fn gather_mm(i: &GatherMm, f: &mut Frame<'_>) -> Result<(), Fault> {
+    let (a, b) = (f.get(i.a)?, f.get(i.b)?);
+    let (left, right) = (
+        f.optional(i.lhs_indices)?.raw(),
+        f.optional(i.rhs_indices)?.raw(),
+    );
+    let sorted = sorted(i.sorted_indices, i.sorted_indices_flag, f)?;
+    let half = |x: &Array| matches!(x.dtype(), ScalarType::F16 | ScalarType::BF16);
+    if f.stream.device() == Device::Cpu && half(a) && a.dtype() == b.dtype() {
+        let out_type = a.dtype();
+        let (a, b) = (cast(a, ScalarType::F32, f)?, cast(b, ScalarType::F32, f)?);
+        let out = op!(f, mlx_gather_mm, a.raw(), b.raw(), left, right, sorted);
+        return f.put(i.out, cast(&out, out_type, f)?);
+    }
+    f.put(
+        i.out,
+        op!(f, mlx_gather_mm, a.raw(), b.raw(), left, right, sorted),
+    )
+}
+
+pub(super) fn attention(i: &Sdpa, f: &mut Frame<'_>) -> Result<(), Fault> {
+    let q = f.get(i.q)?;
+    // MLX refuses a mask of a wider type than the query's.
+    let mask = match i.mask {
+        Some(tid) => {
+            let mask = f.get(tid)?;
+            let dtype = if mask.dtype() == ScalarType::Bool {
+                ScalarType::Bool
+            } else {
+                q.dtype()
+            };
+            Some(cast(mask, dtype, f)?)
+        }
+        None => None,
+    };
+    let mode = if i.causal { c"causal" } else { c"" };
+    let (k, v) = (f.raw(i.k)?, f.raw(i.v)?);
+    let (mask, no_sinks) = (Optional::of(mask.as_ref()).raw(), Optional::of(None).raw());
+    let out = op!(
+        f,
+        mlx_fast_scaled_dot_product_attention,
+        q.raw(),
+        k,
+        v,
+        i.scale,
+        mode.as_ptr(),
+        mask,
+        no_sinks,
+        false,
+    );
+    f.put(i.out, out)
+}
+
+/// Axes that are not of length 1 stay, as in PyTorch.
+pub(super) fn squeeze(i: &Squeeze, f: &mut Frame<'_>) -> Result<(), Fault> {
+    let x = f.get(i.x)?;
+    if i.dims.is_empty() {
+        return f.put(i.out, op!(f, mlx_squeeze, x.raw()));
+    }
+    let mut axes = Vec::with_capacity(i.dims.len());
+    for dim in &i.dims {
+        if x.shape()[axis_of(*dim, x.rank())?] == 1 {
+            axes.push(*dim);
+        }
+    }
+    if axes.is_empty() {
+        return f.put(i.out, x.share()?);
+    }
+    f.put(
+        i.out,
+        op!(f, mlx_squeeze_axes, x.raw(), axes.as_ptr(), axes.len()),
+    )
+}
+
+/// An entry of -1 keeps the length of the input's axis; axes correspond from the last.
+pub(super) fn broadcast_to(i: &BroadcastTo, f: &mut Frame<'_>) -> Result<(), Fault> {
+    let x = f.get(i.x)?;
+    let mut shape = f.ints(&i.shape)?;
+    for (entry, length) in shape.iter_mut().rev().zip(x.shape().iter().rev()) {
+        if *entry == -1 {
+            *entry = *length;
+        }
+    }
+    lengths(&shape, 0)?;
+    f.put(
+        i.out,
+        op!(f, mlx_broadcast_to, x.raw(), shape.as_ptr(), shape.len()),
+    )
+}
+
+pub(super) fn as_strided(i: &AsStrided, f: &mut Frame<'_>) -> Result<(), Fault> {
+    let x = f.get(i.x)?;
+    let shape = f.ints(&i.shape)?;
+    lengths(&shape, 0)?;
+    let strides: Vec<i64> = f.ints(&i.strides)?.into_iter().map(i64::from).collect();
+    let elements = x.len() as i128;
+    let (mut first, mut last) = (i128::from(i.offset), i128::from(i.offset));
+    for (length, stride) in shape.iter().zip(&strides) {
+        let reach = i128::from(length - 1) * i128::from(*stride);
+        *(if reach < 0 { &mut first } else { &mut last }) += reach;
+    }
+    let empty = shape.contains(&0);
+    if shape.len() != strides.len() || (!empty && (first < 0 || last >= elements)) {
+        return Err(Fault::View { elements: x.len() });
+    }
+    let offset = usize::try_from(i.offset).map_err(|_| Fault::Overflow)?;
+    let out = op!(
+        f,
+        mlx_as_strided,
+        x.raw(),
+        shape.as_ptr(),
+        shape.len(),
+        strides.as_ptr(),
+        strides.len(),
+        offset,
+    );
+    f.put(i.out, out)
+}
+
+/// A box that covers `shape`, but goes from `start` to `stop` along `axis`.
+fn range(shape: &[i32], axis: usize, start: i32, stop: i32) -> (Vec<i32>, Vec<i32>) {
+    let (mut from, mut to) = (vec![0; shape.len()], shape.to_vec());
+    (from[axis], to[axis]) = (start, stop);
+    (from, to)
+}
+
+fn steps_along(rank: usize, axis: usize, step: i32) -> Vec<i32> {
+    let mut steps = vec![1; rank];
+    steps[axis] = step;
+    steps
+}
+
+pub(super) fn slice(i: &Slice, f: &mut Frame<'_>) -> Result<(), Fault> {
+    if i.step == 0 {
+        return Err(Fault::Attribute {
+            what: "step",
+            value: 0,
+        });
+    }
+    let x = f.get(i.x)?;
+    let axis = axis_of(f.int(i.axis)?, x.rank())?;
+    let (from, to) = range(x.shape(), axis, f.int(i.start)?, f.int(i.stop)?);
+    let steps = steps_along(x.rank(), axis, i.step);
+    let out = op!(
+        f,
+        mlx_slice,
+        x.raw(),
+        from.as_ptr(),
+        from.len(),
+        to.as_ptr(),
+        to.len(),
+        steps.as_ptr(),
+        steps.len(),
+    );
+    f.put(i.out, out)
+}
+
+/// One size is the length of every piece but the last; several are the lengths themselves.
+pub(super) fn split(i: &Split, f: &mut Frame<'_>) -> Result<(), Fault> {
+    let x = f.get(i.x)?;
+    let length = x.shape()[axis_of(i.axis, x.rank())?];
+    let sizes = f.ints(&i.sizes)?;
+    lengths(&sizes, 0)?;
+    let mut ends = Vec::with_capacity(i.outs.len());
+    match sizes.as_slice() {
+        [0] => {
+            return Err(Fault::Attribute {
+                what: "sizes",
+                value: 0,
+            });
+        }
+        [chunk] => {
+            let mut end = *chunk;
+            while end < length {
+                ends.push(end);
+                end = end.saturating_add(*chunk);
+            }
+        }
+        several => {
+            let mut end = 0_i32;
+            for size in several {
+                end = end.checked_add(*size).ok_or(Fault::Overflow)?;
+                ends.push(end);
+            }
+            if ends.pop() != Some(length) {
+                return Err(Fault::Pieces {
+                    wanted: i.outs.len(),
+                });
+            }
+        }
+    }
+    let mut pieces = Vector::empty();
+    // SAFETY: as for `op`.
+    let status = unsafe {
+        mlx_sys::mlx_split_sections(
+            pieces.slot(),
+            x.raw(),
+            ends.as_ptr(),
+            ends.len(),
+            i.axis,
+            f.stream.raw(),
+        )
+    };
+    check(status)?;
+    let pieces = pieces.arrays()?;
+    if pieces.len() != i.outs.len() {
+        return Err(Fault::Pieces {
+            wanted: i.outs.len(),
+        });
+    }
+    for (out, piece) in i.outs.iter().zip(pieces) {
+        f.put(*out, piece)?;
+    }
+    Ok(())
+}
+
+pub(super) fn pad(i: &Pad, f: &mut Frame<'_>) -> Result<(), Fault> {
+    let x = f.get(i.x)?;
+    let widths = f.ints(&i.pad_width)?;
+    lengths(&widths, 0)?;
+    if widths.len() != 2 * x.rank() {
+        return Err(Fault::Pieces {
+            wanted: 2 * x.rank(),
+        });
+    }
+    if i.mode != "constant" && i.mode != "edge" {
+        return Err(Fault::Text {
+            text: i.mode.clone(),
+        });
+    }
+    let low: Vec<i32> = widths.iter().step_by(2).copied().collect();
+    let high: Vec<i32> = widths.iter().skip(1).step_by(2).copied().collect();
+    let padded = x.shape().iter().zip(low.iter().zip(&high));
+    fill_bytes(
+        padded.map(|(n, (a, b))| {
+            u64::from(n.unsigned_abs()) + u64::from(a.unsigned_abs()) + u64::from(b.unsigned_abs())
+        }),
+        x.dtype(),
+    )?;
+    let axes: Vec<i32> = (0..low.len() as i32).collect();
+    let value = scalar(f64::from(i.constant_value), x.dtype())?;
+    let mode = c_string(&i.mode)?;
+    let out = op!(
+        f,
+        mlx_pad,
+        x.raw(),
+        axes.as_ptr(),
+        axes.len(),
+        low.as_ptr(),
+        low.len(),
+        high.as_ptr(),
+        high.len(),
+        value.raw(),
+        mode.as_ptr(),
+    );
+    f.put(i.out, out)
+}
+
+pub(super) fn take(i: &Take, f: &mut Frame<'_>) -> Result<(), Fault> {
+    let x = f.get(i.x)?;
+    let at = match i.index {
+        IntOrVidOrTid::Int(at) => at,
+        IntOrVidOrTid::Vid(vid) => f.number(IntOrVid::Vid(vid))?,
+        IntOrVidOrTid::Tid(tid) => {
+            let indices = f.get(tid)?;
+            check_indices(x, i.axis, indices)?;
+            return f.put(i.out, op!(f, mlx_take_axis, x.raw(), indices.raw(), i.axis));
+        }
+    };
+    let length = i64::from(x.shape()[axis_of(i.axis, x.rank())?]);
+    let counted = if at < 0 { at + length } else { at };
+    match i32::try_from(counted) {
+        Ok(counted) if (0..length).contains(&i64::from(counted)) => {
+            f.put(i.out, select(x, counted, i.axis, f)?)
+        }
+        _ => Err(Fault::Index {
+            index: at,
+            axis: i.axis,
+            length,
+        }),
+    }
+}
+
+pub(super) fn gather(i: &Gather, f: &mut Frame<'_>) -> Result<(), Fault> {
+    let x = f.get(i.x)?;
+    if i.indices.len() != i.axes.len() {
+        return Err(Fault::Pieces {
+            wanted: i.axes.len(),
+        });
+    }
+    lengths(&i.slice_sizes, 0)?;
+    let indices = f.all(&i.indices)?;
+    for (axis, indices) in i.axes.iter().zip(&indices) {
+        check_indices(x, *axis, indices)?;
+    }
+    let indices = Vector::of(indices)?;
+    let out = op!(
+        f,
+        mlx_gather,
+        x.raw(),
+        indices.raw(),
+        i.axes.as_ptr(),
+        i.axes.len(),
+        i.slice_sizes.as_ptr(),
+        i.slice_sizes.len(),
+    );
+    f.put(i.out, out)
+}
+
+/// `dst` with the part from `start` to `stop` along `axis` replaced.
+fn replaced(
+    dst: &Array,
+    update: &Array,
+    axis: usize,
+    (start, stop, step): (i32, i32, i32),
+    f: &Frame<'_>,
+) -> Result<Array, Fault> {
+    let (from, to) = range(dst.shape(), axis, start, stop);
+    let steps = steps_along(dst.rank(), axis, step);
+    Ok(op!(
+        f,
+        mlx_slice_update,
+        dst.raw(),
+        update.raw(),
+        from.as_ptr(),
+        from.len(),
+        to.as_ptr(),
+        to.len(),
+        steps.as_ptr(),
+        steps.len(),
+    ))
+}
+
+pub(super) fn slice_update(i: &SliceUpdate, f: &mut Frame<'_>) -> Result<(), Fault> {
+    if i.step < 1 {
+        return Err(Fault::Attribute {
+            what: "step",
+            value: i64::from(i.step),
+        });
+    }
+    let dst = f.get(i.dst)?;
+    let axis = axis_of(f.int(i.axis)?, dst.rank())?;
+    let length = dst.shape()[axis];
+    let position = |at: i32| {
+        (if at < 0 {
+            at.saturating_add(length)
+        } else {
+            at
+        })
+        .clamp(0, length)
+    };
+    let (start, stop) = (position(f.int(i.start)?), position(f.int(i.stop)?));
+    if start >= stop {
+        return f.put(i.out, dst.share()?);
+    }
+    let out = replaced(dst, f.get(i.update)?, axis, (start, stop, i.step), f)?;
+    f.put(i.out, out)
+}
+
+/// Rows that follow each other in the destination are copied together.
+pub(super) fn index_copy(i: &IndexCopy, f: &mut Frame<'_>) -> Result<(), Fault> {
+    let (dst, update) = (f.get(i.dst)?, f.get(i.update)?);
+    let axis = axis_of(i.axis, dst.rank())?;
+    let length = i64::from(dst.shape()[axis]);
+    let mut rows = Vec::new();
+    for index in integers(f.get(i.indices)?)? {
+        let row = if index < 0 { index + length } else { index };
+        match i32::try_from(row) {
+            Ok(row) if (0..length).contains(&i64::from(row)) => rows.push(row),
+            _ => {
+                return Err(Fault::Index {
+                    index,
+                    axis: i.axis,
+                    length,
+                });
+            }
+        }
+    }
+    if update.rank() != dst.rank() || update.shape()[axis] as usize != rows.len() {
+        return Err(Fault::Pieces { wanted: rows.len() });
+    }
+    let mut out = dst.share()?;
+    let mut first = 0;
+    for run in rows.chunk_by(|a, b| *b == a + 1) {
+        let (start, count) = (run[0], run.len() as i32);
+        let piece = if run.len() == rows.len() {
+            update.share()?
+        } else {
+            let (from, to) = range(update.shape(), axis, first, first + count);
+            let steps = steps_along(update.rank(), axis, 1);
+            op!(
+                f,
+                mlx_slice,
+                update.raw(),
+                from.as_ptr(),
+                from.len(),
+                to.as_ptr(),
+                to.len(),
+                steps.as_ptr(),
+                steps.len(),
+            )
+        };
+        out = replaced(&out, &piece, axis, (start, start + count, 1), f)?;
+        first += count;
+    }
+    f.put(i.out, out)
+}
+
+pub(super) fn arange(i: &Arange, f: &mut Frame<'_>) -> Result<(), Fault> {
+    let (start, stop, step) = (f.number(i.start)?, f.number(i.stop)?, f.number(i.step)?);
+    if step == 0 {
+        return Err(Fault::Attribute {
+            what: "step",
+            value: 0,
+        });
+    }
+    let dtype = i.scalar_type.unwrap_or(ScalarType::I32);
+    let distance = (i128::from(stop) - i128::from(start)) * i128::from(step.signum());
+    let count = distance
+        .max(0)
+        .unsigned_abs()
+        .div_ceil(u128::from(step.unsigned_abs()));
+    fill_bytes([u64::try_from(count).unwrap_or(u64::MAX)], dtype)?;
+    let (start, stop, step) = (start as f64, stop as f64, step as f64);
+    f.put(
+        i.out,
+        op!(f, mlx_arange, start, stop, step, code_of(dtype)?),
+    )
+}
+
+pub(super) fn random_bits(i: &RandomBits, f: &mut Frame<'_>) -> Result<(), Fault> {
+    if ![1, 2, 4].contains(&i.width) {
+        return Err(Fault::Attribute {
+            what: "width",
+            value: i64::from(i.width),
+        });
+    }
+    let shape = f.ints(&i.shape)?;
+    lengths(&shape, 0)?;
+    fill_bytes(
+        shape.iter().map(|n| u64::from(n.unsigned_abs())),
+        ScalarType::U32,
+    )?;
+    let key = match i.seed {
+        Some(seed) => {
+            let seed = f.number(IntOrVid::Vid(seed))?.cast_unsigned();
+            let mut key = Array::empty();
+            // SAFETY: as for `op`; the key is made on the host.
+            let status = unsafe { mlx_sys::mlx_random_key(key.slot(), seed) };
+            Some(key.if_made(status)?)
+        }
+        None => None,
+    };
+    let key = Optional::of(key.as_ref()).raw();
+    f.put(
+        i.out,
+        op!(
+            f,
+            mlx_random_bits,
+            shape.as_ptr(),
+            shape.len(),
+            i.width,
+            key
+        ),
+    )
+}

@@ -1,0 +1,402 @@
+//! Running methods, and what is kept between calls.
+
+use fuseline_program::{Dim, IoSlot, ScalarType};
+
+use crate::error::{Error, InputProblem};
+use crate::fault::Fault;
+use crate::frame::{Frame, Number};
+use crate::kernels::KernelError;
+use crate::mlx::{self, Array, Stream};
+use crate::program::{Argument, Input, InputKind, Method, Program, Segment, StateInfo, Step};
+use crate::tensor::Tensor;
+use crate::value::Value;
+use crate::{ops, replay};
+
+/// One caller's view of a program: its state (a key/value cache, say) and its place in the device's queue.
+///
+/// A session can move between threads; it is used from one at a time.
+pub struct Session {
+    program: Program,
+    stream: Stream,
+    /// What each segment keeps; none before its first use and after a reset.
+    state: Vec<Option<Vec<Array>>>,
+    lost: bool,
+}
+
+/// What a call leaves in the state slots of a segment, to be kept if the whole call works out.
+type NewState = Vec<Option<Vec<Array>>>;
+
+impl Session {
+    pub(crate) fn new(program: Program) -> Result<Self, Error> {
+        let stream = Stream::on(program.device())?;
+        let state = program.0.segments.iter().map(|_| None).collect();
+        Ok(Self {
+            program,
+            stream,
+            state,
+            lost: false,
+        })
+    }
+
+    /// The program.
+    #[must_use]
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Runs a method and returns its outputs, which may still be on their way: reading one waits for it.
+    ///
+    /// State changes only if the call succeeds.
+    ///
+    /// # Errors
+    /// No such method, inputs that it does not take, an instruction or an operator of the host that fails.
+    pub fn run(&mut self, method: &str, inputs: &[Value]) -> Result<Vec<Value>, Error> {
+        if self.lost {
+            return Err(Error::StateLost);
+        }
+        let program = self.program.clone();
+        let method = program.0.method(method)?;
+        let mut values = method.values.clone();
+        take_inputs(method, inputs, &mut values)?;
+
+        let mut new_state: NewState = self.state.iter().map(|_| None).collect();
+        for chain in &method.chains {
+            let mut at = 0;
+            while let Some(step) = chain.get(at) {
+                at += 1;
+                if let Step::JumpFalse { condition, target } = step {
+                    if is_false(&values[*condition])? {
+                        at = *target;
+                    }
+                    continue;
+                }
+                self.step(step, &mut values, &mut new_state)?;
+            }
+        }
+        let outputs: Vec<Value> = method
+            .outputs
+            .iter()
+            .map(|(value, _)| values[*value].clone())
+            .collect();
+        drop(values);
+        self.submit(&outputs, new_state)?;
+        Ok(outputs)
+    }
+
+    /// Keeps the new state and queues everything that is to be computed.
+    fn submit(&mut self, outputs: &[Value], new_state: NewState) -> Result<(), Error> {
+        let stateful = new_state.iter().flatten().any(|arrays| !arrays.is_empty());
+        for (kept, new) in self.state.iter_mut().zip(new_state) {
+            if new.is_some() {
+                // The old state goes here, before anything is computed, so that MLX writes the new one in its place.
+                *kept = new;
+            }
+        }
+        let tensors = outputs
+            .iter()
+            .filter_map(Value::as_tensor)
+            .map(Tensor::array);
+        let state = self.state.iter().flatten().flatten();
+        mlx::start(tensors.chain(state)).map_err(|error| {
+            self.lost = stateful;
+            error.into()
+        })
+    }
+
+    fn step(
+        &mut self,
+        step: &Step,
+        values: &mut [Value],
+        new_state: &mut NewState,
+    ) -> Result<(), Error> {
+        match step {
+            Step::Delegate {
+                segment,
+                inputs,
+                outputs,
+            } => {
+                let program = self.program.clone();
+                let body = &program.0.segments[*segment];
+                let mut frame = self.frame(body);
+                self.load_state(*segment, body, new_state, &mut frame)?;
+                for (slot, value) in body.graph.inputs.iter().zip(inputs) {
+                    put_input(*slot, &values[*value], &mut frame).map_err(Error::Interface)?;
+                }
+                replay::run_chain(&body.graph, body.graph.main_chain, &mut frame)?;
+                for (slot, (value, dtype)) in body.graph.outputs.iter().zip(outputs) {
+                    values[*value] =
+                        read_output(*slot, *dtype, &frame).map_err(Error::Interface)?;
+                }
+                let kept = body.state.iter().map(|info| frame.take(info.tid));
+                let kept = kept.collect::<Result<_, _>>().map_err(Error::Interface)?;
+                new_state[*segment] = Some(kept);
+            }
+            Step::Kernel {
+                name,
+                kernel,
+                inputs,
+                outputs,
+            } => {
+                let arguments: Vec<Value> = inputs.iter().map(|at| gather(at, values)).collect();
+                let failed = |source| Error::Kernel {
+                    operator: name.clone(),
+                    source,
+                };
+                // What the operator reads has to be on its way before it waits for it.
+                mlx::start(
+                    arguments
+                        .iter()
+                        .filter_map(Value::as_tensor)
+                        .map(Tensor::array),
+                )?;
+                let results = (kernel.run)(&arguments).map_err(failed)?;
+                if results.len() != outputs.len() {
+                    let (made, wanted) = (results.len(), outputs.len());
+                    return Err(failed(KernelError::Results { made, wanted }));
+                }
+                for (at, result) in outputs.iter().zip(results) {
+                    values[*at] = result;
+                }
+            }
+            Step::Move { from, to } => values[*to] = values[*from].clone(),
+            Step::Free { value } => values[*value] = Value::None,
+            Step::JumpFalse { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn frame<'a>(&'a self, segment: &'a Segment) -> Frame<'a> {
+        Frame {
+            constants: &segment.constants,
+            tensors: std::iter::repeat_with(|| None)
+                .take(segment.free_slots())
+                .collect(),
+            values: vec![None; segment.graph.counts.values as usize],
+            stream: &self.stream,
+        }
+    }
+
+    /// Puts the state into its slots: what this call has left there already, what the last one left, or what it starts with.
+    fn load_state(
+        &self,
+        number: usize,
+        segment: &Segment,
+        new_state: &NewState,
+        frame: &mut Frame<'_>,
+    ) -> Result<(), Error> {
+        let kept = new_state[number].as_ref().or(self.state[number].as_ref());
+        for (at, info) in segment.state.iter().enumerate() {
+            let array = match (kept, &segment.initial[at]) {
+                (Some(kept), _) => kept[at].share()?,
+                (None, Some(initial)) => initial.share()?,
+                (None, None) => info.zeros(frame)?,
+            };
+            frame.put(info.tid, array).map_err(Error::Interface)?;
+        }
+        Ok(())
+    }
+
+    /// A copy of a state tensor.
+    ///
+    /// # Errors
+    /// There is no state of this name.
+    pub fn state(&self, name: &str) -> Result<Tensor, Error> {
+        let (number, at) = self.find_state(name)?;
+        let segment = &self.program.0.segments[number];
+        let array = match (&self.state[number], &segment.initial[at]) {
+            (Some(kept), _) => kept[at].share()?,
+            (None, Some(initial)) => initial.share()?,
+            (None, None) => {
+                let zeros = segment.state[at].zeros(&self.frame(segment))?;
+                mlx::eval([&zeros])?;
+                zeros
+            }
+        };
+        Ok(array.into())
+    }
+
+    /// Replaces a state tensor.
+    ///
+    /// # Errors
+    /// There is no state of this name, or the tensor has another type or shape.
+    pub fn set_state(&mut self, name: &str, tensor: &Tensor) -> Result<(), Error> {
+        let (number, at) = self.find_state(name)?;
+        let segment = &self.program.0.segments[number];
+        let info = &segment.state[at];
+        let dims: Vec<Dim> = info
+            .shape
+            .iter()
+            .map(|length| Dim::Static(u32::try_from(*length).unwrap_or(u32::MAX)))
+            .collect();
+        InputKind::check(info.dtype, &dims, tensor).map_err(|problem| Error::State {
+            name: name.to_owned(),
+            problem,
+        })?;
+        let array = tensor.array().share()?;
+        if self.state[number].is_none() {
+            let mut frame = self.frame(segment);
+            self.load_state(number, segment, &self.state, &mut frame)?;
+            let all = segment.state.iter().map(|info| frame.take(info.tid));
+            self.state[number] = Some(all.collect::<Result<_, _>>().map_err(Error::Interface)?);
+        }
+        if let Some(kept) = &mut self.state[number] {
+            kept[at] = array;
+        }
+        Ok(())
+    }
+
+    /// Puts all state back to what it was at the start.
+    pub fn reset(&mut self) {
+        self.state.iter_mut().for_each(|kept| *kept = None);
+        self.lost = false;
+    }
+
+    /// Waits until everything that has been queued is computed.
+    ///
+    /// # Errors
+    /// Computing it failed.
+    pub fn synchronize(&mut self) -> Result<(), Error> {
+        Ok(self.stream.synchronize()?)
+    }
+
+    fn find_state(&self, name: &str) -> Result<(usize, usize), Error> {
+        let segments = self.program.0.segments.iter().enumerate();
+        let found = segments
+            .filter_map(|(number, segment)| {
+                let at = segment
+                    .state
+                    .iter()
+                    .position(|info: &StateInfo| info.name == name)?;
+                Some((number, at))
+            })
+            .next();
+        found.ok_or_else(|| Error::NoState {
+            name: name.to_owned(),
+            known: self
+                .program
+                .state()
+                .map(|info| format!("`{}`", info.name))
+                .collect(),
+        })
+    }
+}
+
+/// Checks the inputs and puts them into their places.
+fn take_inputs(method: &Method, inputs: &[Value], values: &mut [Value]) -> Result<(), Error> {
+    if inputs.len() != method.inputs.len() {
+        return Err(Error::InputCount {
+            method: method.name.clone(),
+            wanted: method.inputs.len(),
+            given: inputs.len(),
+            names: method
+                .inputs
+                .iter()
+                .map(|(_, input)| input.name.clone())
+                .collect(),
+        });
+    }
+    for (position, (given, (value, input))) in inputs.iter().zip(&method.inputs).enumerate() {
+        let taken = accept(input, given).map_err(|problem| Error::Input {
+            method: method.name.clone(),
+            position,
+            name: input.name.clone(),
+            problem,
+        })?;
+        values[*value] = taken;
+    }
+    Ok(())
+}
+
+/// An input in the form that the method takes. A single number may come as a tensor without dimensions.
+fn accept(input: &Input, given: &Value) -> Result<Value, InputProblem> {
+    let kind = |wanted| {
+        Err(InputProblem::Kind {
+            given: given.kind(),
+            wanted,
+        })
+    };
+    match (&input.kind, given) {
+        (InputKind::Tensor { dtype, shape }, Value::Tensor(tensor)) => {
+            InputKind::check(*dtype, shape, tensor).map(|()| given.clone())
+        }
+        (InputKind::Tensor { .. }, _) => kind("a tensor"),
+        (InputKind::Int, Value::Int(_))
+        | (InputKind::Bool, Value::Bool(_))
+        | (InputKind::Float, Value::Float(_))
+        | (InputKind::Other, _) => Ok(given.clone()),
+        (InputKind::Int, Value::Tensor(tensor)) => {
+            let number = tensor
+                .to_vec::<i64>()
+                .ok()
+                .filter(|numbers| numbers.len() == 1);
+            number.map_or_else(|| kind("an integer"), |numbers| Ok(Value::Int(numbers[0])))
+        }
+        (InputKind::Bool, Value::Tensor(tensor)) => {
+            let flag = tensor
+                .to_vec::<bool>()
+                .ok()
+                .filter(|flags| flags.len() == 1);
+            flag.map_or_else(|| kind("a truth value"), |flags| Ok(Value::Bool(flags[0])))
+        }
+        (InputKind::Float, Value::Tensor(tensor)) => {
+            let number = tensor
+                .to_vec::<f64>()
+                .ok()
+                .filter(|numbers| numbers.len() == 1);
+            number.map_or_else(|| kind("a float"), |numbers| Ok(Value::Float(numbers[0])))
+        }
+        (InputKind::Int, _) => kind("an integer"),
+        (InputKind::Bool, _) => kind("a truth value"),
+        (InputKind::Float, _) => kind("a float"),
+    }
+}
+
+fn put_input(slot: IoSlot, value: &Value, frame: &mut Frame<'_>) -> Result<(), Fault> {
+    match (slot, value) {
+        (IoSlot::Tensor(tid), Value::Tensor(tensor)) => frame.put(tid, tensor.array().share()?),
+        (IoSlot::Int(vid) | IoSlot::Bool(vid), Value::Int(number)) => frame.put_value(vid, *number),
+        (IoSlot::Int(vid) | IoSlot::Bool(vid), Value::Bool(flag)) => {
+            frame.put_value(vid, i64::from(*flag))
+        }
+        (IoSlot::Float(vid), Value::Float(number)) => frame.put_number(vid, Number::Float(*number)),
+        (IoSlot::Tensor(tid), _) => Err(Fault::UnsetTensor { slot: tid.0 }),
+        (IoSlot::Int(vid) | IoSlot::Bool(vid) | IoSlot::Float(vid), _) => {
+            Err(Fault::UnsetValue { slot: vid.0 })
+        }
+    }
+}
+
+/// What is in an output slot, with the element type that the method promises.
+fn read_output(slot: IoSlot, dtype: Option<ScalarType>, frame: &Frame<'_>) -> Result<Value, Fault> {
+    Ok(match slot {
+        IoSlot::Tensor(tid) => {
+            let array = frame.get(tid)?;
+            Value::Tensor(ops::cast(array, dtype.unwrap_or(array.dtype()), frame)?.into())
+        }
+        IoSlot::Int(vid) | IoSlot::Float(vid) | IoSlot::Bool(vid) => match frame.value(vid)? {
+            Number::Int(number) if matches!(slot, IoSlot::Bool(_)) => Value::Bool(number != 0),
+            Number::Int(number) => Value::Int(number),
+            Number::Float(number) => Value::Float(number),
+        },
+    })
+}
+
+fn gather(argument: &Argument, values: &[Value]) -> Value {
+    match argument {
+        Argument::One(at) => values[*at].clone(),
+        Argument::List(items) => Value::List(
+            items
+                .iter()
+                .map(|item| item.map_or(Value::None, |at| values[at].clone()))
+                .collect(),
+        ),
+    }
+}
+
+fn is_false(condition: &Value) -> Result<bool, Error> {
+    Ok(match condition {
+        Value::Bool(flag) => !flag,
+        Value::Tensor(tensor) => tensor.to_vec::<bool>()?.iter().all(|flag| !flag),
+        _ => false,
+    })
+}
