@@ -8,13 +8,24 @@ use crate::pattern::{Apply, AttrPattern, Pattern};
 use egg::Id;
 use fuseline_ir::ops::create::Full;
 use fuseline_ir::ops::movement::{Reshape, Transpose};
-use fuseline_ir::{Attr, Dim, F64, Op, Scalar, TensorType, Type};
+use fuseline_ir::{Attr, DType, Dim, F64, Op, Scalar, TensorType, Type};
 
 /// A node to come, or a class that is there.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Ref {
+pub enum Ref {
+    /// A class that is there.
     There(Id),
+    /// The node of that number among those to come.
     New(usize),
+}
+
+/// A right side that types: what has to be added, arguments before their users.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// The nodes to come.
+    pub nodes: Vec<(Op, Vec<Ref>)>,
+    /// The term itself.
+    pub root: Ref,
 }
 
 struct Plan<'a> {
@@ -23,15 +34,8 @@ struct Plan<'a> {
     new: Vec<(Op, Vec<Ref>, Type)>,
 }
 
-/// Builds `pattern` with what `b` binds, where its type is `ty`. `None` where it isn't, or a node doesn't take its arguments. New nodes stand in the place of value `near` of
-/// the input graph.
-pub fn build(
-    egraph: &mut EGraph,
-    pattern: &Pattern,
-    b: &Bindings,
-    ty: &Type,
-    near: u32,
-) -> Option<Id> {
+/// Plans `pattern` with what `b` binds, where its type is `ty`. `None` where it isn't, or a node doesn't take its arguments.
+pub fn plan(egraph: &EGraph, pattern: &Pattern, b: &Bindings, ty: &Type) -> Option<Planned> {
     let mut plan = Plan {
         egraph,
         b,
@@ -41,21 +45,29 @@ pub fn build(
     if plan.ty(root) != ty {
         return None;
     }
+    let nodes = plan
+        .new
+        .into_iter()
+        .map(|(op, args, _)| (op, args))
+        .collect();
+    Some(Planned { nodes, root })
+}
+
+/// Adds what was planned. New nodes stand in the place of value `near` of the input graph. `None` only for a plan that isn't one of [`plan`]'s.
+pub fn build(egraph: &mut EGraph, planned: Planned, near: u32) -> Option<Id> {
     let mut ids: Vec<Id> = Vec::new();
-    for (op, args, _) in plan.new {
+    let there = |r: &Ref, ids: &[Id]| match r {
+        Ref::There(id) => Some(*id),
+        Ref::New(n) => ids.get(*n).copied(),
+    };
+    for (op, args) in planned.nodes {
         let children = args
             .iter()
-            .map(|a| match a {
-                Ref::There(id) => Some(*id),
-                Ref::New(n) => ids.get(*n).copied(),
-            })
+            .map(|a| there(a, &ids))
             .collect::<Option<Vec<Id>>>()?;
         ids.push(add_near(egraph, ENode { op, children }, near));
     }
-    match root {
-        Ref::There(id) => Some(id),
-        Ref::New(n) => ids.get(n).copied(),
-    }
+    there(&planned.root, &ids)
 }
 
 impl Plan<'_> {
@@ -220,9 +232,25 @@ impl Plan<'_> {
         }
     }
 
+    /// A new number. Not one that the dtype can't hold without losing its digits.
     fn full(&mut self, like: Ref, number: f64) -> Option<Ref> {
-        let ty = TensorType::new(self.tensor(like)?.dtype, Vec::new());
+        let dtype = self.tensor(like)?.dtype;
+        let normal = number == 0.0
+            || (dtype.round(number).is_finite() && number.abs() >= least_normal(dtype));
+        if !normal {
+            return None;
+        }
+        let ty = TensorType::new(dtype, Vec::new());
         let value = Scalar::float(number);
         self.add(Full { value, ty }, Vec::new())
+    }
+}
+
+/// The smallest number above 0 that a float dtype holds with all its digits.
+pub fn least_normal(dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => 6.103515625e-5,
+        DType::BF16 | DType::F32 => f64::from(f32::MIN_POSITIVE),
+        _ => f64::MIN_POSITIVE,
     }
 }

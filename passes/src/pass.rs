@@ -55,7 +55,8 @@ pub enum Numerics {
     Exact,
     /// Each element within so many units in the last place of its dtype, or nearer to exact arithmetic than the original was.
     Ulps(u32),
-    /// Sums may be taken in another order or in another precision: within rounding of the sum of the terms' magnitudes.
+    /// Sums and products may be taken in another order or in another precision: within rounding of the sum of the terms' magnitudes, as long as nothing on the way
+    /// leaves the range of its dtype. Where exact arithmetic gives NaN, nothing is promised.
     Reassociates,
 }
 

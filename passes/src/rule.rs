@@ -3,9 +3,9 @@
 //! A row's left side is found, its variables are checked against their sorts, and its right side is built beside it; the two become one class where their inferred types are the
 //! same. See [`crate::pattern`] for how the sides are written and [`crate::sort`] for the sorts.
 
-use crate::build;
+use crate::build::{self, Planned};
 use crate::egraph::EGraph;
-use crate::matcher::{Bindings, Bound, search};
+use crate::matcher::{Bindings, search};
 use crate::pass::{Numerics, PassError};
 use crate::pattern::{Apply, Names, Pattern, parse};
 use crate::sort::{Name, Sort};
@@ -140,18 +140,15 @@ impl Compiled {
             && b.settle()
     }
 
-    /// Builds the right side of `m`: its class, not yet merged with the left. `None` where its type isn't the left side's.
-    pub fn build(&self, egraph: &mut EGraph, m: &Match) -> Option<Id> {
-        let facts = &egraph[m.root].data;
-        let (near, ty) = (facts.near, facts.ty.clone());
-        build::build(egraph, &self.rhs, &m.bindings, &ty, near)
+    /// The right side of `m`, where its type is that of the left side.
+    pub fn plan(&self, egraph: &EGraph, m: &Match) -> Option<Planned> {
+        build::plan(egraph, &self.rhs, &m.bindings, &egraph[m.root].data.ty)
     }
 
-    /// The class that the variable `name` stands for.
-    pub fn class(&self, m: &Match, name: &str) -> Option<Id> {
-        match m.bindings.get(self.names.find(name)?)? {
-            Bound::Class(id) => Some(*id),
-            _ => None,
-        }
+    /// Builds the right side of `m`: its class, not yet merged with the left. `None` where its type isn't the left side's.
+    pub fn build(&self, egraph: &mut EGraph, m: &Match) -> Option<Id> {
+        let planned = self.plan(egraph, m)?;
+        let near = egraph[m.root].data.near;
+        build::build(egraph, planned, near)
     }
 }

@@ -32,3 +32,6 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
 pub fn find(name: &str) -> Option<&'static Rule> {
     all().find(|r| r.name == name)
 }
+
+#[cfg(test)]
+mod tests;

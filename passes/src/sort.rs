@@ -3,6 +3,7 @@
 //! Shapes are written as in `"L.. S D"`: letters are sizes, equal letters equal sizes; `L..` is any number of leading axes; `2*H` is an expression. A letter is tied down by
 //! the first sort that mentions it. Symbolic sizes count as equal only where the algebra proves it.
 
+use crate::build::least_normal;
 use crate::closed_form::{Pairing, Rotary, Wave, rotary_table};
 use crate::egraph::EGraph;
 use crate::matcher::{Bindings, Bound, Letter, Made, letters_of};
@@ -16,6 +17,8 @@ use std::fmt;
 pub enum Elem {
     /// A float dtype, named by a letter.
     Float(&'static str),
+    /// A float dtype no wider than `f32`, named by a letter.
+    Single(&'static str),
     /// `f32`.
     F32,
     /// `bool`.
@@ -29,6 +32,8 @@ pub enum Range {
     Finite,
     /// Finite and not zero.
     NonZero,
+    /// It and its reciprocal are numbers that the dtype holds with all their digits.
+    Invertible,
     /// Above zero and finite.
     Positive,
     /// So low that a score with it is as good as masked, −10³⁰ and below, but finite.
@@ -38,9 +43,11 @@ pub enum Range {
 }
 
 impl Range {
-    /// Whether the number is in the set.
-    pub fn holds(self, x: f64) -> bool {
+    /// Whether the number is in the set; `dtype` is what holds it.
+    pub fn holds(self, x: f64, dtype: DType) -> bool {
+        let normal = |x: f64| dtype.round(x).is_finite() && x.abs() >= least_normal(dtype);
         match self {
+            Range::Invertible => normal(x) && normal(x.recip()),
             Range::Finite => x.is_finite(),
             Range::NonZero => x.is_finite() && x != 0.0,
             Range::Positive => x.is_finite() && x > 0.0,
@@ -58,6 +65,7 @@ impl fmt::Display for Range {
         f.write_str(match self {
             Range::Finite => "finite",
             Range::NonZero => "finite, not 0",
+            Range::Invertible => "neither it nor its reciprocal too large or too small",
             Range::Positive => "> 0",
             Range::HidingFinite => "at most −1e30, finite",
             Range::MinusInfinity => "−∞",
@@ -70,6 +78,8 @@ impl fmt::Display for Range {
 pub enum Sort {
     /// A tensor of that shape.
     Tensor(Elem, &'static str),
+    /// As [`Sort::Tensor`], whose elements are taken to be finite: what the rule does with others is not promised.
+    Tame(Elem, &'static str),
     /// A tensor of which all elements are one number that is known now.
     Number(&'static str, Range),
     /// A tensor with one axis of that size and others of size 1, maybe repeated along further axes.
@@ -82,8 +92,6 @@ pub enum Sort {
     Literal(Range),
     /// A shape with as many elements as the variable has.
     Shape(&'static str),
-    /// An order of the variable's axes.
-    Permutation(&'static str),
     /// `true` or `false`, in an attribute.
     Flag,
     /// One integer: a 0-d tensor or one of one element.
@@ -121,7 +129,7 @@ impl Sort {
 
     fn check(self, egraph: &EGraph, name: &Name<'_>, b: &mut Bindings) -> Option<()> {
         match self {
-            Sort::Tensor(elem, shape) => {
+            Sort::Tensor(elem, shape) | Sort::Tame(elem, shape) => {
                 let ty = tensor(egraph, class(name.slot?, b)?)?;
                 elem.unify(ty.dtype, b)?;
                 unify(shape, &ty.shape, b)
@@ -131,7 +139,7 @@ impl Sort {
                 let ty = tensor(egraph, id)?;
                 Elem::Float(dtype).unify(ty.dtype, b)?;
                 let x = egraph[id].data.scalar?.as_f64();
-                range.holds(x).then_some(())
+                range.holds(x, ty.dtype).then_some(())
             }
             Sort::Vector(dtype, len) => {
                 let id = class(name.slot?, b)?;
@@ -149,7 +157,7 @@ impl Sort {
                 ty.shape.iter().zip(&over[lead..]).all(fits).then_some(())
             }
             Sort::Literal(range) => match b.get(name.slot?)? {
-                Bound::Attr(Attr::Float(x)) => range.holds(x.get()).then_some(()),
+                Bound::Attr(Attr::Float(x)) => range.holds(x.get(), DType::F64).then_some(()),
                 _ => None,
             },
             Sort::Flag => match b.get(name.slot?)? {
@@ -180,7 +188,7 @@ impl Sort {
             },
             Sort::RotaryCos { sin, plain } => rotary(egraph, name, sin, plain, b),
             // The op that the attribute stands at has checked it.
-            Sort::Shape(_) | Sort::Permutation(_) | Sort::RotarySin | Sort::Given => Some(()),
+            Sort::Shape(_) | Sort::RotarySin | Sort::Given => Some(()),
         }
     }
 }
@@ -202,7 +210,10 @@ impl Elem {
             Elem::Bool => (dtype == DType::Bool).then_some(()),
             Elem::F32 => (dtype == DType::F32).then_some(()),
             Elem::Float(letter) if dtype.is_float() => b.unify(letter, Letter::DType(dtype)),
-            Elem::Float(_) => None,
+            Elem::Single(letter) if dtype.is_float() && dtype != DType::F64 => {
+                b.unify(letter, Letter::DType(dtype))
+            }
+            Elem::Float(_) | Elem::Single(_) => None,
         }
     }
 }
@@ -383,7 +394,7 @@ fn periods(egraph: &EGraph, table: &Rotary<Id>, half: Dim) -> Made {
 impl fmt::Display for Elem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Elem::Float(letter) => f.write_str(letter),
+            Elem::Float(letter) | Elem::Single(letter) => f.write_str(letter),
             Elem::Bool => f.write_str("bool"),
             Elem::F32 => f.write_str("f32"),
         }
@@ -395,6 +406,7 @@ impl fmt::Display for Sort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Sort::Tensor(elem, shape) => write!(f, "{elem}[{}]", shape.replace(' ', ", ")),
+            Sort::Tame(elem, shape) => write!(f, "{elem}[{}], finite", shape.replace(' ', ", ")),
             Sort::Number(dtype, range) => write!(f, "a known number of {dtype}, {range}"),
             Sort::Vector(dtype, len) => write!(
                 f,
@@ -412,7 +424,6 @@ impl fmt::Display for Sort {
             }
             Sort::Literal(range) => write!(f, "a number, {range}"),
             Sort::Shape(x) => write!(f, "a shape for the elements of ?{x}"),
-            Sort::Permutation(x) => write!(f, "an order of the axes of ?{x}"),
             Sort::Flag => f.write_str("true or false"),
             Sort::Whole => f.write_str("one integer"),
             Sort::Equals(expr) => f.write_str(expr),

@@ -5,7 +5,7 @@ use crate::rule::Rule;
 use crate::sort::Elem::{Bool, Float};
 use crate::sort::Range::{Finite, HidingFinite, MinusInfinity};
 use crate::sort::Sort;
-use crate::sort::Sort::{Equals, Flag, Literal, Mask, Number, Spread, Tensor};
+use crate::sort::Sort::{Equals, Flag, Literal, Mask, Number, Spread, Tame, Tensor};
 
 const Q: (&str, Sort) = ("q", Tensor(Float("T"), "B H S D"));
 const K: (&str, Sort) = ("k", Tensor(Float("T"), "B H D N"));
@@ -63,10 +63,10 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "sdpa_chosen_finite",
-        doc: "As `sdpa_chosen`, with a very low number in place of −∞. It is added instead of chosen: beside it a score is nothing, and a row that is hidden whole stays uniform.",
+        doc: "As `sdpa_chosen`, with a very low number in place of −∞. It is added instead of chosen: beside it a score is nothing, and a row that is hidden whole stays uniform. Scores are taken to be finite.",
         vars: &[
-            Q,
-            K,
+            ("q", Tame(Float("T"), "B H S D")),
+            ("k", Tame(Float("T"), "B H D N")),
             V,
             SCALE,
             ("m", Spread(Bool, "B H S N")),

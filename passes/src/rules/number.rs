@@ -3,7 +3,7 @@
 use crate::pass::Numerics::{Reassociates, Ulps};
 use crate::rule::Rule;
 use crate::sort::Elem::Float;
-use crate::sort::Range::{Finite, NonZero};
+use crate::sort::Range::{Finite, Invertible, NonZero};
 use crate::sort::Sort::{Number, Tensor};
 
 /// The table.
@@ -13,7 +13,7 @@ pub const RULES: &[Rule] = &[
         doc: "x / c is x · (1/c). The product is rounded once more than the quotient. Not for c = 0, nor where 1/c is too small to be exact enough.",
         vars: &[
             ("x", Tensor(Float("T"), "L..")),
-            ("c", Number("T", NonZero)),
+            ("c", Number("T", Invertible)),
         ],
         lhs: "div(?x, ?c)",
         rhs: "mul(?x, reciprocal_of(?c))",
@@ -29,7 +29,7 @@ pub const RULES: &[Rule] = &[
         ],
         lhs: "mul(mul(?x, ?c), ?y)",
         rhs: "mul(mul(?x, ?y), ?c)",
-        class: Ulps(2),
+        class: Reassociates,
     },
     Rule {
         name: "number_out_of_matmul_left",
@@ -65,6 +65,6 @@ pub const RULES: &[Rule] = &[
         ],
         lhs: "mul(mul(?x, ?c), ?d)",
         rhs: "mul(?x, product(?c, ?d))",
-        class: Ulps(2),
+        class: Reassociates,
     },
 ];

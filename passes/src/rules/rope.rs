@@ -2,7 +2,7 @@
 
 use crate::pass::Numerics::{Exact, Reassociates, Ulps};
 use crate::rule::Rule;
-use crate::sort::Elem::{F32, Float};
+use crate::sort::Elem::{F32, Float, Single};
 use crate::sort::Range::Finite;
 use crate::sort::Sort::{Equals, Flag, Given, Holds, Literal, RotaryCos, RotarySin, Tensor, Whole};
 
@@ -13,7 +13,7 @@ pub const RULES: &[Rule] = &[
         doc: "x·cos + rotate_half(x)·sin, where the tables are provably the cosines and sines of (offset + s)·freqs[j mod D/2] for rows s that count up by one: pairs (j, j + D/2) turned by the \
               angle. The tables' origin doesn't matter, only what they hold. Not where positions are arbitrary data, nor where the tables are scaled.",
         vars: &[
-            ("x", Tensor(Float("T"), "L.. S D")),
+            ("x", Tensor(Single("T"), "L.. S D")),
             (
                 "cos",
                 RotaryCos {
@@ -35,7 +35,7 @@ pub const RULES: &[Rule] = &[
         name: "rope_halves_scaled",
         doc: "As `rope_halves`, with tables that share a factor (YaRN, longrope): the factor follows the rotation.",
         vars: &[
-            ("x", Tensor(Float("T"), "L.. S D")),
+            ("x", Tensor(Single("T"), "L.. S D")),
             (
                 "cos",
                 RotaryCos {

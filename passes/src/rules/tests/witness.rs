@@ -1,0 +1,523 @@
+//! Random graphs that a rule's left side matches, made from the sorts of its variables, with random inputs.
+//!
+//! A witness is made twice from the same draws: as the rule has it, and *wide*, with every float as `f64`, which says what exact arithmetic would give for the same inputs.
+
+use crate::build::least_normal;
+use crate::matcher::{Bindings, Letter, letters_of, resolve_axes};
+use crate::pattern::{Apply, AttrPattern, Pattern};
+use crate::rule::Compiled;
+use crate::sort::{Elem, Range, Sort, resolve};
+use fuseline_ir::ops::{create, movement, pointwise};
+use fuseline_ir::{Attr, DType, Dim, F64, Graph, Loc, Op, Scalar, Tensor, TensorType, Type, Value};
+use std::collections::BTreeMap;
+
+/// A small generator of random numbers (SplitMix64): the same seed, the same witness, everywhere.
+#[derive(Clone)]
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Rng {
+        Rng(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())]
+    }
+
+    /// Uniform between −1 and 1.
+    pub fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    }
+}
+
+/// A left side as a graph, with inputs.
+pub struct Witness {
+    pub graph: Graph,
+    pub inputs: Vec<Tensor>,
+}
+
+/// How wild the inputs are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mood {
+    /// Moderate numbers.
+    Plain,
+    /// Zeros of both signs, numbers without all their digits, and moderate ones.
+    Small,
+    /// Also NaN and infinities.
+    Wild,
+}
+
+struct Maker<'a> {
+    rule: &'a Compiled,
+    dtype: DType,
+    wide: bool,
+    mood: Mood,
+    rng: Rng,
+    graph: Graph,
+    inputs: Vec<Tensor>,
+    values: BTreeMap<usize, Value>,
+    attrs: BTreeMap<usize, Attr>,
+    b: Bindings,
+}
+
+/// A witness of the rule with `T` as `dtype`. `None` where these draws give none (no such number in the dtype).
+pub fn witness(
+    rule: &Compiled,
+    dtype: DType,
+    mood: Mood,
+    seed: u64,
+    wide: bool,
+) -> Option<Witness> {
+    let mut maker = Maker {
+        rule,
+        dtype,
+        wide,
+        mood,
+        rng: Rng::new(seed),
+        graph: Graph::new("witness"),
+        inputs: Vec::new(),
+        values: BTreeMap::new(),
+        attrs: BTreeMap::new(),
+        b: Bindings::new(rule.names.0.len()),
+    };
+    let (letters, vars): (Vec<_>, Vec<_>) = rule.rule.vars.iter().partition(|(_, s)| s.is_letter());
+    for (name, sort) in letters.into_iter().chain(vars) {
+        maker.row(name, sort)?;
+    }
+    let root = maker.apply(&rule.lhs)?;
+    maker.graph.output("out", root);
+    Some(Witness {
+        graph: maker.graph,
+        inputs: maker.inputs,
+    })
+}
+
+impl Maker<'_> {
+    fn row(&mut self, name: &str, sort: Sort) -> Option<()> {
+        match sort {
+            Sort::Holds(narrow) => {
+                let narrow = self.float(narrow);
+                let holds = |d: &DType| crate::canon::cast::keeps(narrow, *d);
+                let wide: Vec<DType> = [DType::F32, DType::F64].into_iter().filter(holds).collect();
+                let dtype = self.rng.pick(&wide);
+                self.b.unify(name, Letter::DType(dtype))
+            }
+            Sort::Equals(expr) => {
+                self.draw_letters(expr);
+                let value = letters_of(expr, &self.b)?;
+                self.b.unify(name, Letter::Dim(value))
+            }
+            Sort::Product(schema) => {
+                let dims = self.shape(schema)?;
+                let product = dims.iter().fold(Dim::from(1i64), |n, d| &n * d);
+                self.b.unify(name, Letter::Dim(product))
+            }
+            Sort::Flag => self.attr(name, Attr::Bool(true)),
+            Sort::Literal(range) => {
+                let x = self.number(range, DType::F32)?;
+                self.attr(name, Attr::Float(F64::new(x)))
+            }
+            Sort::Shape(of) => {
+                let dims = self.dims_of(of)?;
+                let shape = self.regrouped(dims);
+                self.attr(name, dims_attr(&shape))
+            }
+            Sort::Given | Sort::RotarySin => Some(()),
+            Sort::RotaryCos { sin, plain } => self.rotary(name, sin, plain),
+            Sort::Tensor(elem, schema) => {
+                let shape = self.shape(schema)?;
+                self.tensor(name, elem, &shape)
+            }
+            Sort::Tame(elem, schema) => {
+                let mood = std::mem::replace(&mut self.mood, Mood::Plain);
+                let shape = self.shape(schema)?;
+                let made = self.tensor(name, elem, &shape);
+                self.mood = mood;
+                made
+            }
+            Sort::Vector(letter, schema) => {
+                let mut shape = self.shape(schema)?;
+                let x = self.dims_of("x")?;
+                for _ in 0..self.rng.below(x.len()) {
+                    shape.insert(0, Dim::from(1i64));
+                }
+                self.tensor(name, Elem::Float(letter), &shape)?;
+                // Sometimes written out along the other axes.
+                if self.rng.below(4) == 0 {
+                    let slot = self.slot(name)?;
+                    let value = self.values[&slot];
+                    let wide = self.add(movement::Broadcast { shape: x }, &[value])?;
+                    self.values.insert(slot, wide);
+                }
+                Some(())
+            }
+            Sort::Spread(elem, over) | Sort::Mask(elem, over) => {
+                let mut shape = self.shape(over)?;
+                for d in &mut shape {
+                    if self.rng.below(3) == 0 {
+                        *d = Dim::from(1i64);
+                    }
+                }
+                let drop = self.rng.below(shape.len().max(1));
+                self.tensor(name, elem, &shape[drop..])?;
+                if matches!(sort, Sort::Mask(..)) {
+                    self.unhide();
+                }
+                Some(())
+            }
+            Sort::Number(letter, range) => {
+                let dtype = self.float(letter);
+                let number = self.number(range, dtype)?;
+                let shape = if self.rng.below(2) == 0 {
+                    vec![]
+                } else {
+                    vec![Dim::from(1i64)]
+                };
+                let value = Scalar::float(dtype.round(number));
+                let ty = TensorType::new(self.widened(dtype), shape);
+                let value = self.add(create::Full { value, ty }, &[])?;
+                self.bind(name, value)
+            }
+            Sort::Whole => {
+                let shape = if self.rng.below(2) == 0 {
+                    vec![]
+                } else {
+                    vec![1]
+                };
+                let n = self.rng.below(40) as i64;
+                let tensor = Tensor::ints(DType::I64, shape, vec![n]).ok()?;
+                let value = self.input(name, tensor)?;
+                self.bind(name, value)
+            }
+        }
+    }
+
+    fn slot(&self, name: &str) -> Option<usize> {
+        self.rule.names.find(name)
+    }
+
+    fn bind(&mut self, name: &str, value: Value) -> Option<()> {
+        self.values.insert(self.slot(name)?, value);
+        Some(())
+    }
+
+    fn attr(&mut self, name: &str, attr: Attr) -> Option<()> {
+        self.attrs.insert(self.slot(name)?, attr);
+        Some(())
+    }
+
+    fn add(&mut self, op: impl Into<Op>, args: &[Value]) -> Option<Value> {
+        self.graph.add(op, args, &Loc::default()).ok()
+    }
+
+    fn widened(&self, dtype: DType) -> DType {
+        if self.wide && dtype.is_float() {
+            DType::F64
+        } else {
+            dtype
+        }
+    }
+
+    /// The dtype that a letter names.
+    fn float(&mut self, letter: &str) -> DType {
+        match self.b.letter(letter) {
+            Some(Letter::DType(d)) => *d,
+            _ => {
+                let dtype = self.dtype;
+                let _ = self.b.unify(letter, Letter::DType(dtype));
+                dtype
+            }
+        }
+    }
+
+    fn draw_letters(&mut self, expr: &str) {
+        let Ok(mut cursor) = fuseline_ir::text::Cursor::new(expr) else {
+            return;
+        };
+        let Ok(dim) = cursor.dim() else { return };
+        let mut letters = Vec::new();
+        dim.visit_symbols(&mut |s| letters.push(s.to_string()));
+        for letter in letters {
+            if self.b.letter(&letter).is_none() {
+                // Whole rows are longer than their parts, so that there are parts.
+                let size = match letter.as_str() {
+                    "D" => self.rng.pick(&[1i64, 2, 3, 4, 6, 8, 8, 0]),
+                    "H" => self.rng.pick(&[1i64, 1, 2, 2, 3, 4]),
+                    _ => self.rng.pick(&[1i64, 1, 2, 2, 3, 4, 5, 0]),
+                };
+                let _ = self.b.unify(&letter, Letter::Dim(Dim::from(size)));
+            }
+        }
+    }
+
+    fn shape(&mut self, schema: &str) -> Option<Vec<Dim>> {
+        for item in schema.split_whitespace() {
+            match item.strip_suffix("..") {
+                Some(splice) if self.b.letter(splice).is_none() => {
+                    let dims = self.leading(splice);
+                    let _ = self.b.unify(splice, Letter::Dims(dims));
+                }
+                Some(_) => {}
+                None => self.draw_letters(item),
+            }
+        }
+        resolve(schema, &self.b)
+    }
+
+    /// Leading axes; of `M..`, such that they broadcast with `L..`.
+    fn leading(&mut self, splice: &str) -> Vec<Dim> {
+        if let (true, Some(Letter::Dims(other))) = (splice == "M", self.b.letter("L").cloned()) {
+            let drop = self.rng.below(other.len() + 1);
+            let kept = other[drop..].iter().cloned();
+            return kept
+                .map(|d| {
+                    if self.rng.below(3) == 0 {
+                        Dim::from(1i64)
+                    } else {
+                        d
+                    }
+                })
+                .collect();
+        }
+        let rank = self.rng.pick(&[0, 1, 1, 2, 2, 3]);
+        (0..rank)
+            .map(|_| Dim::from(self.rng.pick(&[1i64, 1, 2, 3, 0])))
+            .collect()
+    }
+
+    fn dims_of(&self, name: &str) -> Option<Vec<Dim>> {
+        let value = self.values.get(&self.slot(name)?)?;
+        Some(self.graph.tensor_ty(*value).ok()?.shape.clone())
+    }
+
+    /// Another shape with as many elements.
+    fn regrouped(&mut self, mut dims: Vec<Dim>) -> Vec<Dim> {
+        if dims.len() > 1 && self.rng.below(2) == 0 {
+            let merged = &dims[0] * &dims[1];
+            dims.splice(..2, [merged]);
+        }
+        if self.rng.below(2) == 0 {
+            let at = self.rng.below(dims.len() + 1);
+            dims.insert(at, Dim::from(1i64));
+        }
+        dims
+    }
+
+    fn number(&mut self, range: Range, dtype: DType) -> Option<f64> {
+        let any = self
+            .rng
+            .pick(&[1.0, -2.5, 0.5, 0.3535533905932738, 3.0, -0.125, 17.0]);
+        let x = match range {
+            Range::Finite | Range::NonZero | Range::Invertible => any,
+            Range::Positive => self.rng.pick(&[1e-5, 1e-6, 1e-3, 0.5, 1.0]),
+            Range::HidingFinite if dtype == DType::F16 => return None,
+            Range::HidingFinite => match dtype {
+                DType::BF16 => -3.3895313892515355e38,
+                _ => -f64::from(f32::MAX),
+            },
+            Range::MinusInfinity => f64::NEG_INFINITY,
+        };
+        Some(x)
+    }
+
+    fn element(&mut self, dtype: DType) -> f64 {
+        let plain = self.rng.unit() * self.rng.pick(&[0.1, 1.0, 1.0, 2.0, 6.0]);
+        let tiny = least_normal(dtype) * self.rng.unit();
+        match (self.mood, self.rng.below(10)) {
+            (Mood::Small | Mood::Wild, 0) => self.rng.pick(&[0.0, -0.0]),
+            (Mood::Small | Mood::Wild, 1) => tiny,
+            (Mood::Wild, 2) => self.rng.pick(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY]),
+            _ => plain,
+        }
+    }
+
+    fn tensor(&mut self, name: &str, elem: Elem, shape: &[Dim]) -> Option<()> {
+        let sizes: Vec<usize> = TensorType::new(DType::F32, shape.to_vec()).static_shape()?;
+        let n: usize = sizes.iter().product();
+        let tensor = match elem {
+            Elem::Bool => {
+                let bits = (0..n).map(|_| i64::from(self.rng.below(3) > 0)).collect();
+                Tensor::ints(DType::Bool, sizes, bits).ok()?
+            }
+            // Periods and the like: positive and moderate.
+            Elem::F32 => {
+                let data = (0..n).map(|_| 0.5 + self.rng.unit().abs() * 9.0).collect();
+                Tensor::floats(DType::F32, sizes, data).ok()?
+            }
+            Elem::Single(_) if self.dtype == DType::F64 => return None,
+            Elem::Float(letter) | Elem::Single(letter) => {
+                let dtype = self.float(letter);
+                let data = (0..n).map(|_| self.element(dtype)).collect();
+                let tensor = Tensor::floats(dtype, sizes, data).ok()?;
+                Tensor::floats(
+                    self.widened(dtype),
+                    tensor.shape().to_vec(),
+                    tensor.to_f64(),
+                )
+                .ok()?
+            }
+        };
+        let value = self.input(name, tensor)?;
+        self.bind(name, value)
+    }
+
+    fn input(&mut self, name: &str, tensor: Tensor) -> Option<Value> {
+        let shape = tensor.shape().iter().map(|n| Dim::from(*n)).collect();
+        let value = self
+            .graph
+            .input(name, Type::tensor(tensor.dtype(), shape))
+            .ok()?;
+        self.inputs.push(tensor);
+        Some(value)
+    }
+
+    /// The last input becomes a mask that leaves a key in each row; of floats, some elements become −∞.
+    fn unhide(&mut self) {
+        let Some(mask) = self.inputs.pop() else {
+            return;
+        };
+        let row = mask.shape().last().copied().unwrap_or(1).max(1);
+        let keep = self.rng.below(row);
+        let bool = mask.dtype() == DType::Bool;
+        let mut data = mask.to_f64();
+        for (i, x) in data.iter_mut().enumerate() {
+            if i % row == keep {
+                *x = if bool { 1.0 } else { 0.25 };
+            } else if !bool && self.rng.below(4) == 0 {
+                *x = f64::NEG_INFINITY;
+            }
+        }
+        let shape = mask.shape().to_vec();
+        let again = Tensor::from_fn(mask.dtype(), shape, |i| Scalar::float(data[i]));
+        self.inputs.push(again.unwrap_or(mask));
+    }
+
+    /// Tables of cosines and sines, written as models write them.
+    fn rotary(&mut self, cos: &str, sin: &str, plain: bool) -> Option<()> {
+        let dims = self.shape("S H")?;
+        let [rows, half] = dims.as_slice() else {
+            return None;
+        };
+        let arange = create::Arange {
+            start: Dim::from(0i64),
+            step: Dim::from(1i64),
+            len: rows.clone(),
+            dtype: DType::I64,
+        };
+        let mut positions = self.add(arange, &[])?;
+        if self.rng.below(2) == 0 {
+            let n = self.rng.below(40) as i64;
+            let offset = self.input("offset", Tensor::ints(DType::I64, vec![], vec![n]).ok()?)?;
+            positions = self.add(pointwise::Add {}, &[positions, offset])?;
+        }
+        let positions = self.add(pointwise::Cast { dtype: DType::F32 }, &[positions])?;
+        let shape = vec![rows.clone(), Dim::from(1i64)];
+        let positions = self.add(movement::Reshape { shape }, &[positions])?;
+        let n = usize::try_from(half.as_const()?).ok()?;
+        let freqs = (0..n).map(|_| 0.01 + self.rng.unit().abs()).collect();
+        let freqs = self.input("freqs", Tensor::floats(DType::F32, vec![n], freqs).ok()?)?;
+        let angles = self.add(pointwise::Mul {}, &[positions, freqs])?;
+        let angles = self.add(movement::Cat { axis: 1 }, &[angles, angles])?;
+        let lead = self.rng.below(3);
+        for (name, op) in [
+            (cos, Op::from(pointwise::Cos {})),
+            (sin, Op::from(pointwise::Sin {})),
+        ] {
+            let mut table = self.add(op, &[angles])?;
+            if !plain {
+                let value = Scalar::float(1.25);
+                let ty = TensorType::new(DType::F32, vec![]);
+                let factor = self.add(create::Full { value, ty }, &[])?;
+                table = self.add(pointwise::Mul {}, &[table, factor])?;
+            }
+            let dtype = self.float("T");
+            let dtype = self.widened(dtype);
+            if dtype != DType::F32 {
+                table = self.add(pointwise::Cast { dtype }, &[table])?;
+            }
+            if lead > 0 && self.dims_of("x")?.len() >= 2 + lead {
+                let mut shape = vec![Dim::from(1i64); lead];
+                shape.extend([rows.clone(), &Dim::from(2i64) * half]);
+                table = self.add(movement::Reshape { shape }, &[table])?;
+            }
+            self.bind(name, table)?;
+        }
+        Some(())
+    }
+
+    fn term(&mut self, pattern: &Pattern, like: Option<DType>) -> Option<Value> {
+        match pattern {
+            Pattern::Var(slot) => self.values.get(slot).copied(),
+            Pattern::Number(x) => {
+                let dtype = like?;
+                let value = Scalar::float(dtype.round(*x));
+                let ty = TensorType::new(dtype, vec![]);
+                self.add(create::Full { value, ty }, &[])
+            }
+            Pattern::Apply(apply) => self.apply(apply),
+        }
+    }
+
+    fn apply(&mut self, apply: &Apply) -> Option<Value> {
+        // Numbers take the dtype of the float beside them.
+        let mut args: Vec<Option<Value>> = Vec::new();
+        for arg in &apply.args {
+            let number = matches!(arg, Pattern::Number(_));
+            args.push(if number {
+                None
+            } else {
+                Some(self.term(arg, None)?)
+            });
+        }
+        let float = |v: &Value| {
+            self.graph
+                .tensor_ty(*v)
+                .ok()
+                .map(|t| t.dtype)
+                .filter(|d| d.is_float())
+        };
+        let like = args.iter().flatten().find_map(float);
+        for (arg, place) in apply.args.iter().zip(&mut args) {
+            if place.is_none() {
+                *place = Some(self.term(arg, like)?);
+            }
+        }
+        let args: Vec<Value> = args.into_iter().collect::<Option<_>>()?;
+        let rank = args
+            .first()
+            .and_then(|v| Some(self.graph.tensor_ty(*v).ok()?.rank()));
+        let attrs = apply
+            .attrs
+            .iter()
+            .map(|(name, pattern)| {
+                let attr = match resolve_axes(name, pattern, rank) {
+                    AttrPattern::Bind(slot) => self.attrs.get(&slot)?.clone(),
+                    pattern => pattern.with_letters(&self.b)?,
+                };
+                let attr = match attr {
+                    Attr::DType(d) => Attr::DType(self.widened(d)),
+                    attr => attr,
+                };
+                Some((name.as_str(), attr))
+            })
+            .collect::<Option<Vec<_>>>()?;
+        let op = Op::build(&apply.name, &attrs).ok()?;
+        self.add(op, &args)
+    }
+}
+
+fn dims_attr(dims: &[Dim]) -> Attr {
+    Attr::List(dims.iter().cloned().map(Attr::Int).collect())
+}
