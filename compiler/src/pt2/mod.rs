@@ -14,6 +14,7 @@ mod error;
 pub mod exported;
 mod json;
 pub mod schema;
+pub mod summary;
 pub mod sym;
 mod weights;
 

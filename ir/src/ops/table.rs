@@ -169,7 +169,7 @@ ops! {
     "neg" pointwise::Neg("x") {} [Pointwise] aten ["aten.neg.default", "aten.negative.default"];
     /// |x|.
     "abs" pointwise::Abs("x") {} [Pointwise] aten ["aten.abs.default"];
-    /// −1, 0 or 1; NaN stays NaN.
+    /// −1, 0 or 1; 0 for NaN.
     "sign" pointwise::Sign("x") {} [Pointwise] aten ["aten.sign.default", "aten.sgn.default"];
     /// eˣ.
     "exp" pointwise::Exp("x") {} [Pointwise] aten ["aten.exp.default"];

@@ -12,7 +12,7 @@ mod write;
 pub use data::Data;
 pub use header::{HEADER_END, Header};
 pub use read::{Pte, Segment};
-pub use value::{Storage, TensorValue, Value};
+pub use value::{Storage, TensorValue, UNBOUNDED, Value};
 pub use write::{WriteError, Written};
 
 use crate::graph::MlxGraph;

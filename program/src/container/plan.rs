@@ -1,6 +1,6 @@
 //! Memory planning: where the tensors of a method lie in its arena.
 
-use super::{Call, Method, Storage, Value, ValueIdx};
+use super::{Call, Method, Storage, UNBOUNDED, Value, ValueIdx};
 use crate::error::{Fault, FormatError, Within};
 
 /// Every planned tensor begins at a multiple of this many bytes, and the arena ends at one.
@@ -30,7 +30,7 @@ impl Method<'_> {
             let Value::Tensor(tensor) = value else {
                 continue;
             };
-            if matches!(tensor.storage, Storage::Constant(_)) {
+            if matches!(tensor.storage, Storage::Constant(_)) || tensor.sizes.contains(&UNBOUNDED) {
                 continue;
             }
             let too_large = || Fault::TooLarge {

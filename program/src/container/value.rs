@@ -30,6 +30,9 @@ pub enum Value {
     OptionalTensorList(Vec<Option<ValueIdx>>),
 }
 
+/// The size of a dimension without an upper bound. A tensor that has one is not planned: its memory is the caller's affair.
+pub const UNBOUNDED: u32 = i32::MAX as u32;
+
 /// A tensor of a method: type, largest shape, and where its bytes lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorValue {

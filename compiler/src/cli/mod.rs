@@ -1,0 +1,109 @@
+//! The command `fuseline`: `compile`, `inspect`, `opt`, and whatever `fuseline-…` is on the path.
+
+mod compile;
+mod inspect;
+mod opt;
+mod output;
+
+use crate::error::{EXIT_CODES, Error};
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+/// Ahead-of-time compiler from PyTorch models exported with torch.export (.pt2) to fused MLX programs (.pte).
+#[derive(Debug, Parser)]
+#[command(name = "fuseline", version, after_help = exit_codes())]
+struct Cli {
+    #[command(subcommand)]
+    command: Sub,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    /// Compile a .pt2 to a .pte
+    Compile(compile::Args),
+    /// Say what a .pt2 or a .pte holds, ours or ExecuTorch's
+    Inspect(inspect::Args),
+    /// Run passes on the text form of a graph, for people who write passes
+    Opt(opt::Args),
+    /// Any other command: `fuseline NAME …` runs `fuseline-NAME …` (`fuseline run …` runs `fuseline-run run …`)
+    #[command(external_subcommand)]
+    External(Vec<OsString>),
+}
+
+fn exit_codes() -> String {
+    let rows: Vec<String> = EXIT_CODES
+        .iter()
+        .map(|(code, what)| format!("  {code}  {what}"))
+        .collect();
+    format!("Exit codes:\n{}", rows.join("\n"))
+}
+
+/// The clap definition, for tests that compare the documented help with the real one.
+pub fn definition() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
+/// Runs the command line of the process.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Sub::Compile(args) => compile::run(&args),
+        Sub::Inspect(args) => inspect::run(&args),
+        Sub::Opt(args) => opt::run(&args),
+        Sub::External(args) => return external(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// The subcommands of `fuseline-run`, which `fuseline` finds under their own names.
+const RUNTIME: &[&str] = &["run", "generate", "bench", "calibrate"];
+
+/// Runs `fuseline-run SUB …` or `fuseline-NAME …`, beside this executable or on the path.
+fn external(args: &[OsString]) -> ExitCode {
+    let Some((name, rest)) = args.split_first() else {
+        return ExitCode::from(2);
+    };
+    let runtime = RUNTIME.iter().any(|r| name == *r);
+    let program = match (runtime, name.to_str()) {
+        (true, _) => "fuseline-run".to_string(),
+        (false, Some(name)) => format!("fuseline-{name}"),
+        (false, None) => String::new(),
+    };
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| Some(exe.parent()?.join(&program)))
+        .filter(|path| path.is_file());
+    let path = beside.unwrap_or_else(|| PathBuf::from(&program));
+    let mut command = Command::new(&path);
+    if runtime {
+        command.arg(name);
+    }
+    match command.args(rest).status() {
+        Ok(status) => status
+            .code()
+            .and_then(|c| u8::try_from(c).ok())
+            .map_or(ExitCode::FAILURE, ExitCode::from),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let error = Error::Usage(format!(
+                "no command `{}`: `{program}` is neither beside fuseline nor on the path",
+                name.to_string_lossy()
+            ));
+            output::error(&error);
+            ExitCode::from(2)
+        }
+        Err(e) => {
+            output::error(&Error::File {
+                path,
+                reason: e.to_string(),
+            });
+            ExitCode::from(3)
+        }
+    }
+}

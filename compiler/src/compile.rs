@@ -1,0 +1,196 @@
+//! The compile step: archive → IR → passes → program → file.
+
+use crate::error::Error;
+use crate::report::{self, PassReport, Report, Weights};
+use crate::{emit, import, pt2};
+use fuseline_ir::Graph;
+use fuseline_passes::partition::partition;
+use fuseline_passes::{Level, PassCx, optimise};
+use fuseline_program::container::Trees;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What to compile, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The `.pt2` archive.
+    pub input: PathBuf,
+    /// How hard to try.
+    pub level: Level,
+    /// Target, numerics and limits.
+    pub cx: PassCx,
+}
+
+/// What a person may want to see of a compile while it runs. Every method may do nothing.
+pub trait Observer {
+    /// A step begins: `read`, `import`, `optimise`, `emit` or `write`.
+    fn step(&mut self, name: &'static str) {
+        let _ = name;
+    }
+
+    /// A pass is done. The first call has the name `import` and the graph as imported.
+    fn graph(&mut self, pass: &'static str, graph: &Graph) {
+        let _ = (pass, graph);
+    }
+}
+
+/// An observer that looks away.
+pub struct Quiet;
+
+impl Observer for Quiet {}
+
+/// A compiled model that has not been written yet. Weights are still in the mapped archive.
+pub struct Compiled {
+    /// The optimised graph.
+    pub graph: Graph,
+    /// What runs where.
+    pub plan: fuseline_passes::partition::Plan,
+    trees: Option<Trees>,
+    report: Report,
+}
+
+/// Imports and optimises a model.
+///
+/// # Errors
+/// The archive can't be read, holds something that is not supported, or a pass fails.
+pub fn compile(options: &Options, observer: &mut dyn Observer) -> Result<Compiled, Error> {
+    let mut clock = Clock::default();
+    observer.step("read");
+    let archive = pt2::Archive::open(&options.input)?;
+    clock.lap("read");
+    observer.step("import");
+    let graph = import::import(&archive)?;
+    let trees = trees(&archive);
+    clock.lap("import");
+    let mut compiled = compile_graph(&graph, options.level, &options.cx, observer)?;
+    compiled.trees = trees;
+    compiled.report.milliseconds.extend(clock.times);
+    Ok(compiled)
+}
+
+/// Optimises and partitions a graph that was imported or read as text.
+///
+/// # Errors
+/// A pass fails: a bug of the compiler.
+pub fn compile_graph(
+    graph: &Graph,
+    level: Level,
+    cx: &PassCx,
+    observer: &mut dyn Observer,
+) -> Result<Compiled, Error> {
+    let mut clock = Clock::default();
+    fuseline_passes::pass::verified("import", graph.clone())?;
+    observer.graph("import", graph);
+    observer.step("optimise");
+    let (optimised, passes) = optimise(graph, level, cx, &mut |name, g| observer.graph(name, g))?;
+    let plan = partition(&optimised);
+    clock.lap("optimise");
+    let report = Report {
+        level: level.to_string(),
+        target: cx.target.to_string(),
+        passes: passes.passes.iter().map(pass_report).collect(),
+        rules: passes.rules,
+        notes: passes.notes,
+        imported: report::histogram(graph),
+        optimised: report::histogram(&optimised),
+        instructions: BTreeMap::new(),
+        init_instructions: 0,
+        segments: 0,
+        host: report::host(&optimised),
+        weights: Weights::default(),
+        state: report::state(&optimised),
+        bytes: 0,
+        milliseconds: clock.times,
+    };
+    Ok(Compiled {
+        graph: optimised,
+        plan,
+        trees: None,
+        report,
+    })
+}
+
+impl Compiled {
+    /// The program. It borrows the weights.
+    ///
+    /// # Errors
+    /// Something that the target or the format can't express.
+    pub fn program(&self) -> Result<fuseline_program::Program<'_>, Error> {
+        let method = emit::MethodInput {
+            graph: &self.graph,
+            plan: &self.plan,
+            trees: self.trees.clone(),
+        };
+        Ok(emit::emit(&[method])?)
+    }
+
+    /// Writes the program: to a temporary file beside `output`, renamed when it is complete. Returns what was done.
+    ///
+    /// # Errors
+    /// As [`Compiled::program`]; a weight or the output can't be read or written. The file at `output` is then what it was before.
+    pub fn write(&self, output: &Path, observer: &mut dyn Observer) -> Result<Report, Error> {
+        let mut clock = Clock::default();
+        let mut report = self.report.clone();
+        observer.step("emit");
+        let program = self.program()?;
+        (report.instructions, report.init_instructions) = report::instructions(&program);
+        report.segments = report::segments(&program);
+        report.weights = Weights {
+            count: program.named_data.len(),
+            bytes: program.named_data.iter().map(|d| d.data.len()).sum(),
+        };
+        clock.lap("emit");
+        observer.step("write");
+        report.bytes = program.write_file(output)?.bytes;
+        clock.lap("write");
+        report.milliseconds.extend(clock.times);
+        Ok(report)
+    }
+}
+
+/// How arguments and results nest in Python, as the export states it.
+fn trees(archive: &pt2::Archive) -> Option<Trees> {
+    let calls = &archive.program().graph_module.module_call_graph;
+    let signature = calls
+        .iter()
+        .find(|c| c.fqn.is_empty())?
+        .signature
+        .as_ref()?;
+    Some(Trees {
+        inputs: signature.in_spec.clone(),
+        outputs: signature.out_spec.clone(),
+    })
+}
+
+fn pass_report(p: &fuseline_passes::PassReport) -> PassReport {
+    PassReport {
+        name: p.name.to_string(),
+        before: p.before,
+        after: p.after,
+        milliseconds: p.time.as_secs_f64() * 1e3,
+    }
+}
+
+/// Times of steps, for the report only.
+struct Clock {
+    start: Instant,
+    times: BTreeMap<String, f64>,
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock {
+            start: Instant::now(),
+            times: BTreeMap::new(),
+        }
+    }
+}
+
+impl Clock {
+    fn lap(&mut self, name: &str) {
+        self.times
+            .insert(name.to_string(), self.start.elapsed().as_secs_f64() * 1e3);
+        self.start = Instant::now();
+    }
+}

@@ -1,0 +1,237 @@
+//! Symbolic integers as instructions: each expression is computed once a chain, from the sizes of the segment's inputs.
+
+use super::slots::{Place, Temps};
+use fuseline_ir::dim::Atom;
+use fuseline_ir::{DType, Dim, Symbol};
+use fuseline_program::ScalarType;
+use fuseline_program::instr::{Field, Instruction, IntOrVid, Vid};
+use std::collections::BTreeMap;
+
+/// Where a symbol's value comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Source {
+    /// The size of an axis of a tensor slot.
+    Size(Place, usize),
+    /// The number in a one-element tensor slot.
+    Item(Place),
+    /// A value slot that has been set.
+    Value(Vid),
+}
+
+/// The integers of one chain.
+#[derive(Debug, Default)]
+pub struct Dims {
+    sources: BTreeMap<Symbol, Source>,
+    known: BTreeMap<Dim, IntOrVid>,
+    count: u32,
+}
+
+type Build<T> = Result<T, DimError>;
+
+/// Why a dim can't be computed.
+#[derive(Debug)]
+pub enum DimError {
+    /// A symbol has no source.
+    Symbol(Symbol),
+    /// The instruction table refused an instruction.
+    Build(fuseline_program::instr::BuildError),
+}
+
+impl From<fuseline_program::instr::BuildError> for DimError {
+    fn from(e: fuseline_program::instr::BuildError) -> DimError {
+        DimError::Build(e)
+    }
+}
+
+impl Dims {
+    /// Says where a symbol comes from; the first source stays.
+    pub fn define(&mut self, symbol: &Symbol, source: Source) {
+        self.sources.entry(symbol.clone()).or_insert(source);
+    }
+
+    /// A new value slot.
+    pub fn value(&mut self) -> Vid {
+        self.count += 1;
+        Vid(self.count - 1)
+    }
+
+    /// How many value slots there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The dim as a literal or a value slot; instructions that compute it are appended to `chain`.
+    pub fn get(
+        &mut self,
+        dim: &Dim,
+        chain: &mut Vec<Instruction>,
+        temps: &mut Temps,
+    ) -> Build<IntOrVid> {
+        if let Some(n) = dim.as_const() {
+            return Ok(IntOrVid::Int(n));
+        }
+        if let Some(known) = self.known.get(dim) {
+            return Ok(*known);
+        }
+        let mut sum: Option<IntOrVid> = None;
+        for (mono, coefficient) in dim.terms() {
+            let mut product: Option<IntOrVid> = None;
+            for atom in mono {
+                let factor = self.atom(atom, chain, temps)?;
+                product = Some(match product {
+                    None => factor,
+                    Some(p) => self.binary("MultiplyInt", p, factor, chain)?,
+                });
+            }
+            let term = match product {
+                None => IntOrVid::Int(*coefficient),
+                Some(p) if *coefficient == 1 => p,
+                Some(p) => self.binary("MultiplyInt", p, IntOrVid::Int(*coefficient), chain)?,
+            };
+            sum = Some(match sum {
+                None => term,
+                Some(s) => self.binary("AddInt", term, s, chain)?,
+            });
+        }
+        let result = sum.unwrap_or(IntOrVid::Int(0));
+        self.known.insert(dim.clone(), result);
+        Ok(result)
+    }
+
+    fn binary(
+        &mut self,
+        node: &str,
+        a: IntOrVid,
+        b: IntOrVid,
+        chain: &mut Vec<Instruction>,
+    ) -> Build<IntOrVid> {
+        let out = self.value();
+        chain.push(Instruction::build(
+            node,
+            &[
+                ("a", Field::IntOrVid(a)),
+                ("b", Field::IntOrVid(b)),
+                ("out", Field::Vid(out)),
+            ],
+        )?);
+        Ok(IntOrVid::Vid(out))
+    }
+
+    fn atom(
+        &mut self,
+        atom: &Atom,
+        chain: &mut Vec<Instruction>,
+        temps: &mut Temps,
+    ) -> Build<IntOrVid> {
+        let mut two = |this: &mut Self, a: &Dim, b: &Dim| -> Build<(IntOrVid, IntOrVid)> {
+            Ok((this.get(a, chain, temps)?, this.get(b, chain, temps)?))
+        };
+        match atom {
+            Atom::Sym(symbol) => self.symbol(symbol, chain),
+            Atom::FloorDiv(a, b) => {
+                let (a, b) = two(self, a, b)?;
+                self.binary("FloorDivideInt", a, b, chain)
+            }
+            Atom::Mod(a, b) => {
+                let (a, b) = two(self, a, b)?;
+                self.binary("ModInt", a, b, chain)
+            }
+            Atom::Min(a, b) => {
+                let (a, b) = two(self, a, b)?;
+                self.through_tensors("Minimum", a, b, chain, temps)
+            }
+            Atom::Max(a, b) => {
+                let (a, b) = two(self, a, b)?;
+                self.through_tensors("Maximum", a, b, chain, temps)
+            }
+        }
+    }
+
+    fn symbol(&mut self, symbol: &Symbol, chain: &mut Vec<Instruction>) -> Build<IntOrVid> {
+        let key = Dim::symbol(symbol.clone());
+        if let Some(known) = self.known.get(&key) {
+            return Ok(*known);
+        }
+        let source = *self
+            .sources
+            .get(symbol)
+            .ok_or_else(|| DimError::Symbol(symbol.clone()))?;
+        let vid = match source {
+            Source::Value(vid) => vid,
+            Source::Size(place, axis) => {
+                let out = self.value();
+                let fields = [
+                    ("a", Field::Tid(place.provisional())),
+                    ("dim", Field::Int(axis as i64)),
+                    ("out", Field::Vid(out)),
+                ];
+                chain.push(Instruction::build("SymSize", &fields)?);
+                out
+            }
+            Source::Item(place) => {
+                let out = self.value();
+                let fields = [
+                    ("x", Field::Tid(place.provisional())),
+                    ("out", Field::Vid(out)),
+                ];
+                chain.push(Instruction::build("ItemInt", &fields)?);
+                out
+            }
+        };
+        self.known.insert(key, IntOrVid::Vid(vid));
+        Ok(IntOrVid::Vid(vid))
+    }
+
+    /// The instruction set has no minimum and maximum of integers: they take the way over 0-d tensors.
+    fn through_tensors(
+        &mut self,
+        node: &str,
+        a: IntOrVid,
+        b: IntOrVid,
+        chain: &mut Vec<Instruction>,
+        temps: &mut Temps,
+    ) -> Build<IntOrVid> {
+        let full = |n: IntOrVid, out: Place| {
+            let v = match n {
+                IntOrVid::Int(n) => fuseline_program::instr::FloatOrVid::Float(n as f64),
+                IntOrVid::Vid(v) => fuseline_program::instr::FloatOrVid::Vid(v),
+            };
+            Instruction::build(
+                "Full",
+                &[
+                    ("out", Field::Tid(out.provisional())),
+                    ("shape", Field::IntOrVids(vec![])),
+                    ("v", Field::FloatOrVid(v)),
+                    ("scalar_type", Field::DType(ScalarType::I64)),
+                ],
+            )
+        };
+        let (ta, tb) = (temps.take(), temps.take());
+        chain.push(full(a, ta)?);
+        chain.push(full(b, tb)?);
+        chain.push(Instruction::build(
+            node,
+            &[
+                ("a", Field::Tid(ta.provisional())),
+                ("b", Field::Tid(tb.provisional())),
+                ("out", Field::Tid(ta.provisional())),
+            ],
+        )?);
+        let out = self.value();
+        chain.push(Instruction::build(
+            "ItemInt",
+            &[
+                ("x", Field::Tid(ta.provisional())),
+                ("out", Field::Vid(out)),
+            ],
+        )?);
+        temps.free(tb);
+        temps.free(ta);
+        Ok(IntOrVid::Vid(out))
+    }
+}
+
+/// The format's name of a dtype, where it has one.
+pub fn checked_scalar_type(dtype: DType) -> Option<ScalarType> {
+    ScalarType::from_name(dtype.name())
+}

@@ -1,0 +1,241 @@
+//! From an optimised, partitioned graph to a program: segments become delegates, host nodes become kernel calls, and everything that crosses between them becomes a planned value.
+
+mod dims;
+mod error;
+mod segment;
+mod slots;
+
+pub use error::EmitError;
+
+use fuseline_ir::{Graph, Op, Value};
+use fuseline_passes::partition::{Plan, Segment, Step};
+use fuseline_program::ScalarType;
+use fuseline_program::container::{
+    Call, Data, Delegate, Method, NamedData, Operator, Program, Storage, TensorValue, Trees,
+    UNBOUNDED, Value as EValue, ValueIdx,
+};
+use fuseline_program::graph::{Dim as MetaDim, TensorMeta};
+use segment::{ConstantSource, io_type, meta_dim};
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// A method to be emitted.
+pub struct MethodInput<'a> {
+    /// The optimised graph.
+    pub graph: &'a Graph,
+    /// Its partition.
+    pub plan: &'a Plan,
+    /// How arguments and results nest in Python, where the export says.
+    pub trees: Option<Trees>,
+}
+
+/// Builds the program of these methods. Weights are not copied: their bytes are read from where the graph has them when the program is written.
+///
+/// Errors: something that the format or the target can't express, with its place.
+pub fn emit<'a>(methods: &[MethodInput<'a>]) -> Result<Program<'a>, EmitError> {
+    let mut program = Program::default();
+    let mut keys = BTreeMap::new();
+    for input in methods {
+        let mut method = MethodEmitter::new(input.graph);
+        let prefix = prefix(&input.graph.name);
+        for value in input.graph.inputs() {
+            let idx = method.tensor(*value)?;
+            method.out.inputs.push(idx);
+        }
+        for step in &input.plan.steps {
+            match step {
+                Step::Segment(spec) => {
+                    method.segment(spec, &prefix, &mut keys, &mut program.named_data)?
+                }
+                Step::Host { value } => method.host(*value)?,
+            }
+        }
+        for output in &input.graph.outputs {
+            let idx = method.tensor(output.value)?;
+            method.out.outputs.push(idx);
+        }
+        program.methods.push(method.finish(input)?);
+    }
+    Ok(program)
+}
+
+/// Four hex digits that keep the names of different methods apart, as ExecuTorch's own files do.
+fn prefix(method: &str) -> String {
+    let digest = Sha256::digest(method.as_bytes());
+    format!("{:02x}{:02x}", digest[0], digest[1])
+}
+
+struct MethodEmitter<'a> {
+    graph: &'a Graph,
+    out: Method<'a>,
+    index: BTreeMap<Value, ValueIdx>,
+    calls: Vec<Call>,
+}
+
+impl<'a> MethodEmitter<'a> {
+    fn new(graph: &'a Graph) -> Self {
+        MethodEmitter {
+            graph,
+            out: Method {
+                name: graph.name.clone(),
+                ..Method::default()
+            },
+            index: BTreeMap::new(),
+            calls: Vec::new(),
+        }
+    }
+
+    /// The method's value for a value of the graph, planned at first sight.
+    fn tensor(&mut self, value: Value) -> Result<ValueIdx, EmitError> {
+        if let Some(idx) = self.index.get(&value) {
+            return Ok(*idx);
+        }
+        let place = self.graph.describe(value, self.graph.node(value));
+        let ty = io_type(self.graph.ty(value)).ok_or_else(|| EmitError::Op {
+            place: place.clone(),
+            reason: "a tuple can't cross between segments".into(),
+        })?;
+        let dtype = ScalarType::from_name(ty.dtype.name()).ok_or_else(|| EmitError::DType {
+            place: place.clone(),
+            dtype: ty.dtype.to_string(),
+        })?;
+        let mut shape = Vec::new();
+        for dim in &ty.shape {
+            shape.push(meta_dim(dim, self.graph, &place)?);
+        }
+        let meta = TensorMeta { dtype, shape };
+        let idx = self.planned(&meta);
+        self.index.insert(value, idx);
+        Ok(idx)
+    }
+
+    fn planned(&mut self, meta: &TensorMeta) -> ValueIdx {
+        self.value(EValue::Tensor(TensorValue {
+            dtype: meta.dtype,
+            sizes: meta
+                .shape
+                .iter()
+                .map(|d| d.upper().unwrap_or(UNBOUNDED))
+                .collect(),
+            dynamic: meta
+                .shape
+                .iter()
+                .any(|d| matches!(d, MetaDim::Dynamic { .. })),
+            storage: Storage::Caller,
+        }))
+    }
+
+    fn value(&mut self, value: EValue) -> ValueIdx {
+        self.out.values.push(value);
+        (self.out.values.len() - 1) as ValueIdx
+    }
+
+    fn segment(
+        &mut self,
+        spec: &Segment,
+        prefix: &str,
+        keys: &mut BTreeMap<String, ConstantSource>,
+        named: &mut Vec<NamedData<'a>>,
+    ) -> Result<(), EmitError> {
+        let lowered = segment::lower(self.graph, spec, prefix)?;
+        for (key, source) in lowered.constants {
+            if keys.contains_key(&key) {
+                continue;
+            }
+            named.push(NamedData {
+                key: key.clone(),
+                data: self.data(&source)?,
+            });
+            keys.insert(key, source);
+        }
+        let mut args = Vec::new();
+        for value in spec.inputs.iter().chain(&spec.outputs) {
+            args.push(self.tensor(*value)?);
+        }
+        self.calls.push(Call::Delegate {
+            delegate: self.out.delegates.len() as u32,
+            args,
+        });
+        self.out.delegates.push(Delegate::mlx(lowered.graph));
+        Ok(())
+    }
+
+    fn data(&self, source: &ConstantSource) -> Result<Data<'a>, EmitError> {
+        let name = match source {
+            ConstantSource::Bytes(bytes) => return Ok(Data::owned(bytes.clone())),
+            ConstantSource::Graph(name) => name,
+        };
+        let missing = |reason: &str| EmitError::Constant {
+            name: name.to_string(),
+            reason: reason.to_string(),
+        };
+        let constant = self
+            .graph
+            .constants
+            .get(name)
+            .ok_or_else(|| missing("is not in the graph"))?;
+        let payload = constant
+            .data
+            .as_deref()
+            .ok_or_else(|| missing("has no data"))?;
+        let size = constant.ty.static_shape().map(|s| {
+            s.iter().fold(constant.ty.dtype.size() as u64, |n, d| {
+                n.saturating_mul(*d as u64)
+            })
+        });
+        let size = size.ok_or_else(|| missing("has a dynamic shape"))?;
+        match payload.bytes() {
+            // In a mapping, or in memory already: written from where it is.
+            Ok(Cow::Borrowed(bytes)) => Ok(Data::borrowed(bytes)),
+            // Made on demand: not kept, made again when the file is written.
+            Ok(Cow::Owned(_)) => Ok(Data::made(size, move || {
+                let bytes = payload.bytes().map_err(std::io::Error::other)?;
+                Ok(bytes.into_owned())
+            })),
+            Err(reason) => Err(missing(&reason)),
+        }
+    }
+
+    /// A kernel call: the arguments in order, then the output, which the kernel's `out` overload writes.
+    fn host(&mut self, value: Value) -> Result<(), EmitError> {
+        let node = self.graph.node(value);
+        let Op::Host(op) = &node.op else {
+            return Err(EmitError::Op {
+                place: self.graph.describe(value, node),
+                reason: "is not a host kernel".into(),
+            });
+        };
+        let (name, overload) = op.kernel.rsplit_once('.').unwrap_or((&*op.kernel, ""));
+        let operator = Operator {
+            name: name.to_string(),
+            overload: overload.to_string(),
+        };
+        let number = match self.out.operators.iter().position(|o| *o == operator) {
+            Some(n) => n,
+            None => {
+                self.out.operators.push(operator);
+                self.out.operators.len() - 1
+            }
+        };
+        let mut args = Vec::new();
+        for arg in &node.args {
+            args.push(self.tensor(*arg)?);
+        }
+        let out = self.tensor(value)?;
+        // ExecuTorch's own files name the output twice: as the `out` argument and as the result.
+        args.extend([out, out]);
+        self.calls.push(Call::Kernel {
+            operator: number as u32,
+            args,
+        });
+        Ok(())
+    }
+
+    fn finish(mut self, input: &MethodInput<'a>) -> Result<Method<'a>, EmitError> {
+        self.out.trees = input.trees.clone();
+        self.out.chains = vec![self.calls];
+        self.out.plan_memory().map_err(EmitError::Plan)?;
+        Ok(self.out)
+    }
+}

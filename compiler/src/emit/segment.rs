@@ -1,0 +1,871 @@
+//! One delegate segment: nodes of the graph become instructions over slots.
+//!
+//! - What depends on constants alone runs in the init chain, once, into constant slots of its own ("placeholders"): a weight's transpose costs nothing per step.
+//! - An op that updates one of its arguments (`index_copy`, …) writes that argument's slot where the argument is dead afterwards: so state is updated in place.
+//! - A state's next value is computed into the state's slot where nothing reads the old value any more; elsewhere it is copied there at the end.
+
+use super::dims::{DimError, Dims, Source, checked_scalar_type};
+use super::error::EmitError;
+use super::slots::{Place, Temps};
+use fuseline_ir::lower::{Field as IrField, Inst, LowerCx, Lowering, Operand};
+use fuseline_ir::{DType, Dim, Graph, Node, Op, Scalar, Symbol, Tensor, TensorType, Type, Value};
+use fuseline_passes::partition::Segment as PlanSegment;
+use fuseline_program::graph::{Dim as MetaDim, IoSlot, MlxGraph, NamedSlot, TensorMeta};
+use fuseline_program::instr::{
+    Field, FieldKind, FloatOrVid, Instruction, IntOrVid, IntOrVidOrTid, SlotMut, Tid, VidOrTid,
+    instruction_table,
+};
+use fuseline_program::{ScalarType, SlotCounts};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where a constant slot's bytes come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ConstantSource {
+    /// The graph's constant of that name.
+    Graph(Symbol),
+    /// These bytes.
+    Bytes(Vec<u8>),
+}
+
+/// A lowered segment: the program, and what its constant slots hold (by key, in slot order).
+pub struct Lowered {
+    /// The program.
+    pub graph: MlxGraph,
+    /// Keys of the constants and where their bytes come from.
+    pub constants: Vec<(String, ConstantSource)>,
+}
+
+/// Lowers a segment. `prefix` goes before each constant's name in the file (`<prefix>/<name>`).
+///
+/// Errors: an op, size or dtype that the target's program can't express, with its place.
+pub fn lower(graph: &Graph, spec: &PlanSegment, prefix: &str) -> Result<Lowered, EmitError> {
+    let mut segment = Segment::new(graph, spec, prefix)?;
+    segment.init_states()?;
+    for &value in &spec.nodes {
+        segment.node(value)?;
+    }
+    segment.finish_states()?;
+    segment.finish_outputs()?;
+    segment.build()
+}
+
+/// The instructions and numbers of one chain.
+#[derive(Default)]
+struct Chain {
+    instructions: Vec<Instruction>,
+    dims: Dims,
+    temps: Temps,
+}
+
+struct Segment<'a> {
+    graph: &'a Graph,
+    spec: &'a PlanSegment,
+    prefix: &'a str,
+    /// Whether a value depends on constants alone.
+    constant: Vec<bool>,
+    /// The value whose slot this one shares, through aliases; itself where it has its own.
+    root: Vec<Value>,
+    /// Position in `spec.nodes` of the last reader of a root; past the end for what must survive.
+    last_use: Vec<usize>,
+    /// Roots whose slot is decided. Temporaries leave when their value dies.
+    place: BTreeMap<Value, Place>,
+    /// Whether something that isn't hoisted needs the value.
+    needed: Vec<bool>,
+    main: Chain,
+    init: Chain,
+    constants: Vec<(String, ConstantSource, TensorMeta)>,
+    constant_keys: BTreeMap<String, u32>,
+    states: Vec<Symbol>,
+    outputs: Vec<Place>,
+    position: usize,
+}
+
+impl<'a> Segment<'a> {
+    fn new(graph: &'a Graph, spec: &'a PlanSegment, prefix: &'a str) -> Result<Self, EmitError> {
+        let n = graph.nodes().len();
+        let mut segment = Segment {
+            graph,
+            spec,
+            prefix,
+            constant: fuseline_passes::hoist::const_only(graph),
+            root: (0..n).map(Value::from_index).collect(),
+            last_use: vec![0; n],
+            place: BTreeMap::new(),
+            needed: vec![false; n],
+            main: Chain::default(),
+            init: Chain::default(),
+            constants: Vec::new(),
+            constant_keys: BTreeMap::new(),
+            states: Vec::new(),
+            outputs: Vec::new(),
+            position: 0,
+        };
+        for (i, &value) in spec.inputs.iter().enumerate() {
+            let place = Place::Input(number(i));
+            segment.place.insert(value, place);
+            match graph.ty(value) {
+                Type::Tensor(ty) => {
+                    for (axis, dim) in ty.shape.iter().enumerate() {
+                        if let Some(symbol) = dim.as_symbol() {
+                            segment.main.dims.define(symbol, Source::Size(place, axis));
+                        }
+                    }
+                }
+                Type::Int(dim) => {
+                    if let Some(symbol) = dim.as_symbol() {
+                        segment.main.dims.define(symbol, Source::Item(place));
+                    }
+                }
+                Type::Tuple(_) => {}
+            }
+        }
+        segment.find_states();
+        segment.liveness()?;
+        Ok(segment)
+    }
+
+    /// The states that the segment reads or whose next value it has, in the graph's order.
+    fn find_states(&mut self) {
+        let inside: BTreeSet<Value> = self.spec.nodes.iter().copied().collect();
+        let mut read: BTreeMap<&Symbol, Value> = BTreeMap::new();
+        let mut used = BTreeSet::new();
+        for (value, node) in self.graph.values() {
+            if let Op::State(op) = &node.op {
+                read.insert(&op.name, value);
+            }
+            if inside.contains(&value) {
+                used.extend(node.args.iter().copied());
+            }
+        }
+        used.extend(self.spec.outputs.iter().copied());
+        for state in &self.graph.states {
+            let value = read.get(&state.name).copied();
+            let is_read = value.is_some_and(|v| used.contains(&v));
+            let is_set = state.next.is_some_and(|v| inside.contains(&v));
+            // A next value that is itself a leaf (a constant, an input, another state) belongs to whichever segment has the state's readers, or the first one.
+            let leaf_next = state.next.is_some_and(|v| {
+                Some(v) != value
+                    && self.graph.node(v).args.is_empty()
+                    && (self.spec.inputs.contains(&v)
+                        || !matches!(self.graph.node(v).op, Op::Input(_)))
+            });
+            if is_read || is_set || leaf_next {
+                let place = Place::State(number(self.states.len()));
+                self.states.push(state.name.clone());
+                if let Some(v) = value {
+                    self.place.insert(v, place);
+                }
+            }
+        }
+    }
+
+    fn liveness(&mut self) -> Result<(), EmitError> {
+        let graph = self.graph;
+        for (position, &value) in self.spec.nodes.iter().enumerate() {
+            let node = graph.node(value);
+            if let Lowering::Alias(n) = self.lowering(value)?
+                && let Some(arg) = node.args.get(n)
+            {
+                self.root[value.index()] = self.root[arg.index()];
+            }
+            for arg in &node.args {
+                let root = self.root[arg.index()];
+                self.last_use[root.index()] = self.last_use[root.index()].max(position);
+                self.needed[root.index()] |= !self.constant[value.index()];
+            }
+        }
+        let nexts = graph.states.iter().filter_map(|s| s.next);
+        for value in self.spec.outputs.iter().copied().chain(nexts) {
+            let root = self.root[value.index()];
+            self.last_use[root.index()] = usize::MAX;
+            self.needed[root.index()] = true;
+        }
+        Ok(())
+    }
+
+    fn lowering(&self, value: Value) -> Result<Lowering, EmitError> {
+        let node = self.graph.node(value);
+        let args: Vec<&Type> = node.args.iter().map(|a| self.graph.ty(*a)).collect();
+        let cx = LowerCx {
+            args: &args,
+            out: &node.ty,
+        };
+        node.op
+            .lower(&cx)
+            .map_err(|e| EmitError::op(self.describe(value), &e))
+    }
+
+    fn describe(&self, value: Value) -> String {
+        self.graph.describe(value, self.graph.node(value))
+    }
+
+    /// States that don't start at zero are set by the init chain.
+    fn init_states(&mut self) -> Result<(), EmitError> {
+        for (i, name) in self.states.clone().iter().enumerate() {
+            let state = self.graph.states.iter().find(|s| s.name == *name);
+            let Some((init, ty)) = state.and_then(|s| Some((s.init.clone()?, s.ty.clone()))) else {
+                continue;
+            };
+            let source = self.graph_constant(&init, &ty)?;
+            let copy = copy(source, Place::State(number(i)), || {
+                format!("state \"{name}\"")
+            })?;
+            self.init.instructions.push(copy);
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, value: Value) -> Result<(), EmitError> {
+        let lowering = self.lowering(value)?;
+        let node = self.graph.node(value);
+        let hoisted = self.constant[value.index()];
+        match lowering {
+            Lowering::Nothing | Lowering::Alias(_) => {}
+            Lowering::Insts(insts) => {
+                let constant_value = if hoisted {
+                    self.small_constant(node)
+                } else {
+                    None
+                };
+                if let Some((key, bytes, ty)) = constant_value {
+                    let place = self.constant_slot(key, ConstantSource::Bytes(bytes), &ty)?;
+                    self.place.insert(value, place);
+                } else {
+                    self.instructions(value, node, &insts, hoisted)?;
+                }
+            }
+            Lowering::Decompose => {
+                return Err(self.refuse(value, "was not decomposed before emission"));
+            }
+            Lowering::Host => {
+                return Err(
+                    self.refuse(value, "is a host kernel, but stands in a delegate segment")
+                );
+            }
+        }
+        if !hoisted {
+            for arg in &node.args {
+                self.release(*arg);
+            }
+        }
+        self.position += 1;
+        Ok(())
+    }
+
+    fn refuse(&self, value: Value, reason: &str) -> EmitError {
+        EmitError::Op {
+            place: self.describe(value),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// A `full` of few elements becomes a constant in the file; larger ones are made by the init chain.
+    fn small_constant(&self, node: &Node) -> Option<(String, Vec<u8>, TensorType)> {
+        let Op::Full(full) = &node.op else {
+            return None;
+        };
+        let shape = full.ty.static_shape()?;
+        let len = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))?;
+        if len == 0 || len > 64 {
+            return None;
+        }
+        let tensor = Tensor::from_fn(full.ty.dtype, shape, |_| full.value).ok()?;
+        Some((
+            format!("full.{}.{}", full.ty, scalar_text(full.value)),
+            tensor.to_bytes(),
+            full.ty.clone(),
+        ))
+    }
+
+    fn release(&mut self, arg: Value) {
+        let root = self.root[arg.index()];
+        if self.last_use[root.index()] == self.position
+            && let Some(place) = self.place.get(&root).copied()
+            && matches!(place, Place::Temp(_))
+        {
+            self.place.remove(&root);
+            self.main.temps.free(place);
+        }
+    }
+
+    /// The slot that holds a value, loading a constant or making its own slot where it has none yet.
+    fn read(&mut self, value: Value) -> Result<Place, EmitError> {
+        let root = self.root[value.index()];
+        if let Some(place) = self.place.get(&root) {
+            return Ok(*place);
+        }
+        let node = self.graph.node(root);
+        match &node.op {
+            Op::Constant(op) => {
+                let (name, ty) = (op.name.clone(), op.ty.clone());
+                let place = self.graph_constant(&name, &ty)?;
+                self.place.insert(root, place);
+                Ok(place)
+            }
+            Op::Full(_) | Op::Arange(_) => {
+                // A leaf that no pass placed among the nodes.
+                Err(self.refuse(root, "is a leaf outside the segment's nodes"))
+            }
+            Op::State(op) => Err(EmitError::SplitState {
+                name: op.name.to_string(),
+                place: self.describe(value),
+            }),
+            _ => Err(self.refuse(root, "is read before it is computed")),
+        }
+    }
+
+    fn instructions(
+        &mut self,
+        value: Value,
+        node: &'a Node,
+        insts: &[Inst],
+        hoisted: bool,
+    ) -> Result<(), EmitError> {
+        let mut args = Vec::new();
+        for &arg in &node.args {
+            args.push(match self.graph.ty(arg) {
+                Type::Tensor(_) => Some(self.read(arg)?),
+                _ => None,
+            });
+        }
+        // With one instruction, an argument that dies here may give its slot to the result.
+        if insts.len() == 1 && !hoisted {
+            for arg in &node.args {
+                self.release(*arg);
+            }
+        }
+        let out = match (&node.op, &node.ty) {
+            (Op::Item(_), _) => None,
+            (_, Type::Tensor(ty)) => Some(self.out_place(value, node, ty, &args, hoisted)?),
+            _ => {
+                return Err(
+                    self.refuse(value, "has several results, which no instruction gives yet")
+                );
+            }
+        };
+        let mut temps: BTreeMap<usize, Place> = BTreeMap::new();
+        for inst in insts {
+            let instruction =
+                self.instruction(value, node, inst, &args, out, &mut temps, hoisted)?;
+            self.chain(hoisted).instructions.push(instruction);
+        }
+        for place in temps.into_values() {
+            self.chain(hoisted).temps.free(place);
+        }
+        if let Some(place) = out {
+            self.place.insert(value, place);
+        }
+        Ok(())
+    }
+
+    fn chain(&mut self, hoisted: bool) -> &mut Chain {
+        if hoisted {
+            &mut self.init
+        } else {
+            &mut self.main
+        }
+    }
+
+    /// Where the result of `value` goes.
+    fn out_place(
+        &mut self,
+        value: Value,
+        node: &Node,
+        ty: &TensorType,
+        args: &[Option<Place>],
+        hoisted: bool,
+    ) -> Result<Place, EmitError> {
+        if hoisted && !self.needed[value.index()] {
+            return Ok(self.init.temps.take());
+        }
+        if hoisted {
+            // One byte in the file stands for what the init chain puts there.
+            let key = format!("init.{}", self.constants.len());
+            let byte = TensorType::new(DType::U8, vec![]);
+            return self.constant_slot(key, ConstantSource::Bytes(vec![0]), &byte);
+        }
+        let _ = ty;
+        if let Some(n) = node.op.updates()
+            && let (Some(&arg), Some(Some(place))) = (node.args.get(n), args.get(n))
+        {
+            let root = self.root[arg.index()];
+            let dies = self.last_use[root.index()] == self.position;
+            if dies && matches!(place, Place::State(_)) {
+                return Ok(*place);
+            }
+        }
+        if let Some(place) = self.state_of(value) {
+            return Ok(place);
+        }
+        if let Some(i) = self
+            .spec
+            .outputs
+            .iter()
+            .position(|o| self.root[o.index()] == value)
+        {
+            return Ok(Place::Output(number(i)));
+        }
+        Ok(self.main.temps.take())
+    }
+
+    /// The slot of the state whose next value this is, where nothing reads the old value any more.
+    fn state_of(&self, value: Value) -> Option<Place> {
+        let state = self
+            .graph
+            .states
+            .iter()
+            .find(|s| s.next.is_some_and(|n| self.root[n.index()] == value))?;
+        let index = self.states.iter().position(|n| *n == state.name)?;
+        let place = Place::State(number(index));
+        let read_later = self
+            .place
+            .iter()
+            .any(|(v, p)| *p == place && self.last_use[v.index()] > self.position);
+        (!read_later).then_some(place)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the pieces of one instruction")]
+    fn instruction(
+        &mut self,
+        value: Value,
+        node: &Node,
+        inst: &Inst,
+        args: &[Option<Place>],
+        out: Option<Place>,
+        temps: &mut BTreeMap<usize, Place>,
+        hoisted: bool,
+    ) -> Result<Instruction, EmitError> {
+        let bug = |reason: String| EmitError::Op {
+            place: self.graph.describe(value, node),
+            reason,
+        };
+        let info = instruction_table()
+            .iter()
+            .find(|info| {
+                info.node.strip_suffix("Node") == Some(inst.node) || info.name == inst.node
+            })
+            .ok_or_else(|| bug(format!("no instruction {}", inst.node)))?;
+        let mut fields = Vec::new();
+        for (name, field) in &inst.fields {
+            let kind = info.fields.iter().find(|f| f.name == *name).map(|f| f.kind);
+            let kind = kind.ok_or_else(|| bug(format!("{} has no field {name}", inst.node)))?;
+            let mut tensor = |this: &mut Self, operand: &Operand| -> Result<Tid, EmitError> {
+                let place = match operand {
+                    Operand::Arg(n) => args.get(*n).copied().flatten(),
+                    Operand::Out(0) => out,
+                    Operand::Out(_) => None,
+                    Operand::Temp(n) => Some(
+                        *temps
+                            .entry(*n)
+                            .or_insert_with(|| this.chain(hoisted).temps.take()),
+                    ),
+                };
+                place.map(Place::provisional).ok_or_else(|| {
+                    this.refuse(
+                        value,
+                        &format!("{} names {operand:?}, which is no tensor", inst.node),
+                    )
+                })
+            };
+            let field = match field {
+                IrField::Tensor(Operand::Out(0)) | IrField::Value(Operand::Out(0))
+                    if kind == FieldKind::Vid =>
+                {
+                    let chain = self.chain(hoisted);
+                    let vid = chain.dims.value();
+                    if let Op::Item(item) = &node.op {
+                        chain.dims.define(&item.symbol, Source::Value(vid));
+                    }
+                    Field::Vid(vid)
+                }
+                IrField::Tensor(operand) => Field::Tid(tensor(self, operand)?),
+                IrField::Tensors(operands) => {
+                    let tids = operands
+                        .iter()
+                        .map(|o| tensor(self, o))
+                        .collect::<Result<_, _>>()?;
+                    Field::Tids(tids)
+                }
+                IrField::Value(operand) => {
+                    self.value_field(value, node, operand, kind, hoisted, &mut tensor)?
+                }
+                IrField::Int(n) => Field::Int(*n),
+                IrField::Ints(ns) if kind == FieldKind::IntOrVids => {
+                    Field::IntOrVids(ns.iter().map(|n| IntOrVid::Int(*n)).collect())
+                }
+                IrField::Ints(ns) => Field::Ints(ns.clone()),
+                IrField::Dim(dim) => match (self.dim(value, dim, hoisted)?, kind) {
+                    (IntOrVid::Vid(v), FieldKind::FloatOrVid) => {
+                        Field::FloatOrVid(FloatOrVid::Vid(v))
+                    }
+                    (IntOrVid::Int(n), FieldKind::FloatOrVid) => {
+                        Field::FloatOrVid(FloatOrVid::Float(n as f64))
+                    }
+                    (n, _) => Field::IntOrVid(n),
+                },
+                IrField::Dims(dims) => {
+                    let dims = dims
+                        .iter()
+                        .map(|d| self.dim(value, d, hoisted))
+                        .collect::<Result<_, _>>()?;
+                    Field::IntOrVids(dims)
+                }
+                IrField::Float(x) => float(*x, kind),
+                IrField::Scalar(s) => match (s, kind) {
+                    (Scalar::Int(n), FieldKind::IntOrVid | FieldKind::IntOrVidOrTid) => {
+                        Field::IntOrVid(IntOrVid::Int(*n))
+                    }
+                    (s, kind) => float(s.as_f64(), kind),
+                },
+                IrField::Bool(b) => Field::Bool(*b),
+                IrField::Str(s) => Field::Str((*s).to_string()),
+                IrField::DType(d) => Field::DType(dtype(*d, || self.describe(value))?),
+            };
+            fields.push((*name, field));
+        }
+        Instruction::build(info.name, &fields).map_err(|error| EmitError::Instruction {
+            place: self.graph.describe(value, node),
+            error,
+        })
+    }
+
+    /// A field that takes a tensor or an integer: which of the two the argument is, its type says.
+    fn value_field(
+        &mut self,
+        value: Value,
+        node: &Node,
+        operand: &Operand,
+        kind: FieldKind,
+        hoisted: bool,
+        tensor: &mut dyn FnMut(&mut Self, &Operand) -> Result<Tid, EmitError>,
+    ) -> Result<Field, EmitError> {
+        let ty = match operand {
+            Operand::Arg(n) => node.args.get(*n).map(|a| self.graph.ty(*a)),
+            _ => None,
+        };
+        if let Some(Type::Int(dim)) = ty {
+            let n = self.dim(value, dim, hoisted)?;
+            return Ok(match (kind, n) {
+                (FieldKind::VidOrTid, IntOrVid::Int(n)) => {
+                    // The field has no room for a literal: the number becomes a constant.
+                    let ty = TensorType::new(DType::I64, vec![]);
+                    let bytes = ConstantSource::Bytes(n.to_le_bytes().to_vec());
+                    let place = self.constant_slot(format!("full.{ty}.{n}"), bytes, &ty)?;
+                    Field::VidOrTid(VidOrTid::Tid(place.provisional()))
+                }
+                (FieldKind::VidOrTid, IntOrVid::Vid(v)) => Field::VidOrTid(VidOrTid::Vid(v)),
+                (FieldKind::FloatOrVid, IntOrVid::Vid(v)) => Field::FloatOrVid(FloatOrVid::Vid(v)),
+                (FieldKind::FloatOrVid, IntOrVid::Int(n)) => {
+                    Field::FloatOrVid(FloatOrVid::Float(n as f64))
+                }
+                (_, n) => Field::IntOrVid(n),
+            });
+        }
+        let tid = tensor(self, operand)?;
+        Ok(match kind {
+            FieldKind::VidOrTid => Field::VidOrTid(VidOrTid::Tid(tid)),
+            FieldKind::IntOrVidOrTid => Field::IntOrVidOrTid(IntOrVidOrTid::Tid(tid)),
+            _ => Field::Tid(tid),
+        })
+    }
+
+    fn dim(&mut self, value: Value, dim: &Dim, hoisted: bool) -> Result<IntOrVid, EmitError> {
+        let chain = if hoisted {
+            &mut self.init
+        } else {
+            &mut self.main
+        };
+        chain
+            .dims
+            .get(dim, &mut chain.instructions, &mut chain.temps)
+            .map_err(|e| match e {
+                DimError::Symbol(symbol) => EmitError::Symbol {
+                    place: self.describe(value),
+                    dim: dim.to_string(),
+                    symbol: symbol.to_string(),
+                },
+                DimError::Build(error) => EmitError::Instruction {
+                    place: self.describe(value),
+                    error,
+                },
+            })
+    }
+
+    fn graph_constant(&mut self, name: &Symbol, ty: &TensorType) -> Result<Place, EmitError> {
+        self.constant_slot(name.to_string(), ConstantSource::Graph(name.clone()), ty)
+    }
+
+    fn constant_slot(
+        &mut self,
+        name: String,
+        source: ConstantSource,
+        ty: &TensorType,
+    ) -> Result<Place, EmitError> {
+        let key = format!("{}/{name}", self.prefix);
+        if let Some(n) = self.constant_keys.get(&key) {
+            return Ok(Place::Constant(*n));
+        }
+        let meta = self.meta(ty, &name)?;
+        let n = number(self.constants.len());
+        self.constant_keys.insert(key.clone(), n);
+        self.constants.push((key, source, meta));
+        Ok(Place::Constant(n))
+    }
+
+    fn finish_states(&mut self) -> Result<(), EmitError> {
+        let mut copies = Vec::new();
+        for (i, name) in self.states.clone().iter().enumerate() {
+            let to = Place::State(number(i));
+            let next = self
+                .graph
+                .states
+                .iter()
+                .find(|s| s.name == *name)
+                .and_then(|s| s.next);
+            if let Some(next) = next {
+                let from = self.read(next)?;
+                if from != to {
+                    copies.push((from, to));
+                }
+            }
+        }
+        // A state that is the source of another one's copy is saved before any is overwritten.
+        let targets: BTreeSet<Place> = copies.iter().map(|(_, to)| *to).collect();
+        for (from, _) in &mut copies {
+            if targets.contains(from) {
+                let saved = self.main.temps.take();
+                self.main
+                    .instructions
+                    .push(copy(*from, saved, || "state".into())?);
+                *from = saved;
+            }
+        }
+        // Outputs that are an old state's value are taken before it changes.
+        for i in 0..self.spec.outputs.len() {
+            let value = self.spec.outputs[i];
+            let from = self.output_source(value)?;
+            let to = Place::Output(number(i));
+            if targets.contains(&from) {
+                self.main
+                    .instructions
+                    .push(copy(from, to, || "output".into())?);
+                self.outputs.push(to);
+            }
+        }
+        for (from, to) in copies {
+            self.main
+                .instructions
+                .push(copy(from, to, || "state".into())?);
+        }
+        Ok(())
+    }
+
+    fn output_source(&mut self, value: Value) -> Result<Place, EmitError> {
+        if let Type::Int(dim) = self.graph.ty(value) {
+            // An integer output travels as a 0-d tensor.
+            let n = self.dim(value, dim, false)?;
+            let out = self.main.temps.take();
+            let v = match n {
+                IntOrVid::Int(n) => FloatOrVid::Float(n as f64),
+                IntOrVid::Vid(v) => FloatOrVid::Vid(v),
+            };
+            let fields = [
+                ("out", Field::Tid(out.provisional())),
+                ("shape", Field::IntOrVids(vec![])),
+                ("v", Field::FloatOrVid(v)),
+                (
+                    "scalar_type",
+                    Field::DType(dtype(DType::I64, || self.describe(value))?),
+                ),
+            ];
+            let full =
+                Instruction::build("Full", &fields).map_err(|error| EmitError::Instruction {
+                    place: self.describe(value),
+                    error,
+                })?;
+            self.main.instructions.push(full);
+            return Ok(out);
+        }
+        self.read(value)
+    }
+
+    fn finish_outputs(&mut self) -> Result<(), EmitError> {
+        for i in 0..self.spec.outputs.len() {
+            let to = Place::Output(number(i));
+            if self.outputs.contains(&to) {
+                continue;
+            }
+            let from = self.output_source(self.spec.outputs[i])?;
+            if from != to {
+                self.main
+                    .instructions
+                    .push(copy(from, to, || format!("output {i}"))?);
+            }
+        }
+        Ok(())
+    }
+
+    fn meta(&self, ty: &TensorType, place: &str) -> Result<TensorMeta, EmitError> {
+        let mut shape = Vec::new();
+        for dim in &ty.shape {
+            shape.push(meta_dim(dim, self.graph, place)?);
+        }
+        Ok(TensorMeta {
+            dtype: dtype(ty.dtype, || place.to_string())?,
+            shape,
+        })
+    }
+
+    fn build(mut self) -> Result<Lowered, EmitError> {
+        let counts = SlotCounts {
+            constants: number(self.constants.len()),
+            inputs: number(self.spec.inputs.len()),
+            outputs: number(self.spec.outputs.len()),
+            state: number(self.states.len()),
+            temps: self.main.temps.count().max(self.init.temps.count()),
+            values: self.main.dims.count().max(self.init.dims.count()),
+        };
+        let mut tensors: Vec<TensorMeta> = self
+            .constants
+            .iter()
+            .map(|(_, _, meta)| meta.clone())
+            .collect();
+        let mut names = Vec::new();
+        let tid = |place: Place| Place::resolve(place.provisional(), &counts);
+        for (i, (key, _, _)) in self.constants.iter().enumerate() {
+            names.push(NamedSlot {
+                name: key.clone(),
+                slot: IoSlot::Tensor(tid(Place::Constant(number(i)))),
+            });
+        }
+        let values = self
+            .spec
+            .inputs
+            .iter()
+            .map(|v| ("input", *v))
+            .chain(self.spec.outputs.iter().map(|v| ("output", *v)));
+        for (what, value) in values {
+            let ty = io_type(self.graph.ty(value))
+                .ok_or_else(|| self.refuse(value, &format!("can't be an {what}")))?;
+            tensors.push(self.meta(&ty, &format!("{what} {value}"))?);
+        }
+        for (i, name) in self.states.iter().enumerate() {
+            let state = self.graph.states.iter().find(|s| s.name == *name);
+            if let Some(state) = state {
+                tensors.push(self.meta(&state.ty, &format!("state \"{name}\""))?);
+                names.push(NamedSlot {
+                    name: format!("{}/{name}", self.prefix),
+                    slot: IoSlot::Tensor(tid(Place::State(number(i)))),
+                });
+            }
+        }
+        for instruction in self
+            .main
+            .instructions
+            .iter_mut()
+            .chain(&mut self.init.instructions)
+        {
+            instruction.for_each_slot_mut(|slot| {
+                if let SlotMut::Tensor(t) = slot {
+                    *t = Place::resolve(*t, &counts);
+                }
+            });
+        }
+        let io = |n: usize, place: fn(u32) -> Place| {
+            (0..number(n))
+                .map(|i| IoSlot::Tensor(tid(place(i))))
+                .collect::<Vec<_>>()
+        };
+        let inputs = io(self.spec.inputs.len(), Place::Input);
+        let outputs = io(self.spec.outputs.len(), Place::Output);
+        let state = io(self.states.len(), Place::State);
+        let init_chain = (!self.init.instructions.is_empty()).then_some(1);
+        let mut chains = vec![self.main.instructions];
+        if init_chain.is_some() {
+            chains.push(self.init.instructions);
+        }
+        Ok(Lowered {
+            graph: MlxGraph {
+                counts,
+                chains,
+                main_chain: 0,
+                init_chain,
+                inputs,
+                outputs,
+                state,
+                names,
+                tensors,
+            },
+            constants: self
+                .constants
+                .into_iter()
+                .map(|(key, source, _)| (key, source))
+                .collect(),
+        })
+    }
+}
+
+/// The tensor type that a value has at a segment's edge: an integer travels as a 0-d `i64` tensor.
+pub fn io_type(ty: &Type) -> Option<TensorType> {
+    match ty {
+        Type::Tensor(t) => Some(t.clone()),
+        Type::Int(_) => Some(TensorType::new(DType::I64, vec![])),
+        Type::Tuple(_) => None,
+    }
+}
+
+/// A size as the format describes it: the number, or the range of what the symbols allow.
+pub fn meta_dim(dim: &Dim, graph: &Graph, place: &str) -> Result<MetaDim, EmitError> {
+    let too_large = || EmitError::Size {
+        place: place.to_string(),
+        dim: dim.to_string(),
+    };
+    let fits = |n: i64| u32::try_from(n).ok().filter(|n| *n <= i32::MAX as u32);
+    if let Some(n) = dim.as_const() {
+        return Ok(MetaDim::Static(fits(n).ok_or_else(too_large)?));
+    }
+    let range = dim.range(&graph.symbols);
+    let min = fits(range.min.max(0)).ok_or_else(too_large)?;
+    Ok(MetaDim::Dynamic {
+        min,
+        max: fits(range.max),
+    })
+}
+
+fn scalar_text(s: Scalar) -> String {
+    match s {
+        Scalar::Bool(b) => b.to_string(),
+        Scalar::Int(n) => n.to_string(),
+        Scalar::Float(x) => x.to_string(),
+    }
+}
+
+fn number(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn float(x: f64, kind: FieldKind) -> Field {
+    match kind {
+        FieldKind::F32 => Field::F32(x as f32),
+        FieldKind::FloatOrVid => Field::FloatOrVid(FloatOrVid::Float(x)),
+        _ => Field::F64(x),
+    }
+}
+
+fn dtype(d: DType, place: impl FnOnce() -> String) -> Result<ScalarType, EmitError> {
+    checked_scalar_type(d).ok_or_else(|| EmitError::DType {
+        place: place(),
+        dtype: d.to_string(),
+    })
+}
+
+fn copy(from: Place, to: Place, place: impl FnOnce() -> String) -> Result<Instruction, EmitError> {
+    let fields = [
+        ("x", Field::Tid(from.provisional())),
+        ("out", Field::Tid(to.provisional())),
+    ];
+    Instruction::build("IdCopy", &fields).map_err(|error| EmitError::Instruction {
+        place: place(),
+        error,
+    })
+}

@@ -1,0 +1,218 @@
+//! What a compile says about itself: for people as text, for machines as JSON.
+
+use fuseline_ir::{DType, Graph, Op};
+use fuseline_program::container::{Call, Payload, Program};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The report of one compile.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Level and target, as on the command line.
+    pub level: String,
+    /// `metal`, `cuda` or `cpu`.
+    pub target: String,
+    /// The passes in order.
+    pub passes: Vec<PassReport>,
+    /// How often each rewrite rule fired.
+    pub rules: BTreeMap<String, usize>,
+    /// What a person should know: limits that were hit, for instance.
+    pub notes: Vec<String>,
+    /// Ops of the imported graph by name.
+    pub imported: BTreeMap<String, usize>,
+    /// Ops of the optimised graph by name.
+    pub optimised: BTreeMap<String, usize>,
+    /// Instructions of the main chains by name.
+    pub instructions: BTreeMap<String, usize>,
+    /// Instructions that run once, when the program is loaded.
+    pub init_instructions: usize,
+    /// Delegate segments.
+    pub segments: usize,
+    /// Host calls, with reasons.
+    pub host: Vec<HostReport>,
+    /// Weights in the file: number and bytes.
+    pub weights: Weights,
+    /// Mutable state: buffers and bytes.
+    pub state: Weights,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Wall time in milliseconds by step: `read`, `import`, `optimise`, `emit`, `write`.
+    pub milliseconds: BTreeMap<String, f64>,
+}
+
+/// One pass of a compile.
+#[derive(Clone, Debug, Serialize)]
+pub struct PassReport {
+    /// Its name.
+    pub name: String,
+    /// Nodes before it.
+    pub before: usize,
+    /// Nodes after it.
+    pub after: usize,
+    /// Wall time in milliseconds.
+    pub milliseconds: f64,
+}
+
+/// An op that runs on the host.
+#[derive(Clone, Debug, Serialize)]
+pub struct HostReport {
+    /// The kernel.
+    pub kernel: String,
+    /// Why the target can't run it.
+    pub reason: String,
+    /// The module path in the model.
+    pub module: Option<String>,
+}
+
+/// A number of tensors and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Weights {
+    /// How many.
+    pub count: usize,
+    /// Bytes in sum.
+    pub bytes: u64,
+}
+
+/// Ops of a graph by name, leaves left out.
+pub fn histogram(graph: &Graph) -> BTreeMap<String, usize> {
+    let mut out = BTreeMap::new();
+    let live = graph.live();
+    for (value, node) in graph.values() {
+        if live[value.index()] && !node.op.info().has(fuseline_ir::Flag::Leaf) {
+            *out.entry(node.op.name().to_string()).or_insert(0) += 1;
+        }
+    }
+    out
+}
+
+/// Instructions of all main chains by name, and how many the init chains hold.
+pub fn instructions(program: &Program<'_>) -> (BTreeMap<String, usize>, usize) {
+    let mut main = BTreeMap::new();
+    let mut init = 0;
+    for delegate in program.methods.iter().flat_map(|m| &m.delegates) {
+        let Payload::Mlx(graph) = &delegate.payload else {
+            continue;
+        };
+        for (i, chain) in graph.chains.iter().enumerate() {
+            if graph.init_chain == Some(i as u32) {
+                init += chain.len();
+                continue;
+            }
+            for instruction in chain {
+                *main.entry(instruction.info().name.to_string()).or_insert(0) += 1;
+            }
+        }
+    }
+    (main, init)
+}
+
+/// Delegate calls of all methods.
+pub fn segments(program: &Program<'_>) -> usize {
+    let calls = program
+        .methods
+        .iter()
+        .flat_map(|m| m.chains.iter().flatten());
+    calls.filter(|c| matches!(c, Call::Delegate { .. })).count()
+}
+
+/// The host nodes of a graph, with their reasons.
+pub fn host(graph: &Graph) -> Vec<HostReport> {
+    let mut out = Vec::new();
+    for (_, node) in graph.values() {
+        if let Op::Host(op) = &node.op {
+            out.push(HostReport {
+                kernel: op.kernel.to_string(),
+                reason: op.reason.to_string(),
+                module: node.loc.module.as_ref().map(|m| m.to_string()),
+            });
+        }
+    }
+    out
+}
+
+/// The states of a graph: number and bytes.
+pub fn state(graph: &Graph) -> Weights {
+    let bytes = |s: &fuseline_ir::State| {
+        let shape = s.ty.static_shape().unwrap_or_default();
+        shape
+            .iter()
+            .fold(size(s.ty.dtype), |n, d| n.saturating_mul(*d as u64))
+    };
+    Weights {
+        count: graph.states.len(),
+        bytes: graph.states.iter().map(bytes).sum(),
+    }
+}
+
+fn size(dtype: DType) -> u64 {
+    dtype.size() as u64
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total = |m: &BTreeMap<String, usize>| m.values().sum::<usize>();
+        writeln!(
+            f,
+            "{} ops imported, {} instructions a call in {} segment{} (and {} once, at load), for {} at -{}",
+            total(&self.imported),
+            total(&self.instructions),
+            self.segments,
+            if self.segments == 1 { "" } else { "s" },
+            self.init_instructions,
+            self.target,
+            self.level,
+        )?;
+        if !self.rules.is_empty() {
+            writeln!(f, "rules fired:  {}", list(&self.rules))?;
+        }
+        let fused: BTreeMap<String, usize> = self
+            .optimised
+            .iter()
+            .filter(|(name, _)| Op::find(name).is_some_and(|row| row.has(fuseline_ir::Flag::Fused)))
+            .map(|(name, n)| (name.clone(), *n))
+            .collect();
+        if !fused.is_empty() {
+            writeln!(f, "fused:        {}", list(&fused))?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note:         {note}")?;
+        }
+        writeln!(f, "instructions: {}", list(&self.instructions))?;
+        for h in &self.host {
+            let module = h.module.as_deref().unwrap_or("the top module");
+            writeln!(f, "on the host:  {} in {module}: {}", h.kernel, h.reason)?;
+        }
+        writeln!(
+            f,
+            "weights:      {} tensors, {}; state: {} buffers, {}; file: {}",
+            self.weights.count,
+            bytes(self.weights.bytes),
+            self.state.count,
+            bytes(self.state.bytes),
+            bytes(self.bytes)
+        )?;
+        let ms: f64 = self.milliseconds.values().sum();
+        writeln!(f, "time:         {ms:.0} ms")
+    }
+}
+
+/// `9 RmsNorm, 4 Sdpa, …`, the most frequent first.
+fn list(counts: &BTreeMap<String, usize>) -> String {
+    let mut sorted: Vec<_> = counts.iter().collect();
+    sorted.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    let items: Vec<String> = sorted
+        .iter()
+        .map(|(name, n)| format!("{n} {name}"))
+        .collect();
+    items.join(", ")
+}
+
+fn bytes(n: u64) -> String {
+    match n {
+        0..1_000 => format!("{n} B"),
+        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+        _ => format!("{:.2} GB", n as f64 / 1e9),
+    }
+}
