@@ -1,7 +1,7 @@
 # `make` lists what there is. Everything that is made lands in build/ and target/.
 
 CARGO ?= cargo
-MODEL := tests/fixtures/stdlib-llama
+BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test bench fmt schemas doc clean distclean
@@ -26,7 +26,7 @@ test: setup ## formatting, lints and every test
 	$(CARGO) test --workspace --locked
 
 bench: build ## compile time and memory, time to first token, tokens per second
-	@bash tools/bench.sh
+	@python3 tools/bench.py --bin "$(BIN)"
 
 fmt: ## format the sources
 	$(CARGO) fmt --all

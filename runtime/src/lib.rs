@@ -29,7 +29,7 @@
 //! A call that fails while the graph is built leaves the state as it was.
 //!
 //! # Order of the modules
-//! `program` opens files, `session` runs methods, `replay` walks chains of instructions over the slots of a `frame`, `ops` says what
+//! `program` opens files with the help of `load`, `session` runs methods, `replay` walks chains of instructions over the slots of a `frame`, `ops` says what
 //! each instruction is in MLX, `kernels` has what runs on the host between two segments, and `mlx` is the way to the library.
 //! Nothing here knows how a program came to be: no graph, no rule, no PyTorch.
 //!
@@ -42,6 +42,8 @@ mod error;
 mod fault;
 mod frame;
 mod kernels;
+mod load;
+pub mod memory;
 mod mlx;
 mod ops;
 mod program;

@@ -89,8 +89,8 @@ fn decode(decoder: &mut Decoder, args: &BenchArgs, figures: &mut Figures) -> Res
             step.push(millis(started.elapsed()) / args.tokens.max(1) as f64);
         }
     }
-    figures.push(("prompt_tokens", length as f64));
-    figures.push(("first_token_ms", median(first)));
+    figures.push(("prefill_tokens", length as f64));
+    figures.push(("time_to_first_token_ms", median(first)));
     let step = median(step);
     figures.push(("token_ms", step));
     figures.push(("tokens_per_second", 1e3 / step));

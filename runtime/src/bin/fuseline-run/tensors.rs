@@ -10,8 +10,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::failure::Failure;
 
-/// What the calls of a file take or give, in order: the number of each call and its values.
-pub type Calls = BTreeMap<u32, Vec<Value>>;
+/// What the calls of a file take or give, in order: the number of each call, none for the unnumbered one, and its values.
+pub type Calls = BTreeMap<Option<u32>, Vec<Value>>;
 
 /// Which side of a call is meant.
 #[derive(Clone, Copy)]
@@ -58,12 +58,20 @@ pub fn output_name(call: Option<u32>, position: usize) -> String {
     }
 }
 
-/// What a file holds of one side of its calls. Numbered calls take precedence over the unnumbered one.
+/// A tensor as it stands in a file.
+pub struct Entry {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+/// What a file holds of one side of its calls: the unnumbered call first, then the numbered ones.
 pub struct CallFile {
-    /// Whether the calls are numbered.
-    pub numbered: bool,
     /// The calls.
     pub calls: Calls,
+    /// The tensors of this side, as they stand in the file.
+    pub entries: Vec<Entry>,
 }
 
 /// Reads one side of the calls in a file.
@@ -71,7 +79,8 @@ pub fn read_calls(path: &Path, side: Side) -> Result<CallFile, Failure> {
     let bytes = crate::read_file(path)?;
     let file =
         SafeTensors::deserialize(&bytes).map_err(|error| Failure::malformed(path, &error))?;
-    let mut calls: BTreeMap<Option<u32>, BTreeMap<usize, Value>> = BTreeMap::new();
+    let mut found: BTreeMap<Option<u32>, BTreeMap<usize, Value>> = BTreeMap::new();
+    let mut entries = Vec::new();
     for (name, view) in file.iter() {
         let Some((call, position)) = parse(name, side) else {
             let known = parse(name, Side::Input).or_else(|| parse(name, Side::Output));
@@ -84,30 +93,25 @@ pub fn read_calls(path: &Path, side: Side) -> Result<CallFile, Failure> {
             )));
         };
         let value = read_tensor(&view).map_err(|failure| failure.at(name))?;
-        calls.entry(call).or_default().insert(position, value);
+        found.entry(call).or_default().insert(position, value);
+        entries.push(Entry {
+            name: name.to_owned(),
+            dtype: view.dtype(),
+            shape: view.shape().to_vec(),
+            bytes: view.data().to_vec(),
+        });
     }
-    let numbered = calls.keys().any(Option::is_some);
-    if numbered {
-        calls.remove(&None);
-    }
-    let mut whole = Calls::new();
-    for (call, values) in calls {
-        let gap = values
-            .keys()
-            .enumerate()
-            .find(|(at, position)| at != *position);
-        if let Some((at, _)) = gap {
-            let missing = format!("{}{at}", side.word());
+    let mut calls = Calls::new();
+    for (call, values) in found {
+        if let Some(at) = (0..values.len()).find(|at| !values.contains_key(at)) {
             let call = call.map_or_else(String::new, |call| format!("call{call}_"));
-            let text = format!("{}: `{call}{missing}` is missing", path.display());
+            let missing = format!("{call}{}{at}", side.word());
+            let text = format!("{}: `{missing}` is missing", path.display());
             return Err(Failure::input(text));
         }
-        whole.insert(call.unwrap_or(0), values.into_values().collect());
+        calls.insert(call, values.into_values().collect());
     }
-    Ok(CallFile {
-        numbered,
-        calls: whole,
-    })
+    Ok(CallFile { calls, entries })
 }
 
 fn read_tensor(view: &TensorView<'_>) -> Result<Value, Failure> {
@@ -117,11 +121,15 @@ fn read_tensor(view: &TensorView<'_>) -> Result<Value, Failure> {
     Ok(Tensor::from_bytes(*dtype, view.shape(), view.data())?.into())
 }
 
-/// Outputs on their way to a file.
-#[derive(Default)]
-pub struct OutputFile(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
+/// Tensors on their way to a file.
+pub struct OutputFile(Vec<Entry>);
 
 impl OutputFile {
+    /// A file that begins with these.
+    pub fn with(entries: Vec<Entry>) -> Self {
+        Self(entries)
+    }
+
     /// Adds a value; a number becomes a tensor without dimensions.
     pub fn add(&mut self, name: String, value: &Value) -> Result<(), Failure> {
         let tensor = match value {
@@ -129,12 +137,10 @@ impl OutputFile {
             Value::Int(number) => Tensor::from_scalar(*number)?,
             Value::Bool(flag) => Tensor::from_scalar(*flag)?,
             Value::Float(number) => Tensor::from_scalar(*number)?,
-            other => {
-                return Err(Failure::unsupported(format!("{name} is {}", other.kind())));
-            }
+            other => return Err(Failure::unsupported(format!("{name} is {}", other.kind()))),
         };
         let dtype = DTYPES.iter().find(|(dtype, _)| *dtype == tensor.dtype());
-        let (_, code) = dtype.ok_or_else(|| {
+        let (_, dtype) = dtype.ok_or_else(|| {
             Failure::unsupported(format!(
                 "{name}: a safetensors file can't hold {}",
                 tensor.dtype()
@@ -143,14 +149,20 @@ impl OutputFile {
         let bytes = tensor
             .to_bytes()
             .map_err(|error| Failure::from(error).at(&name))?;
-        self.0.push((name, *code, tensor.shape(), bytes));
+        self.0.push(Entry {
+            name,
+            dtype: *dtype,
+            shape: tensor.shape(),
+            bytes,
+        });
         Ok(())
     }
 
     /// Writes the file whole or not at all.
     pub fn write(self, path: &Path) -> Result<(), Failure> {
-        let views = self.0.iter().map(|(name, dtype, shape, bytes)| {
-            TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.clone(), view))
+        let views = self.0.iter().map(|entry| {
+            let view = TensorView::new(entry.dtype, entry.shape.clone(), &entry.bytes);
+            view.map(|view| (entry.name.clone(), view))
         });
         let views: BTreeMap<_, _> = views
             .collect::<Result<_, _>>()

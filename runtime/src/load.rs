@@ -1,0 +1,412 @@
+//! From a file to a program: mapping, constants, names, what is run once.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use fuseline_program as format;
+use fuseline_program::instr::{Instruction, Slot};
+use fuseline_program::{Dim, IoSlot, MlxGraph, ScalarType, Storage, Tid};
+use memmap2::Mmap;
+
+use crate::error::Error;
+use crate::fault::Fault;
+use crate::frame::Frame;
+use crate::kernels::Kernels;
+use crate::mlx::{self, Array, Stream};
+use crate::program::{Argument, Input, InputKind, Method, Output, Segment, StateInfo, Step};
+use crate::replay;
+use crate::value::Value;
+
+/// Maps a file. An empty one can't be mapped; it reads as too short later, like any other cut file.
+pub(crate) fn map(path: &Path) -> std::io::Result<Mmap> {
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    if size == 0 {
+        return memmap2::MmapMut::map_anon(1)?.make_read_only();
+    }
+    // SAFETY: the contract of `Program::open` is that nobody changes the file meanwhile.
+    unsafe { Mmap::map(&file) }
+}
+
+/// What a file's methods are made from.
+pub(crate) struct Loader<'a> {
+    pub(crate) file: &'a Arc<Mmap>,
+    pub(crate) program: &'a format::Program<'a>,
+    pub(crate) kernels: &'a Kernels,
+    pub(crate) stream: Stream,
+    pub(crate) segments: Vec<Segment>,
+    /// What is missing, all of it, for one message.
+    pub(crate) needs: Vec<String>,
+}
+
+impl Loader<'_> {
+    /// A method, with the segments that it runs.
+    pub(crate) fn method(&mut self, method: &format::Method<'_>) -> Result<Method, Error> {
+        let mut segments = Vec::with_capacity(method.delegates.len());
+        for delegate in &method.delegates {
+            segments.push(match &delegate.payload {
+                format::Payload::Mlx(graph) => {
+                    let segment = self.segment(graph)?;
+                    self.segments.push(segment);
+                    Some(self.segments.len() - 1)
+                }
+                format::Payload::Other(_) => {
+                    self.needs.push(format!(
+                        "the delegate `{}`, which is not known here",
+                        delegate.id
+                    ));
+                    None
+                }
+            });
+        }
+        let values = method.values.iter().map(|value| self.value(value, method));
+        let values = values.collect::<Result<_, _>>()?;
+        let mut chains = Vec::with_capacity(method.chains.len());
+        for chain in &method.chains {
+            let steps = chain
+                .iter()
+                .filter_map(|call| self.step(call, method, &segments));
+            chains.push(steps.collect());
+        }
+        let inputs = method.inputs.iter().enumerate();
+        let outputs = method.outputs.iter().map(|value| {
+            let tensor = method
+                .values
+                .get(*value as usize)
+                .and_then(format::Value::as_tensor);
+            (
+                *value as usize,
+                Output {
+                    dtype: tensor.map(|tensor| tensor.dtype),
+                },
+            )
+        });
+        Ok(Method {
+            name: method.name.clone(),
+            values,
+            inputs: inputs
+                .map(|(at, value)| (*value as usize, input(at, *value, method)))
+                .collect(),
+            outputs: outputs.collect(),
+            chains,
+        })
+    }
+
+    fn value(&self, value: &format::Value, method: &format::Method<'_>) -> Result<Value, Error> {
+        use format::Value as F;
+        let numbers = |indices: &[u32]| {
+            let each = indices
+                .iter()
+                .map(|at| match method.values.get(*at as usize) {
+                    Some(F::Int(number)) => Value::Int(*number),
+                    _ => Value::None,
+                });
+            Value::List(each.collect())
+        };
+        Ok(match value {
+            F::None | F::TensorList(_) | F::OptionalTensorList(_) => Value::None,
+            F::Int(number) => Value::Int(*number),
+            F::Bool(flag) => Value::Bool(*flag),
+            F::Double(number) => Value::Float(*number),
+            F::String(text) => Value::String(text.clone()),
+            F::IntList(indices) => numbers(indices),
+            F::DoubleList(numbers) => {
+                Value::List(numbers.iter().map(|n| Value::Float(*n)).collect())
+            }
+            F::BoolList(flags) => Value::List(flags.iter().map(|b| Value::Bool(*b)).collect()),
+            F::Tensor(tensor) => match tensor.storage {
+                Storage::Constant(number) => {
+                    let data = self.program.constants.get(number as usize);
+                    let bytes = data.and_then(format::Data::as_slice).unwrap_or_default();
+                    Value::Tensor(self.constant(bytes, tensor.dtype, &tensor.sizes)?.into())
+                }
+                Storage::Caller | Storage::Planned { .. } => Value::None,
+            },
+        })
+    }
+
+    /// An array over bytes of the file.
+    fn constant(&self, bytes: &[u8], dtype: ScalarType, shape: &[u32]) -> Result<Array, Error> {
+        let size = shape
+            .iter()
+            .try_fold(dtype.size(), |size, n| size.checked_mul(u64::from(*n)));
+        let lengths = shape
+            .iter()
+            .map(|length| i32::try_from(*length))
+            .collect::<Result<Vec<_>, _>>();
+        match (size, lengths) {
+            (Some(size), Ok(lengths)) if size == bytes.len() as u64 => {
+                Ok(Array::over_bytes(bytes, self.file, &lengths, dtype)?)
+            }
+            _ => Err(Error::Interface(Fault::TooLarge {
+                bytes: size.unwrap_or(u64::MAX),
+                limit: bytes.len() as u64,
+            })),
+        }
+    }
+
+    fn step(
+        &mut self,
+        call: &format::Call,
+        method: &format::Method<'_>,
+        segments: &[Option<usize>],
+    ) -> Option<Step> {
+        match call {
+            format::Call::Delegate { delegate, args } => {
+                let segment = segments.get(*delegate as usize).copied().flatten()?;
+                let taken = self.segments[segment].graph.inputs.len().min(args.len());
+                let (inputs, outputs) = args.split_at(taken);
+                let dtype = |value: &u32| {
+                    let value = method.values.get(*value as usize);
+                    value
+                        .and_then(format::Value::as_tensor)
+                        .map(|tensor| tensor.dtype)
+                };
+                Some(Step::Delegate {
+                    segment,
+                    inputs: inputs.iter().map(|value| *value as usize).collect(),
+                    outputs: outputs
+                        .iter()
+                        .map(|value| (*value as usize, dtype(value)))
+                        .collect(),
+                })
+            }
+            format::Call::Kernel { operator, args } => {
+                let operator = method.operators.get(*operator as usize)?;
+                let name = match operator.overload.as_str() {
+                    "" => operator.name.clone(),
+                    overload => format!("{}.{overload}", operator.name),
+                };
+                let Some(kernel) = self.kernels.get(&name) else {
+                    let need = format!("the operator `{name}`, which is not registered");
+                    if !self.needs.contains(&need) {
+                        self.needs.push(need);
+                    }
+                    return None;
+                };
+                // ExecuTorch names a result twice: as the last argument and as what is returned.
+                let (inputs, rest) = args.split_at(kernel.inputs.min(args.len()));
+                let outputs = rest
+                    .iter()
+                    .take(kernel.outputs)
+                    .map(|value| *value as usize)
+                    .collect();
+                Some(Step::Kernel {
+                    name,
+                    kernel: kernel.clone(),
+                    inputs: inputs
+                        .iter()
+                        .map(|value| argument(*value, method))
+                        .collect(),
+                    outputs,
+                })
+            }
+            format::Call::Move { from, to } => Some(Step::Move {
+                from: *from as usize,
+                to: *to as usize,
+            }),
+            format::Call::JumpFalse { condition, target } => Some(Step::JumpFalse {
+                condition: *condition as usize,
+                target: *target as usize,
+            }),
+            format::Call::Free { value } => Some(Step::Free {
+                value: *value as usize,
+            }),
+        }
+    }
+
+    /// Loads the constants of a delegate and runs its init chain.
+    fn segment(&self, graph: &MlxGraph) -> Result<Segment, Error> {
+        let counts = graph.counts;
+        let interface = |slot: u32| Error::Interface(Fault::UnsetTensor { slot });
+        let mut tensors = Vec::with_capacity(usize::try_from(counts.tensors()).unwrap_or_default());
+        for number in 0..counts.constants {
+            let meta = graph
+                .tensors
+                .get(number as usize)
+                .ok_or_else(|| interface(number))?;
+            let key = graph.name_of(IoSlot::Tensor(Tid(number)));
+            let bytes = key
+                .and_then(|key| self.program.named(key))
+                .and_then(format::Data::as_slice);
+            let shape = meta.static_shape().ok_or_else(|| interface(number))?;
+            let array =
+                self.constant(bytes.ok_or_else(|| interface(number))?, meta.dtype, &shape)?;
+            tensors.push(Some(array));
+        }
+        tensors.resize_with(
+            usize::try_from(counts.tensors()).unwrap_or_default(),
+            || None,
+        );
+        let mut frame = Frame {
+            constants: &[],
+            tensors,
+            values: vec![None; counts.values as usize],
+            stream: &self.stream,
+        };
+
+        let mut state = Vec::with_capacity(graph.state.len());
+        for slot in &graph.state {
+            state.push(state_info(*slot, graph)?);
+        }
+        let mut initial: Vec<Option<Array>> = state.iter().map(|_| None).collect();
+        if let Some(chain) = graph.init_chain {
+            for info in &state {
+                let zeros = info.zeros(&frame)?;
+                frame.put(info.tid, zeros).map_err(Error::Interface)?;
+            }
+            replay::run_chain(graph, chain, &mut frame)?;
+            let written = written_by(graph, chain);
+            for (info, initial) in state.iter().zip(&mut initial) {
+                if written
+                    .as_ref()
+                    .is_none_or(|written| written.contains(&info.tid))
+                {
+                    *initial = Some(frame.take(info.tid).map_err(Error::Interface)?);
+                }
+            }
+        }
+        let mut constants = Vec::with_capacity(counts.constants as usize);
+        for number in 0..counts.constants {
+            constants.push(frame.take(Tid(number)).map_err(Error::Interface)?);
+        }
+        if graph.init_chain.is_some() {
+            drop(frame);
+            mlx::eval(constants.iter().chain(initial.iter().flatten()))?;
+        }
+        Ok(Segment {
+            graph: graph.clone(),
+            constants,
+            initial,
+            state,
+        })
+    }
+}
+
+fn state_info(slot: IoSlot, graph: &MlxGraph) -> Result<StateInfo, Error> {
+    let IoSlot::Tensor(tid) = slot else {
+        return Err(Error::Interface(Fault::Unsupported {
+            node: "a host number among the state",
+            needs: "a tensor there",
+        }));
+    };
+    let unset = || Error::Interface(Fault::UnsetTensor { slot: tid.0 });
+    let meta = graph.tensors.get(tid.0 as usize).ok_or_else(unset)?;
+    let shape = meta.static_shape().ok_or_else(unset)?;
+    Ok(StateInfo {
+        name: graph
+            .name_of(slot)
+            .map_or_else(|| format!("state{}", tid.0), plain_name),
+        dtype: meta.dtype,
+        shape: shape.into_iter().map(|length| length as usize).collect(),
+        tid,
+    })
+}
+
+/// The tensor slots that a chain writes; none if it runs other chains.
+fn written_by(graph: &MlxGraph, chain: u32) -> Option<BTreeSet<Tid>> {
+    let mut written = BTreeSet::new();
+    for instruction in graph.chain(chain) {
+        if matches!(instruction, Instruction::If(_) | Instruction::Scan(_)) {
+            return None;
+        }
+        written.extend(
+            instruction
+                .writes()
+                .into_iter()
+                .filter_map(|slot| match slot {
+                    Slot::Tensor(tid) => Some(tid),
+                    Slot::Value(_) => None,
+                }),
+        );
+    }
+    Some(written)
+}
+
+/// ExecuTorch puts four hexadecimal digits and a slash before the names in a model.
+fn plain_name(name: &str) -> String {
+    match name.split_once('/') {
+        Some((prefix, rest))
+            if prefix.len() == 4 && prefix.bytes().all(|b| b.is_ascii_hexdigit()) =>
+        {
+            rest.to_owned()
+        }
+        _ => name.to_owned(),
+    }
+}
+
+fn argument(value: u32, method: &format::Method<'_>) -> Argument {
+    match method.values.get(value as usize) {
+        Some(format::Value::TensorList(items)) => {
+            Argument::List(items.iter().map(|item| Some(*item as usize)).collect())
+        }
+        Some(format::Value::OptionalTensorList(items)) => Argument::List(
+            items
+                .iter()
+                .map(|item| item.map(|item| item as usize))
+                .collect(),
+        ),
+        _ => Argument::One(value as usize),
+    }
+}
+
+/// What an input takes. The delegate that reads it knows name and ranges; else the method's own value says less.
+fn input(position: usize, value: u32, method: &format::Method<'_>) -> Input {
+    let reader = method.chains.iter().flatten().find_map(|call| {
+        let format::Call::Delegate { delegate, args } = call else {
+            return None;
+        };
+        let format::Payload::Mlx(graph) = &method.delegates.get(*delegate as usize)?.payload else {
+            return None;
+        };
+        let at = args
+            .iter()
+            .take(graph.inputs.len())
+            .position(|arg| *arg == value)?;
+        Some((graph, *graph.inputs.get(at)?))
+    });
+    let name = reader.and_then(|(graph, slot)| graph.name_of(slot));
+    let name = name.map_or_else(|| format!("in{position}"), plain_name);
+    let kind = match method.values.get(value as usize) {
+        Some(format::Value::Tensor(tensor)) => {
+            let own = tensor.sizes.iter().map(|size| {
+                if tensor.dynamic {
+                    Dim::Dynamic {
+                        min: 0,
+                        max: Some(*size),
+                    }
+                } else {
+                    Dim::Static(*size)
+                }
+            });
+            let meta = reader.and_then(|(graph, slot)| match slot {
+                IoSlot::Tensor(tid) => graph.tensors.get(tid.0 as usize),
+                _ => None,
+            });
+            let known = meta.filter(|meta| meta.shape.len() == tensor.sizes.len());
+            InputKind::Tensor {
+                dtype: tensor.dtype,
+                shape: known.map_or_else(
+                    || own.collect(),
+                    |meta| meta.shape.iter().map(from_one).collect(),
+                ),
+            }
+        }
+        Some(format::Value::Int(_)) => InputKind::Int,
+        Some(format::Value::Bool(_)) => InputKind::Bool,
+        Some(format::Value::Double(_)) => InputKind::Float,
+        _ => InputKind::Other,
+    };
+    Input { name, kind }
+}
+
+/// torch.export notes 2 as the least length of a dimension that varies when nobody has said otherwise, because it traces lengths
+/// 0 and 1 apart. The programs run with 1 too, and one token at a time is what decoders are called with.
+fn from_one(dim: &Dim) -> Dim {
+    match *dim {
+        Dim::Dynamic { min: 2, max } => Dim::Dynamic { min: 1, max },
+        other => other,
+    }
+}
