@@ -21,6 +21,7 @@ pub mod egraph;
 pub mod extract;
 pub mod fold;
 pub mod hoist;
+pub mod leading;
 pub mod matcher;
 pub mod partition;
 pub mod pass;

@@ -1,8 +1,9 @@
 //! The pass: the whole graph in an e-graph, all rules to a fixed point or a limit, the cheapest graph for the target out again.
 
 use crate::cost::Model;
-use crate::egraph::{self, EGraph, Loaded, place};
+use crate::egraph::{self, EGraph, Loaded, add_near, place};
 use crate::extract;
+use crate::leading;
 use crate::pass::{PassCx, PassError, verified};
 use crate::rule::{Compiled, Rule};
 use crate::rules;
@@ -127,6 +128,15 @@ fn saturate(egraph: &mut EGraph, rules: &[Compiled], cx: &PassCx, report: &mut R
                 report.limit = Some("nodes".into());
                 egraph.rebuild();
                 return;
+            }
+        }
+        egraph.rebuild();
+        for (id, twin) in leading::find(egraph) {
+            let near = egraph[id].data.near;
+            let twin = add_near(egraph, twin, near);
+            if egraph.union(id, twin) {
+                changed = true;
+                *report.fired.entry(leading::NAME).or_insert(0) += 1;
             }
         }
         egraph.rebuild();

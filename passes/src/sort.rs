@@ -4,7 +4,7 @@
 //! the first sort that mentions it. Symbolic sizes count as equal only where the algebra proves it.
 
 use crate::build::least_normal;
-use crate::closed_form::{Pairing, Rotary, Wave, rotary_table};
+use crate::closed_form::{Expr, Pairing, Position, Rotary, Wave, position, rotary_table};
 use crate::egraph::EGraph;
 use crate::matcher::{Bindings, Bound, Letter, Made, letters_of};
 use egg::Id;
@@ -88,6 +88,8 @@ pub enum Sort {
     Spread(Elem, &'static str),
     /// As [`Sort::Spread`], and added to scores or choosing among them: with at least one key left in each row.
     Mask(Elem, &'static str),
+    /// A mask that is true at query s and key n where n ≤ s + N − S, and nowhere else.
+    Causal,
     /// A number in an attribute.
     Literal(Range),
     /// A shape with as many elements as the variable has.
@@ -156,6 +158,7 @@ impl Sort {
                 let fits = |(d, to): (&Dim, &Dim)| d == to || d.is(1);
                 ty.shape.iter().zip(&over[lead..]).all(fits).then_some(())
             }
+            Sort::Causal => causal(egraph, class(name.slot?, b)?, &resolve("S N", b)?),
             Sort::Literal(range) => match b.get(name.slot?)? {
                 Bound::Attr(Attr::Float(x)) => range.holds(x.get(), DType::F64).then_some(()),
                 _ => None,
@@ -292,6 +295,35 @@ fn vector_in(egraph: &EGraph, id: Id) -> Option<(Id, Dim)> {
     one_axis(egraph.find(id)).or_else(repeated)
 }
 
+fn causal(egraph: &EGraph, mask: Id, sizes: &[Dim]) -> Option<()> {
+    let [queries, keys] = sizes else {
+        return None;
+    };
+    let facts = &egraph[mask].data;
+    let ty = facts.ty.as_tensor()?;
+    let (rank, form) = (ty.rank(), facts.form.as_ref()?);
+    if !ty.shape.ends_with(sizes) {
+        return None;
+    }
+    let Expr::Apply(op, args) = &form.expr else {
+        return None;
+    };
+    let [key, query] = args.as_slice() else {
+        return None;
+    };
+    let (key, query) = (position(key)?, position(query)?);
+    let along = |p: &Position<Id>, axis: usize| {
+        p.axes.len() == 1 && p.axes.get(&axis).is_some_and(|step| step.is(1))
+    };
+    let aligned = along(&key, rank - 1) && along(&query, rank - 2) && key.scalars == query.scalars;
+    let last = match op {
+        Op::Le(_) => &query.constant - &key.constant,
+        Op::Lt(_) => &(&query.constant - &key.constant) - &Dim::from(1i64),
+        _ => return None,
+    };
+    (aligned && last == keys - queries).then_some(())
+}
+
 fn rotary(
     egraph: &EGraph,
     name: &Name<'_>,
@@ -422,6 +454,7 @@ impl fmt::Display for Sort {
                     over.replace(' ', ", ")
                 )
             }
+            Sort::Causal => f.write_str("true at [s, n] just where n ≤ s + N − S"),
             Sort::Literal(range) => write!(f, "a number, {range}"),
             Sort::Shape(x) => write!(f, "a shape for the elements of ?{x}"),
             Sort::Flag => f.write_str("true or false"),

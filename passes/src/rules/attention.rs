@@ -5,7 +5,7 @@ use crate::rule::Rule;
 use crate::sort::Elem::{Bool, Float};
 use crate::sort::Range::{Finite, HidingFinite, MinusInfinity};
 use crate::sort::Sort;
-use crate::sort::Sort::{Equals, Flag, Literal, Mask, Number, Spread, Tame, Tensor};
+use crate::sort::Sort::{Causal, Equals, Flag, Literal, Mask, Number, Spread, Tame, Tensor};
 
 const Q: (&str, Sort) = ("q", Tensor(Float("T"), "B H S D"));
 const K: (&str, Sort) = ("k", Tensor(Float("T"), "B H D N"));
@@ -96,26 +96,23 @@ pub const RULES: &[Rule] = &[
         name: "sdpa_safe",
         doc: "Core ATen guards its softmax: a row whose scores are all −∞ gives zeros, and so does the op.",
         vars: &[Q, K, V, SCALE, ("m", Spread(Float("T"), "B H S N"))],
-        lhs: "matmul(where(logical_not(any[axes=[-1], keepdim=true](logical_not(eq(add(mul(matmul(?q, ?k), ?c), ?m), -inf)))), 0, \
-              softmax[axis=-1](add(mul(matmul(?q, ?k), ?c), ?m))), ?v)",
+        lhs: "matmul(where(any[axes=[-1], keepdim=true](ne(add(mul(matmul(?q, ?k), ?c), ?m), -inf)), softmax[axis=-1](add(mul(matmul(?q, ?k), ?c), ?m)), 0), ?v)",
         rhs: "sdpa[scale=?c, causal=false](?q, swapped(?k), ?v, ?m)",
         class: Reassociates,
     },
     Rule {
-        name: "sdpa_safe_ne",
-        doc: "As `sdpa_safe`, with the other spelling of the guard.",
-        vars: &[Q, K, V, SCALE, ("m", Spread(Float("T"), "B H S N"))],
-        lhs: "matmul(where(logical_not(any[axes=[-1], keepdim=true](ne(add(mul(matmul(?q, ?k), ?c), ?m), -inf))), 0, \
-              softmax[axis=-1](add(mul(matmul(?q, ?k), ?c), ?m))), ?v)",
-        rhs: "sdpa[scale=?c, causal=false](?q, swapped(?k), ?v, ?m)",
+        name: "sdpa_safe_unscaled",
+        doc: "As `sdpa_safe`, with a scale of 1.",
+        vars: &[Q, K, V, ("m", Spread(Float("T"), "B H S N"))],
+        lhs: "matmul(where(any[axes=[-1], keepdim=true](ne(add(matmul(?q, ?k), ?m), -inf)), softmax[axis=-1](add(matmul(?q, ?k), ?m)), 0), ?v)",
+        rhs: "sdpa[scale=1.0, causal=false](?q, swapped(?k), ?v, ?m)",
         class: Reassociates,
     },
     Rule {
         name: "sdpa_safe_open",
         doc: "As `sdpa_safe`, without a mask.",
         vars: &[Q, K, V, SCALE],
-        lhs: "matmul(where(logical_not(any[axes=[-1], keepdim=true](logical_not(eq(mul(matmul(?q, ?k), ?c), -inf)))), 0, \
-              softmax[axis=-1](mul(matmul(?q, ?k), ?c))), ?v)",
+        lhs: "matmul(where(any[axes=[-1], keepdim=true](ne(mul(matmul(?q, ?k), ?c), -inf)), softmax[axis=-1](mul(matmul(?q, ?k), ?c)), 0), ?v)",
         rhs: "sdpa[scale=?c, causal=false](?q, swapped(?k), ?v)",
         class: Reassociates,
     },
@@ -133,6 +130,34 @@ pub const RULES: &[Rule] = &[
         lhs: "sdpa[scale=$c, causal=$o](?q, reshape[shape=[B, J*R, N, D]](broadcast[shape=[B, J, R, N, D]](reshape[shape=[B, J, 1, N, D]](?k))), \
               reshape[shape=[B, J*R, N, E]](broadcast[shape=[B, J, R, N, E]](reshape[shape=[B, J, 1, N, E]](?v))), ?m*)",
         rhs: "sdpa[scale=$c, causal=$o](?q, ?k, ?v, ?m*)",
+        class: Exact,
+    },
+    Rule {
+        name: "sdpa_shared_head",
+        doc: "One head of keys and values, repeated for every query head (Gemma's multi-query attention): the op shares it by itself.",
+        vars: &[
+            ("q", Tensor(Float("T"), "B H S D")),
+            ("k", Tensor(Float("T"), "B 1 N D")),
+            ("v", Tensor(Float("T"), "B 1 N E")),
+            ("c", Literal(Finite)),
+            ("o", Flag),
+        ],
+        lhs: "sdpa[scale=$c, causal=$o](?q, broadcast[shape=[B, H, N, D]](?k), broadcast[shape=[B, H, N, E]](?v), ?m*)",
+        rhs: "sdpa[scale=$c, causal=$o](?q, ?k, ?v, ?m*)",
+        class: Exact,
+    },
+    Rule {
+        name: "sdpa_causal",
+        doc: "A mask that lets query i see the keys up to i + N − S is what the op calls causal, and needs no array. Not for a cache of a fixed length, whose last row isn't the newest.",
+        vars: &[
+            ("q", Tensor(Float("T"), "B H S D")),
+            ("k", Tensor(Float("T"), "B J N D")),
+            ("v", Tensor(Float("T"), "B J N E")),
+            ("m", Causal),
+            ("c", Literal(Finite)),
+        ],
+        lhs: "sdpa[scale=$c, causal=false](?q, ?k, ?v, ?m)",
+        rhs: "sdpa[scale=$c, causal=true](?q, ?k, ?v)",
         class: Exact,
     },
 ];

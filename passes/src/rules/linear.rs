@@ -45,6 +45,18 @@ pub const RULES: &[Rule] = &[
         class: Exact,
     },
     Rule {
+        name: "add_of_rows",
+        doc: "A term for each column may be added before the rows are rearranged as well as after it.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. S N")),
+            ("b", Tensor(Float("T"), "N")),
+            ("P", Product("L.. S")),
+        ],
+        lhs: "add(reshape[shape=[P, N]](?x), ?b)",
+        rhs: "reshape[shape=[P, N]](add(?x, ?b))",
+        class: Exact,
+    },
+    Rule {
         name: "matmul_of_batches",
         doc: "A product takes its batch axes as they are: two made one before it may as well be made one behind it.",
         vars: &[

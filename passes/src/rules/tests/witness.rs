@@ -177,6 +177,24 @@ impl Maker<'_> {
                 }
                 Some(())
             }
+            Sort::Causal => {
+                let dims = self.shape("S N")?;
+                let [rows, cols] = dims.as_slice() else {
+                    return None;
+                };
+                let range = |len: &Dim, start: Dim| create::Arange {
+                    start,
+                    step: Dim::from(1i64),
+                    len: len.clone(),
+                    dtype: DType::I64,
+                };
+                let queries = self.add(range(rows, cols - rows), &[])?;
+                let shape = vec![rows.clone(), Dim::from(1i64)];
+                let queries = self.add(movement::Reshape { shape }, &[queries])?;
+                let keys = self.add(range(cols, Dim::from(0i64)), &[])?;
+                let mask = self.add(pointwise::Le {}, &[keys, queries])?;
+                self.bind(name, mask)
+            }
             Sort::Number(letter, range) => {
                 let dtype = self.float(letter);
                 let number = self.number(range, dtype)?;
