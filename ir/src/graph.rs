@@ -325,20 +325,44 @@ impl Graph {
         counts
     }
 
-    /// For each value, whether an output or a state depends on it; inputs always count as needed.
+    /// For each value, whether an output or a state depends on it, through arguments or through a symbol that the value
+    /// defines (a number read from a tensor may only occur in sizes and attributes); inputs always count as needed.
     pub fn live(&self) -> Vec<bool> {
         let mut live = vec![false; self.nodes.len()];
         for v in self.roots().iter().chain(&self.inputs) {
             live[v.index()] = true;
         }
+        let definers = self.symbol_definers();
         for i in (0..self.nodes.len()).rev() {
-            if live[i] {
-                for a in &self.nodes[i].args {
-                    live[a.index()] = true;
+            if !live[i] {
+                continue;
+            }
+            let node = &self.nodes[i];
+            for a in &node.args {
+                live[a.index()] = true;
+            }
+            let mut mark = |s: &Symbol| {
+                if let Some(&at) = definers.get(s) {
+                    live[at] = true;
                 }
+            };
+            node.ty.visit_symbols(&mut mark);
+            for (_, attr) in node.op.attrs() {
+                crate::attr::visit_symbols(&attr, &mut mark);
             }
         }
         live
+    }
+
+    /// The node that gives each symbol its value: the first in whose type it occurs.
+    fn symbol_definers(&self) -> BTreeMap<Symbol, usize> {
+        let mut definers = BTreeMap::new();
+        for (i, node) in self.nodes.iter().enumerate() {
+            node.ty.visit_symbols(&mut |s| {
+                definers.entry(s.clone()).or_insert(i);
+            });
+        }
+        definers
     }
 
     /// Whether two graphs are the same: names, symbols, nodes, states, outputs, and the constants' types.
@@ -356,5 +380,49 @@ impl Graph {
             && self.states == other.states
             && self.outputs == other.outputs
             && types(self) == types(other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dim::Dim;
+    use crate::dtype::DType;
+    use crate::ops::table as op;
+
+    #[test]
+    fn a_number_that_only_sizes_use_keeps_its_node_alive() {
+        let mut graph = Graph::new("forward");
+        let scalar = TensorType::new(DType::I64, vec![]);
+        let x = graph.input("x", scalar).unwrap();
+        let loc = Loc::default();
+        let number = graph
+            .add(
+                op::Item {
+                    symbol: "u0".into(),
+                },
+                &[x],
+                &loc,
+            )
+            .unwrap();
+        let dead = graph
+            .add(
+                op::Item {
+                    symbol: "u1".into(),
+                },
+                &[x],
+                &loc,
+            )
+            .unwrap();
+        let count = op::Arange {
+            start: Dim::symbol("u0"),
+            step: 1i64.into(),
+            len: 4i64.into(),
+            dtype: DType::I64,
+        };
+        let out = graph.add(count, &[], &loc).unwrap();
+        graph.output("out", out);
+        let live = graph.live();
+        assert!(live[number.index()] && live[out.index()] && !live[dead.index()]);
     }
 }

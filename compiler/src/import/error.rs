@@ -1,4 +1,4 @@
-//! What can stop an import: an operator that is not supported, a file that contradicts itself, a bug of ours. Never mixed.
+//! What can stop an import: an operator that is not supported, a file that contradicts itself, a bug of ours.
 
 use std::fmt;
 
