@@ -29,6 +29,8 @@ mod promote;
 mod rearrange;
 mod reduce;
 mod symbolic;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 

@@ -19,6 +19,8 @@ pub mod sym;
 mod weights;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

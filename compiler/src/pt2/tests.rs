@@ -1,24 +1,11 @@
 //! Archives made byte by byte: good ones, and each way in which one can be bad.
 
-use std::io::{Cursor, Write};
-
 use serde_json::{Value, json};
-use zip::CompressionMethod;
-use zip::write::{SimpleFileOptions, ZipWriter};
 
+use super::testing::{Parts, floats, meta, open, payload};
 use super::*;
 
-/// The parts of a small valid archive: `out = x + w`, `w` a 2×3 float32 parameter, `c` a constant.
-struct Parts(Vec<(String, Vec<u8>)>);
-
-fn meta(dtype: i64, sizes: &[i64], strides: &[i64], offset: i64) -> Value {
-    let ints = |v: &[i64]| v.iter().map(|n| json!({"as_int": n})).collect::<Vec<_>>();
-    json!({
-        "dtype": dtype, "sizes": ints(sizes), "strides": ints(strides), "storage_offset": {"as_int": offset},
-        "requires_grad": false, "device": {"type": "cpu", "index": null}, "layout": 7,
-    })
-}
-
+/// `add = x + w`: `w` a 2×3 float32 parameter, beside it an unused constant.
 fn program() -> Value {
     let tensor = |name| json!({"as_tensor": {"name": name}});
     json!({
@@ -58,84 +45,18 @@ fn program() -> Value {
     })
 }
 
-fn payload(path: &str, meta: Value) -> Value {
-    json!({"path_name": path, "is_param": true, "use_pickle": false, "tensor_meta": meta})
+fn with(program: &Value, weights: Value) -> Parts {
+    let constants = json!({"c": payload("tensor_0", meta(5, &[], &[], 0))});
+    let weight = ("weight_0".to_owned(), floats((0..6).map(|i| i as f32)));
+    let constant = ("tensor_0".to_owned(), 7i64.to_le_bytes().to_vec());
+    Parts::new(program, vec![weight], weights, vec![constant], constants)
 }
 
-fn floats(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
-    values.into_iter().flat_map(f32::to_le_bytes).collect()
-}
-
-impl Parts {
-    fn good() -> Self {
-        Self::with(
-            program(),
-            json!({"sub.w": payload("weight_0", meta(7, &[2, 3], &[3, 1], 0))}),
-        )
-    }
-
-    fn with(program: Value, weights: Value) -> Self {
-        let text = |value: Value| value.to_string().into_bytes();
-        let entries = [
-            ("data/weights/weight_0", floats((0..6).map(|i| i as f32))),
-            (
-                "data/weights/model_weights_config.json",
-                text(json!({"config": weights})),
-            ),
-            ("data/constants/tensor_0", 7i64.to_le_bytes().to_vec()),
-            (
-                "data/constants/model_constants_config.json",
-                text(json!({"config": {"c": payload("tensor_0", meta(5, &[], &[], 0))}})),
-            ),
-            ("models/model.json", text(program)),
-            ("archive_format", b"pt2".to_vec()),
-            ("archive_version", b"0".to_vec()),
-            ("byteorder", b"little".to_vec()),
-        ];
-        Self(
-            entries
-                .into_iter()
-                .map(|(name, bytes)| (format!("m/{name}"), bytes))
-                .collect(),
-        )
-    }
-
-    fn entry(&mut self, name: &str) -> &mut Vec<u8> {
-        let full = format!("m/{name}");
-        &mut self.0.iter_mut().find(|(n, _)| *n == full).unwrap().1
-    }
-
-    fn without(mut self, name: &str) -> Self {
-        self.0.retain(|(n, _)| n != &format!("m/{name}"));
-        self
-    }
-
-    fn zip(&self) -> Vec<u8> {
-        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-        for (name, bytes) in &self.0 {
-            zip.start_file(
-                name,
-                SimpleFileOptions::default().compression_method(CompressionMethod::Stored),
-            )
-            .unwrap();
-            zip.write_all(bytes).unwrap();
-        }
-        zip.finish().unwrap().into_inner()
-    }
-
-    fn open(&self) -> Result<Archive> {
-        open(&self.zip())
-    }
-
-    fn error(&self) -> String {
-        self.open().unwrap_err().to_string()
-    }
-}
-
-fn open(bytes: &[u8]) -> Result<Archive> {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(bytes).unwrap();
-    Archive::open(file.path())
+fn good() -> Parts {
+    with(
+        &program(),
+        json!({"sub.w": payload("weight_0", meta(7, &[2, 3], &[3, 1], 0))}),
+    )
 }
 
 /// Replaces the first occurrence, or all.
@@ -154,7 +75,7 @@ fn patch(mut bytes: Vec<u8>, from: &[u8], to: &[u8], times: usize) -> Vec<u8> {
 
 #[test]
 fn a_good_archive_opens() {
-    let archive = Parts::good().open().unwrap();
+    let archive = good().open().unwrap();
     let graph = &archive.program().graph_module.graph;
     assert_eq!(graph.nodes[0].place.module, "sub");
     let weight = archive
@@ -177,7 +98,7 @@ fn views_of_one_storage_are_gathered() {
         "tied": payload("weight_0", meta(7, &[2], &[1], 4)),
         "empty": payload("weight_0", meta(7, &[0, 9], &[9, 1], 6)),
     });
-    let archive = Parts::with(program, weights).open().unwrap();
+    let archive = with(&program, weights).open().unwrap();
     let weight = &archive.weights()["sub.w"];
     assert!(weight.mapped().is_none());
     assert_eq!(
@@ -202,7 +123,7 @@ fn what_is_not_a_zip_is_refused() {
         open(b"not a zip, but longer than the end record of one"),
         Err(Error::NotAZip { .. })
     ));
-    let whole = Parts::good().zip();
+    let whole = good().zip();
     for keep in [10, whole.len() / 2, whole.len() - 1] {
         assert!(open(&whole[..keep]).is_err(), "cut to {keep} bytes");
     }
@@ -210,12 +131,12 @@ fn what_is_not_a_zip_is_refused() {
 
 #[test]
 fn hostile_directories_are_refused() {
-    let good = Parts::good().zip();
-    let twice = patch(good.clone(), b"m/archive_format", b"m/models/model.j", 2);
+    let whole = good().zip();
+    let twice = patch(whole.clone(), b"m/archive_format", b"m/models/model.j", 2);
     let twice = patch(twice, b"m/models/model.json", b"m/models/model.jxxx", 0);
     assert!(open(&twice).is_err());
 
-    let mut duplicate = Parts::good();
+    let mut duplicate = good();
     duplicate
         .0
         .push(("m/archive_versiom".to_owned(), b"0".to_vec()));
@@ -233,7 +154,7 @@ fn hostile_directories_are_refused() {
     );
 
     for name in ["../escape", "/rooted", "back\\slash"] {
-        let mut parts = Parts::good();
+        let mut parts = good();
         parts.0.push(("x".repeat(name.len()), Vec::new()));
         let bytes = patch(
             parts.zip(),
@@ -246,11 +167,11 @@ fn hostile_directories_are_refused() {
     }
 
     // Sizes of the first entry in the directory: 24 bytes become four gigabytes.
-    let central = good.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
-    let mut huge = good.clone();
+    let central = whole.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+    let mut huge = whole.clone();
     huge[central + 20..central + 28].copy_from_slice(&[0xfe; 8]);
     assert!(open(&huge).is_err());
-    let mut shifted = good;
+    let mut shifted = whole;
     shifted[central + 42] ^= 0x7f;
     assert!(open(&shifted).is_err());
 }
@@ -258,7 +179,7 @@ fn hostile_directories_are_refused() {
 #[test]
 fn damaged_json_is_found_by_its_checksum() {
     let bytes = patch(
-        Parts::good().zip(),
+        good().zip(),
         b"torch.ops.aten.add.Tensor",
         b"torch.ops.aten.sub.Tensor",
         1,
@@ -272,7 +193,7 @@ fn damaged_json_is_found_by_its_checksum() {
 
 #[test]
 fn json_errors_name_entry_path_and_position() {
-    let mut cut = Parts::good();
+    let mut cut = good();
     let json = cut.entry("models/model.json");
     json.truncate(json.len() / 2);
     let Err(Error::Json {
@@ -291,7 +212,7 @@ fn json_errors_name_entry_path_and_position() {
     wrong["graph_module"]["graph"]["nodes"][0]["target"] = json!(5);
     let Err(Error::Json {
         json_path, reason, ..
-    }) = Parts::with(wrong, json!({})).open()
+    }) = with(&wrong, json!({})).open()
     else {
         panic!()
     };
@@ -300,14 +221,14 @@ fn json_errors_name_entry_path_and_position() {
 
     let mut wrong = program();
     wrong["graph_module"]["graph"]["sym_int_values"]["n"]["as_expr"]["expr_str"] = json!("Add(");
-    let error = Parts::with(wrong, json!({})).error();
+    let error = with(&wrong, json!({})).error();
     assert!(
         error.contains("sym_int_values.n.as_expr.expr_str")
             && error.contains("an expression is missing"),
         "{error}"
     );
 
-    let error = Parts::with(program(), json!({"sub.w": {"path_name": 3}})).error();
+    let error = with(&program(), json!({"sub.w": {"path_name": 3}})).error();
     assert!(
         error.contains("model_weights_config.json") && error.contains("config.sub.w.path_name"),
         "{error}"
@@ -317,25 +238,25 @@ fn json_errors_name_entry_path_and_position() {
 #[test]
 fn missing_entries_and_versions_are_named() {
     assert!(
-        Parts::good()
+        good()
             .without("models/model.json")
             .error()
             .contains("no entry `m/models/model.json`")
     );
     assert!(
-        Parts::good()
+        good()
             .without("archive_format")
             .error()
             .contains("torch.export.save")
     );
     assert!(
-        Parts::good()
+        good()
             .without("data/weights/model_weights_config.json")
             .error()
             .contains("model_weights_config.json")
     );
 
-    let mut other = Parts::good();
+    let mut other = good();
     *other.entry("byteorder") = b"big".to_vec();
     assert!(matches!(
         other.open(),
@@ -347,10 +268,10 @@ fn missing_entries_and_versions_are_named() {
     let mut newer = program();
     newer["schema_version"]["major"] = json!(9);
     newer["graph_module"] = json!("of another shape");
-    let error = Parts::with(newer, json!({})).error();
+    let error = with(&newer, json!({})).error();
     assert!(error.contains("schema version 9.20"), "{error}");
 
-    let mut several = Parts::good();
+    let mut several = good();
     several
         .0
         .push(("m/models/second.json".to_owned(), b"{}".to_vec()));
@@ -360,17 +281,17 @@ fn missing_entries_and_versions_are_named() {
 #[test]
 fn weights_that_do_not_fit_are_named() {
     assert!(matches!(
-        Parts::with(program(), json!({})).open(),
+        with(&program(), json!({})).open(),
         Err(Error::MissingWeight { fqn, .. }) if fqn == "sub.w"
     ));
     assert!(
-        Parts::good()
+        good()
             .without("data/weights/weight_0")
             .error()
             .contains("no such entry")
     );
 
-    let mut short = Parts::good();
+    let mut short = good();
     short.entry("data/weights/weight_0").truncate(23);
     let error = short.error();
     assert!(
@@ -382,8 +303,7 @@ fn weights_that_do_not_fit_are_named() {
         "{error}"
     );
 
-    let with_meta =
-        |meta| Parts::with(program(), json!({"sub.w": payload("weight_0", meta)})).error();
+    let with_meta = |meta| with(&program(), json!({"sub.w": payload("weight_0", meta)})).error();
     assert!(
         with_meta(meta(7, &[3, 2], &[2, 1], 0))
             .contains("but the graph says Float32 of sizes [2, 3]")
@@ -401,7 +321,7 @@ fn weights_that_do_not_fit_are_named() {
 fn pickled_weights_are_refused_with_the_way_out() {
     let mut pickled = payload("weight_0", meta(7, &[2, 3], &[3, 1], 0));
     pickled["use_pickle"] = json!(true);
-    let error = Parts::with(program(), json!({"sub.w": pickled})).error();
+    let error = with(&program(), json!({"sub.w": pickled})).error();
     assert!(
         error.contains("`sub.w`") && error.contains("run_decompositions({})"),
         "{error}"
@@ -412,5 +332,5 @@ fn pickled_weights_are_refused_with_the_way_out() {
 fn a_signature_must_match_its_graph() {
     let mut fewer = program();
     fewer["graph_module"]["signature"]["output_specs"] = json!([]);
-    assert!(Parts::with(fewer, json!({})).error().contains("1 outputs"));
+    assert!(with(&fewer, json!({})).error().contains("1 outputs"));
 }
