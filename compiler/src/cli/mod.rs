@@ -45,8 +45,21 @@ pub fn definition() -> clap::Command {
     <Cli as clap::CommandFactory>::command()
 }
 
+/// A write beyond the file size limit shall be an error like a full disk, not the end of the process with half a file left behind.
+#[cfg(unix)]
+fn report_file_size_limit() {
+    // SAFETY: called before any other thread exists; ignoring a signal runs no code in a handler.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
+#[cfg(not(unix))]
+fn report_file_size_limit() {}
+
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
+    report_file_size_limit();
     let result = match Cli::parse().command {
         Sub::Compile(args) => compile::run(&args),
         Sub::Inspect(args) => inspect::run(&args),
