@@ -28,13 +28,18 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "reshaped-operand",
-        doc: "f(reshape(x), y) -> f(x, y) where the reshape only adds leading axes of size 1 and the result keeps its shape",
+        doc: "f(reshape(w), y) -> f(w, y) of a constant or a vector w where the reshape only adds leading axes of size 1 and the result keeps its shape",
         apply: reshaped_operand,
     },
     Rule {
         name: "broadcast-mask",
         doc: "sdpa with a broadcast mask, addmm with a broadcast summand -> without the broadcast",
         apply: mask,
+    },
+    Rule {
+        name: "broadcast-heads",
+        doc: "sdpa(q, broadcast(k), broadcast(v)) of one key/value head that was repeated -> sdpa(q, k, v)",
+        apply: heads,
     },
 ];
 
@@ -186,6 +191,7 @@ fn may_fail(op: &Op, out: &TensorType) -> bool {
     !out.dtype.is_float() && matches!(op, Op::FloorDiv(_) | Op::Remainder(_) | Op::Pow(_))
 }
 
+/// Only for what is small or constant. A reshaped activation is often read by several ops, and must stay the same value for all of them.
 fn reshaped_operand(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     if args.len() < 2 || !(Builder::is_pointwise(op) || matches!(op, Op::Matmul(_))) {
         return Ok(None);
@@ -195,7 +201,8 @@ fn reshaped_operand(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         let Some(x) = below_leading_ones(b, a) else {
             continue;
         };
-        if matches!(op, Op::Matmul(_)) && b.shape(x).len() < 2 {
+        let small = b.is_fixed(x) || wide_axes(b.shape(x)) <= 1;
+        if !small || (matches!(op, Op::Matmul(_)) && b.shape(x).len() < 2) {
             continue;
         }
         let mut bared = args.to_vec();
@@ -226,6 +233,27 @@ fn mask(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     }
     let mut bared = args.to_vec();
     bared[n] = x;
+    if b.infer(op, &bared) != b.infer(op, args) {
+        return Ok(None);
+    }
+    b.add(op.clone(), &bared).map(Some)
+}
+
+/// Exact: `sdpa` gives each group of query heads its key/value head, and one head is every group's.
+fn heads(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Sdpa(_), &[q, k, v, ref rest @ ..]) = (op, args) else {
+        return Ok(None);
+    };
+    let one_head = |n: Value| -> Option<Value> {
+        let x = source(b, n)?;
+        let (from, to) = (b.shape(x), b.shape(n));
+        let others = from.len() == 4 && [0, 2, 3].iter().all(|&a| from[a] == to[a]);
+        (others && from[1].is(1)).then_some(x)
+    };
+    let (Some(k), Some(v)) = (one_head(k), one_head(v)) else {
+        return Ok(None);
+    };
+    let bared: Vec<Value> = [q, k, v].iter().chain(rest).copied().collect();
     if b.infer(op, &bared) != b.infer(op, args) {
         return Ok(None);
     }

@@ -1,10 +1,12 @@
 //! The builder: a graph that grows in canonical form.
 
 use super::{Fired, RULES, Rewrite};
+use crate::closed_form::{self, Form};
 use fuseline_ir::ops::create;
 use fuseline_ir::ops::{movement as mv, pointwise as pw};
 use fuseline_ir::{DType, Dim, Flag, Graph, Loc, Op, OpError, Scalar, TensorType, Type, Value};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// How deep rules may build on each other. Beyond it nodes are made as they are: correct, and reached only by graphs written to reach it.
 const MAX_DEPTH: usize = 48;
@@ -15,6 +17,7 @@ pub struct Builder {
     /// Only looked up, never walked.
     made: HashMap<(Op, Vec<Value>), Value>,
     fixed: Vec<bool>,
+    forms: Vec<Option<Arc<Form<Value>>>>,
     fired: BTreeMap<&'static str, usize>,
     depth: usize,
     loc: Loc,
@@ -27,6 +30,7 @@ impl Builder {
             graph: graph.rebuilt(),
             made: HashMap::new(),
             fixed: Vec::new(),
+            forms: Vec::new(),
             fired: BTreeMap::new(),
             depth: 0,
             loc: Loc::default(),
@@ -76,6 +80,8 @@ impl Builder {
         let fixed =
             crate::hoist::may_be_constant(node) && args.iter().all(|a| self.fixed[a.index()]);
         self.fixed.push(fixed);
+        let form = self.form_of(op, args);
+        self.forms.push(form);
         self.made.insert(key, value);
         Ok(value)
     }
@@ -95,6 +101,20 @@ impl Builder {
             return Ok(Some(value));
         }
         Ok(None)
+    }
+
+    /// What an element of `op(args)` is as a function of its index, where the elements are integers or truth values and it is known.
+    pub fn form_of(&self, op: &Op, args: &[Value]) -> Option<Arc<Form<Value>>> {
+        let types: Vec<&Type> = args.iter().map(|a| self.ty(*a)).collect();
+        let out = op.infer(&types).ok()?;
+        if out.as_tensor()?.dtype.is_float() {
+            return None;
+        }
+        let forms: Vec<_> = args
+            .iter()
+            .map(|a| self.forms[a.index()].as_ref())
+            .collect();
+        closed_form::of(op, &forms, &types, &out, |n| args[n])
     }
 
     /// The op that makes a value.

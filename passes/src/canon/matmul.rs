@@ -1,8 +1,9 @@
 //! Matrix products on the rank that the model thinks in: the views around `mm` and `bmm` that a decomposed export has are taken off again.
 
 use super::{Builder, Rewrite, Rule};
+use crate::shapes::groups;
 use fuseline_ir::ops::pointwise as pw;
-use fuseline_ir::{Dim, Op, Value};
+use fuseline_ir::{Dim, Op, OpError, Type, Value};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -14,6 +15,11 @@ pub(super) const RULES: &[Rule] = &[
         name: "matmul-rows",
         doc: "matmul(reshape(x), w) -> reshape(matmul(x, w)) where w is a matrix and the reshape merges x's leading axes; addmm alike",
         apply: rows,
+    },
+    Rule {
+        name: "bias-rows",
+        doc: "reshape(x) + b -> reshape(x + b) where b is a constant vector and the reshape merges x's leading axes",
+        apply: bias,
     },
     Rule {
         name: "matmul-batch",
@@ -46,26 +52,70 @@ fn unmerged(b: &Builder, v: Value, n: usize) -> Option<Value> {
     keeps.then_some(x)
 }
 
-/// Exact: each row of the product is the same sum.
+/// What merges x's leading axes only, where `v` is a reshape of x that merges leading axes: x itself, or x with its last axes merged as `v` has them.
+fn unmerged_rows(b: &mut Builder, v: Value) -> Result<Option<Value>, OpError> {
+    if let Some(x) = unmerged(b, v, 1) {
+        return Ok(Some(x));
+    }
+    if !matches!(b.op(v), Op::Reshape(_)) {
+        return Ok(None);
+    }
+    let x = b.arg(v, 0);
+    let (from, to) = (b.shape(x), b.shape(v));
+    let last = groups(from, to).and_then(|g| g.last().cloned());
+    let Some(last) = last.filter(|g| g.to == (to.len() - 1..to.len()) && g.from.start >= to.len())
+    else {
+        return Ok(None);
+    };
+    let shape = from[..last.from.start]
+        .iter()
+        .chain(to.last())
+        .cloned()
+        .collect();
+    b.reshape(x, shape).map(Some)
+}
+
+/// Whether a value is the same for all rows: nothing but its last axis is wide.
+fn same_for_rows(b: &Builder, v: Value) -> bool {
+    b.shape(v).iter().rev().skip(1).all(|d| d.is(1))
+}
+
+/// Exact: each row of the product is the same sum. The view back, which follows in an export, cancels the reshape.
 fn rows(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let [x, w, rest @ ..] = args else {
         return Ok(None);
     };
-    let (x, w) = (*x, *w);
-    if !matches!(op, Op::Matmul(_) | Op::Addmm(_)) || b.shape(w).len() != 2 {
+    let linear = matches!(op, Op::Matmul(_) | Op::Addmm(_)) && b.shape(*w).len() == 2;
+    // A summand that differs between rows would have to be reshaped as well.
+    if !linear || !rest.iter().all(|c| same_for_rows(b, *c)) {
         return Ok(None);
     }
-    // A summand that differs between rows would have to be reshaped as well.
-    let per_row = |c: &Value| b.shape(*c).iter().rev().skip(1).any(|d| !d.is(1));
-    let Some(x) = unmerged(b, x, 1).filter(|_| !rest.iter().any(per_row)) else {
+    let Some(x) = unmerged_rows(b, *x)? else {
         return Ok(None);
     };
-    let Some(out) = b.infer(op, args).and_then(|t| t.as_tensor().cloned()) else {
+    let Some(Type::Tensor(out)) = b.infer(op, args) else {
         return Ok(None);
     };
-    let args: Vec<Value> = [x, w].iter().chain(rest).copied().collect();
+    let args: Vec<Value> = [x, *w].iter().chain(rest).copied().collect();
     let product = b.add(op.clone(), &args)?;
     b.reshape(product, out.shape).map(Some)
+}
+
+/// Exact: the same sums. A bias after a product of merged rows is added where the product is.
+fn bias(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Add(_), &[x, c]) = (op, args) else {
+        return Ok(None);
+    };
+    let vector = b.is_fixed(c) && same_for_rows(b, c);
+    let Some(inner) = unmerged(b, x, 1).filter(|_| vector) else {
+        return Ok(None);
+    };
+    let shape = b.shape(x).to_vec();
+    if b.infer(op, args).as_ref() != Some(b.ty(x)) {
+        return Ok(None);
+    }
+    let sum = b.add(pw::Add {}, &[inner, c])?;
+    b.reshape(sum, shape).map(Some)
 }
 
 /// Exact: the batch is walked in the same order. Of the ranks that the two operands had before, the lower one is taken, so that a view that splits heads further

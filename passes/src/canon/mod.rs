@@ -9,6 +9,7 @@ mod arith;
 mod broadcast;
 mod builder;
 pub mod cast;
+mod index;
 mod literal;
 mod logic;
 mod matmul;
@@ -52,6 +53,7 @@ pub const RULES: &[&[Rule]] = &[
     broadcast::RULES,
     matmul::RULES,
     update::RULES,
+    index::RULES,
 ];
 
 /// Brings a graph into canonical form.

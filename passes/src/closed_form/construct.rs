@@ -1,6 +1,6 @@
 //! Building forms, with the arithmetic of integers carried out where it is exact.
 
-use super::{Expr, Form, Key};
+use super::{Expr, Form, Key, position};
 use fuseline_ir::ops::pointwise as p;
 use fuseline_ir::{DType, Dim, Flag, Op, Scalar, TensorType};
 use std::sync::Arc;
@@ -72,7 +72,11 @@ impl<K: Key> Form<K> {
                     return done;
                 }
             }
-            _ => {}
+            _ => {
+                if let Some(done) = truth(op, &args) {
+                    return done;
+                }
+            }
         }
         Form::new(dtype, Expr::Apply(op.clone(), args))
     }
@@ -138,6 +142,11 @@ fn integer<K: Key>(
         };
         return Some(Form::number(dtype, Scalar::Int(n)));
     }
+    if let Op::Sub(_) = op
+        && let Some((d, _)) = distance(a, b)
+    {
+        return Some(Form::dim(dtype, &d));
+    }
     let (x, y) = (a.as_dim()?, b.as_dim()?);
     let d = match op {
         Op::Add(_) => &x + &y,
@@ -145,6 +154,99 @@ fn integer<K: Key>(
         _ => &x * &y,
     };
     Some(Form::dim(dtype, &d))
+}
+
+/// `a − b` of integers, where it is the same at every index; and whether it depends on sizes and indices alone, which stay far from the ends of their dtype.
+fn distance<K: Key>(a: &Arc<Form<K>>, b: &Arc<Form<K>>) -> Option<(Dim, bool)> {
+    if a == b {
+        return Some((Dim::from(0i64), true));
+    }
+    // A number differs from an index by no constant.
+    if a.literal().is_some() || b.literal().is_some() {
+        return None;
+    }
+    let (a, b) = (position(a)?, position(b)?);
+    let bounded = a.scalars.is_empty() && b.scalars.is_empty();
+    let d = a.minus(b);
+    (d.scalars.is_empty() && d.axes.is_empty()).then_some((d.constant, bounded))
+}
+
+/// Truth values that are known: comparisons of integers with a known distance, logical ops with a known operand, choices by a known condition, or between two
+/// values that are the same where the condition picks them.
+fn truth<K: Key>(op: &Op, args: &[Arc<Form<K>>]) -> Option<Arc<Form<K>>> {
+    let known = |f: &Arc<Form<K>>| match f.literal() {
+        Some(Scalar::Bool(t)) => Some(t),
+        _ => None,
+    };
+    let bool = |t: bool| Some(Form::number(DType::Bool, Scalar::Bool(t)));
+    match (op, args) {
+        (Op::Eq(_) | Op::Ne(_) | Op::Lt(_) | Op::Le(_) | Op::Gt(_) | Op::Ge(_), [a, b])
+            if a.dtype.is_int() =>
+        {
+            let order = match (a.literal(), b.literal()) {
+                (Some(Scalar::Int(x)), Some(Scalar::Int(y))) if a.dtype != DType::U64 => x.cmp(&y),
+                _ => {
+                    let (d, bounded) = distance(a, b)?;
+                    // x < x + 1 fails at the largest integer; x ≠ x + 1 doesn't.
+                    let wraps = !bounded && !matches!(op, Op::Eq(_) | Op::Ne(_));
+                    d.as_const().filter(|d| *d == 0 || !wraps)?.cmp(&0)
+                }
+            };
+            bool(match op {
+                Op::Eq(_) => order.is_eq(),
+                Op::Ne(_) => order.is_ne(),
+                Op::Lt(_) => order.is_lt(),
+                Op::Le(_) => order.is_le(),
+                Op::Gt(_) => order.is_gt(),
+                _ => order.is_ge(),
+            })
+        }
+        (Op::LogicalNot(_), [a]) => bool(!known(a)?),
+        (Op::LogicalAnd(_), [a, b]) if a.dtype == DType::Bool && b.dtype == DType::Bool => {
+            match (known(a), known(b)) {
+                (Some(false), _) | (_, Some(true)) => Some(a.clone()),
+                (_, Some(false)) | (Some(true), _) => Some(b.clone()),
+                _ => None,
+            }
+        }
+        (Op::LogicalOr(_), [a, b]) if a.dtype == DType::Bool && b.dtype == DType::Bool => {
+            match (known(a), known(b)) {
+                (Some(true), _) | (_, Some(false)) => Some(a.clone()),
+                (_, Some(true)) | (Some(false), _) => Some(b.clone()),
+                _ => None,
+            }
+        }
+        (Op::Where(_), [c, a, b]) => match known(c) {
+            Some(true) => Some(a.clone()),
+            Some(false) => Some(b.clone()),
+            None if a == b => Some(a.clone()),
+            None => first_element(c, a, b).then(|| b.clone()),
+        },
+        _ => None,
+    }
+}
+
+/// Whether the condition is `iₐ < 1`, so that it picks `a` at index 0 only, and `b` has the same value there.
+fn first_element<K: Key>(c: &Arc<Form<K>>, a: &Arc<Form<K>>, b: &Arc<Form<K>>) -> bool {
+    let Expr::Apply(Op::Lt(_), args) = &c.expr else {
+        return false;
+    };
+    let [index, one] = args.as_slice() else {
+        return false;
+    };
+    let Expr::Index(axis) = index.expr else {
+        return false;
+    };
+    let at_zero = |f: &Arc<Form<K>>| {
+        f.substitute(&|x| {
+            if x == axis {
+                Form::number(DType::I64, Scalar::Int(0))
+            } else {
+                Form::index(x)
+            }
+        })
+    };
+    one.literal() == Some(Scalar::Int(1)) && at_zero(a) == at_zero(b)
 }
 
 /// `a + b` of indices.

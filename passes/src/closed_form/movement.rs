@@ -104,6 +104,30 @@ impl<K: Key> Cx<'_, K> {
                 }))
             }
             Op::Take(take) => self.take(take.axis),
+            Op::TakeAlong(take) => {
+                let (x, at) = (self.aligned(0, out.rank())?, self.index(1)?);
+                let at = at.substitute(&|a| {
+                    let one = self
+                        .tensor(1)
+                        .and_then(|t| t.shape.get(a))
+                        .is_some_and(|d| d.is(1));
+                    if one { zero() } else { Form::index(a) }
+                });
+                Some(x.substitute(&|a| {
+                    if a == take.axis {
+                        at.clone()
+                    } else {
+                        Form::index(a)
+                    }
+                }))
+            }
+            Op::Gather(gather) => self.gather(&gather.axes),
+            // A running sum of nothing.
+            Op::Cumsum(_) => self
+                .arg(0)?
+                .literal()
+                .filter(|s| s.as_f64() == 0.0)
+                .map(|s| Form::number(out.dtype, s)),
             Op::Matmul(_) => self.outer_product(out.rank()),
             _ if op.info().has(Flag::Pointwise) && !op.info().has(Flag::Fused) => {
                 let args = (0..self.types.len())
@@ -189,21 +213,45 @@ impl<K: Key> Cx<'_, K> {
 
     /// Element by index, where the index can't be negative (a negative one counts from the end).
     fn take(&self, axis: usize) -> Option<F<K>> {
-        let (x, indices) = (self.arg(0)?, self.arg(1)?);
-        if !indices.not_negative() {
-            return None;
-        }
+        let (x, indices) = (self.arg(0)?, self.index(1)?);
         let rank = self.tensor(1)?.rank();
-        let shifted = indices.substitute(&|a| Form::index(a + axis));
-        let at = Form::apply(
-            &Op::Cast(p::Cast { dtype: DType::I64 }),
-            DType::I64,
-            vec![shifted],
-        );
+        let at = indices.substitute(&|a| Form::index(a + axis));
         Some(x.substitute(&|a| match a.cmp(&axis) {
             std::cmp::Ordering::Less => Form::index(a),
             std::cmp::Ordering::Equal => at.clone(),
             std::cmp::Ordering::Greater => Form::index(a + rank - 1),
+        }))
+    }
+
+    /// Argument n as an index: an `i64` that can't be negative.
+    fn index(&self, n: usize) -> Option<F<K>> {
+        let form = self.arg(n).filter(|f| f.not_negative())?;
+        let cast = Op::Cast(p::Cast { dtype: DType::I64 });
+        Some(Form::apply(&cast, DType::I64, vec![form]))
+    }
+
+    /// Elements by several indices: the indices' common axes come first, then the axes of x that aren't indexed.
+    fn gather(&self, axes: &[usize]) -> Option<F<K>> {
+        let x = self.arg(0)?;
+        let ranks = (1..self.types.len())
+            .map(|n| Some(self.tensor(n)?.rank()))
+            .collect::<Option<Vec<_>>>()?;
+        let rank = *ranks.iter().max()?;
+        let mut at = Vec::new();
+        for (n, own) in ranks.iter().enumerate() {
+            let shape = &self.tensor(n + 1)?.shape;
+            let lead = rank - own;
+            at.push(self.index(n + 1)?.substitute(&|a| {
+                let one = shape.get(a).is_some_and(|d| d.is(1));
+                if one { zero() } else { Form::index(a + lead) }
+            }));
+        }
+        let rest: Vec<usize> = (0..self.tensor(0)?.rank())
+            .filter(|a| !axes.contains(a))
+            .collect();
+        Some(x.substitute(&|a| match axes.iter().position(|&x| x == a) {
+            Some(n) => at.get(n).cloned().unwrap_or_else(zero),
+            None => Form::index(rank + rest.iter().position(|&r| r == a).unwrap_or(0)),
         }))
     }
 

@@ -25,6 +25,11 @@ impl<K: Key> Position<K> {
         }
     }
 
+    /// The difference.
+    pub fn minus(self, other: Position<K>) -> Position<K> {
+        self.plus(other, -1)
+    }
+
     fn plus(mut self, other: Position<K>, times: i64) -> Position<K> {
         let times_dim = Dim::from(times);
         self.constant = &self.constant + &(&other.constant * &times_dim);
@@ -45,7 +50,8 @@ impl<K: Key> Position<K> {
 /// The integer form as a [`Position`], where it is linear. Casts to wider integers are looked through.
 pub fn position<K: Key>(form: &Arc<Form<K>>) -> Option<Position<K>> {
     let form = form.uncast();
-    if !form.dtype.is_int() {
+    // Narrower integers wrap where positions don't.
+    if !matches!(form.dtype, DType::I32 | DType::I64) {
         return None;
     }
     let mut out = Position::none();

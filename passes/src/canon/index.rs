@@ -1,0 +1,99 @@
+//! Integers and truth values that are a simple function of their index, however they were computed: a model's way to a position or to a mask that always holds
+//! may lead over concatenations, differences, running sums and gathers. See [`crate::closed_form`].
+
+use super::{Builder, Rewrite, Rule};
+use crate::closed_form::{Position, position};
+use fuseline_ir::ops::{create, pointwise as pw};
+use fuseline_ir::{Dim, Flag, Op, TensorType, Type, Value};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        name: "index-literal",
+        doc: "what is the same number at every index -> full",
+        apply: literal,
+    },
+    Rule {
+        name: "index-progression",
+        doc: "what counts along one axis, from a number or from a one-element tensor -> arange (plus that tensor), reshaped and broadcast",
+        apply: progression,
+    },
+];
+
+/// The result's type, where it holds integers or truth values and the op isn't a leaf.
+fn counted(b: &Builder, op: &Op, args: &[Value]) -> Option<TensorType> {
+    match b.infer(op, args)? {
+        Type::Tensor(ty) if !ty.dtype.is_float() && !op.info().has(Flag::Leaf) => Some(ty),
+        _ => None,
+    }
+}
+
+/// Exact. An index out of range, which would fail, is not looked for.
+fn literal(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let Some(ty) = counted(b, op, args) else {
+        return Ok(None);
+    };
+    match b.form_of(op, args).and_then(|form| form.literal()) {
+        Some(value) => b.full(value, ty).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Exact: integer arithmetic is linear modulo 2ⁿ.
+fn progression(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    // These are what the result is made of.
+    if matches!(op, Op::Reshape(_) | Op::Broadcast(_)) {
+        return Ok(None);
+    }
+    let Some(ty) = counted(b, op, args).filter(|t| t.dtype.is_int()) else {
+        return Ok(None);
+    };
+    let Some(p) = b.form_of(op, args).and_then(|form| position(&form)) else {
+        return Ok(None);
+    };
+    let moves = op.info().has(Flag::Movement)
+        || matches!(op, Op::Take(_) | Op::TakeAlong(_) | Op::Gather(_));
+    let Some(base) = base(b, &p, ty.dtype, moves) else {
+        return Ok(None);
+    };
+    let mut axes = p.axes.iter();
+    let (Some((&axis, step)), None) = (axes.next(), axes.next()) else {
+        return Ok(None);
+    };
+    let Some(len) = ty.shape.get(axis).cloned() else {
+        return Ok(None);
+    };
+    let arange: Op = create::Arange {
+        start: p.constant.clone(),
+        step: step.clone(),
+        len: len.clone(),
+        dtype: ty.dtype,
+    }
+    .into();
+    if b.infer(&arange, &[]).is_none() {
+        return Ok(None);
+    }
+    let mut value = b.add(arange, &[])?;
+    if let Some(k) = base {
+        let k = b.reshape(k, vec![])?;
+        value = b.add(pw::Add {}, &[value, k])?;
+    }
+    let mut narrow = vec![Dim::from(1i64); ty.rank()];
+    narrow[axis] = len;
+    let value = b.reshape(value, narrow)?;
+    b.broadcast(value, ty.shape).map(Some)
+}
+
+/// What is added to the progression; `None` where that is more than one tensor, or one that an `add` of it would have to be made for again.
+fn base(
+    b: &Builder,
+    p: &Position<Value>,
+    dtype: fuseline_ir::DType,
+    moves: bool,
+) -> Option<Option<Value>> {
+    let mut scalars = p.scalars.iter();
+    match (scalars.next(), scalars.next()) {
+        (None, _) => Some(None),
+        (Some((&k, 1)), None) if moves && b.dtype(k) == Some(dtype) => Some(Some(k)),
+        _ => None,
+    }
+}
