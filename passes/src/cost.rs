@@ -86,9 +86,8 @@ impl Model {
 /// How many of MLX's primitives the op becomes.
 fn primitives(op: &Op, args: &[&Type], table: &Table) -> u64 {
     match op {
-        // Only another view of memory that is there, or a few instructions on scalars.
         Op::RmsNorm(_) | Op::LayerNorm(_) | Op::Rope(_) | Op::Sdpa(_) => table.fused.value,
-        Op::Gelu(_) => 8,
+        Op::Gelu(_) => 4,
         Op::Silu(_) => 2,
         Op::Gather(_) | Op::IndexCopy(_) => 2,
         Op::Cat(_) => u64::try_from(args.len()).map_or(2, |n| n.max(2)),

@@ -4,13 +4,15 @@
 //! the first sort that mentions it. Symbolic sizes count as equal only where the algebra proves it.
 
 use crate::build::least_normal;
-use crate::closed_form::{Expr, Pairing, Position, Rotary, Wave, position, rotary_table};
+use crate::closed_form::{Expr, Form, Pairing, Rotary, Wave, position, rotary_table};
 use crate::egraph::EGraph;
 use crate::matcher::{Bindings, Bound, Letter, Made, letters_of};
 use egg::Id;
 use fuseline_ir::ops::{create, movement, pointwise};
 use fuseline_ir::{Attr, DType, Dim, F64, Op, Scalar, TensorType, Type};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// An element type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,23 +307,44 @@ fn causal(egraph: &EGraph, mask: Id, sizes: &[Dim]) -> Option<()> {
     if !ty.shape.ends_with(sizes) {
         return None;
     }
+    let (axes, last) = at_least_zero(form, true)?;
+    let one = Dim::from(1i64);
+    let aligned = axes.len() == 2
+        && axes.get(&(rank - 2)) == Some(&one)
+        && axes.get(&(rank - 1)) == Some(&-&one);
+    (aligned && last == keys - queries).then_some(())
+}
+
+/// A comparison of positions as `Σ stepₐ·iₐ + constant ≥ 0`; with `holds` false, what its opposite says.
+fn at_least_zero(form: &Arc<Form<Id>>, holds: bool) -> Option<(BTreeMap<usize, Dim>, Dim)> {
     let Expr::Apply(op, args) = &form.expr else {
         return None;
     };
-    let [key, query] = args.as_slice() else {
-        return None;
-    };
-    let (key, query) = (position(key)?, position(query)?);
-    let along = |p: &Position<Id>, axis: usize| {
-        p.axes.len() == 1 && p.axes.get(&axis).is_some_and(|step| step.is(1))
-    };
-    let aligned = along(&key, rank - 1) && along(&query, rank - 2) && key.scalars == query.scalars;
-    let last = match op {
-        Op::Le(_) => &query.constant - &key.constant,
-        Op::Lt(_) => &(&query.constant - &key.constant) - &Dim::from(1i64),
+    let (less, more, strict) = match (op, args.as_slice()) {
+        (Op::LogicalNot(_), [x]) => return at_least_zero(x, !holds),
+        (Op::Le(_), [a, b]) if holds => (a, b, false),
+        (Op::Lt(_), [a, b]) if holds => (a, b, true),
+        (Op::Le(_), [a, b]) => (b, a, true),
+        (Op::Lt(_), [a, b]) => (b, a, false),
         _ => return None,
     };
-    (aligned && last == keys - queries).then_some(())
+    let (less, more) = (position(less)?, position(more)?);
+    if less.scalars != more.scalars {
+        return None;
+    }
+    let mut axes = more.axes;
+    for (axis, step) in less.axes {
+        let there = axes.entry(axis).or_insert_with(|| Dim::from(0i64));
+        *there = &*there - &step;
+    }
+    axes.retain(|_, step| !step.is(0));
+    let slack = &more.constant - &less.constant;
+    let constant = if strict {
+        &slack - &Dim::from(1i64)
+    } else {
+        slack
+    };
+    Some((axes, constant))
 }
 
 fn rotary(

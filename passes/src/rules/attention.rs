@@ -77,6 +77,30 @@ pub const RULES: &[Rule] = &[
         class: Reassociates,
     },
     Rule {
+        name: "hidden_turned",
+        doc: "What is −∞ where a condition holds is chosen by the opposite condition: the order that the attention rules look for.",
+        vars: &[
+            ("s", Tensor(Float("T"), "L..")),
+            ("m", Spread(Bool, "L..")),
+            ("n", Number("T", MinusInfinity)),
+        ],
+        lhs: "where(?m, ?n, ?s)",
+        rhs: "where(logical_not(?m), ?s, ?n)",
+        class: Exact,
+    },
+    Rule {
+        name: "masks_meet",
+        doc: "Two masks, or a mask and a position bias, added to scores one after the other are one mask; their sum serves every layer.",
+        vars: &[
+            ("s", Tensor(Float("T"), "B H S N")),
+            ("m", Mask(Float("T"), "B H S N")),
+            ("n", Mask(Float("T"), "B H S N")),
+        ],
+        lhs: "softmax[axis=-1](add(add(?s, ?m), ?n))",
+        rhs: "softmax[axis=-1](add(?s, add(?m, ?n)))",
+        class: Reassociates,
+    },
+    Rule {
         name: "sdpa_mask_chosen",
         doc: "A mask that adds 0 or −∞ is the condition that chooses between them. Not for finite numbers, which leave a hidden row uniform.",
         vars: &[

@@ -3,7 +3,7 @@
 use crate::pass::Numerics::{Exact, Reassociates};
 use crate::rule::Rule;
 use crate::sort::Elem::Float;
-use crate::sort::Sort::{Product, Shape, Spread, Tensor};
+use crate::sort::Sort::{Equals, Product, Shape, Spread, Tensor};
 
 /// The table.
 pub const RULES: &[Rule] = &[
@@ -17,6 +17,20 @@ pub const RULES: &[Rule] = &[
         ],
         lhs: "add(matmul(?a, ?b), ?c)",
         rhs: "addmm(?a, ?b, ?c)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "addmm_of_rows_of_sum",
+        doc: "A residual with leading axes of its own, added to a product of plain rows: the rows are arranged as the residual has them, and the sum is made in the product's accumulator.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. S N")),
+            ("b", Tensor(Float("T"), "K N")),
+            ("a", Tensor(Float("T"), "L.. S G E")),
+            ("K", Equals("G*E")),
+            ("P", Product("L.. S")),
+        ],
+        lhs: "add(?x, matmul(reshape[shape=[P, K]](?a), ?b))",
+        rhs: "addmm(reshaped[shape=[L.., S, K]](?a), ?b, ?x)",
         class: Reassociates,
     },
     Rule {
