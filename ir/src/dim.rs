@@ -94,16 +94,69 @@ impl Dim {
         &self.terms
     }
 
-    /// `⌊self / by⌋`. A divisor that divides every coefficient and monomial exactly is carried out; dividing by the number zero gives an opaque atom.
+    /// `⌊self / by⌋`. What the divisor divides exactly is carried out; dividing by the number zero gives an opaque atom.
+    ///
+    /// By a positive number, the quotient has a normal form: the multiples of the divisor are taken out, the first term that is left is positive, and a
+    /// quotient of a quotient is one quotient.
     pub fn floor_div(&self, by: &Dim) -> Dim {
         if let (Some(a), Some(b)) = (self.as_const(), by.as_const())
             && b != 0
         {
             return Dim::from(a.saturating_sub(modulo(a, b)).saturating_div(b));
         }
-        match self.exact_div(by) {
-            Some(q) => q,
-            None => Dim::atom(Atom::FloorDiv(Box::new(self.clone()), Box::new(by.clone()))),
+        if let Some(q) = self.exact_div(by) {
+            return q;
+        }
+        by.as_const()
+            .filter(|b| *b > 1)
+            .and_then(|b| self.normal_quotient(b))
+            .unwrap_or_else(|| {
+                Dim::atom(Atom::FloorDiv(Box::new(self.clone()), Box::new(by.clone())))
+            })
+    }
+
+    /// `self = b·q + r`: every coefficient of r is smaller than `b`, and its constant is not negative. `b` is positive.
+    fn split_multiples(&self, b: i64) -> (Dim, Dim) {
+        let (mut whole, mut rest) = (BTreeMap::new(), BTreeMap::new());
+        for (m, c) in &self.terms {
+            let r = if m.is_empty() { modulo(*c, b) } else { c % b };
+            // c − r lies between 0 and c, or less than b below it: a constant at the very end of the range saturates, as all arithmetic here.
+            whole.insert(m.clone(), c.saturating_sub(r) / b);
+            rest.insert(m.clone(), r);
+        }
+        (Dim::normal(whole), Dim::normal(rest))
+    }
+
+    /// The normal form of `⌊self / b⌋` for `b > 1`; `None` where a number would leave the range of `i64`.
+    fn normal_quotient(&self, b: i64) -> Option<Dim> {
+        let (whole, rest) = self.split_multiples(b);
+        let divisor = Dim::from(b);
+        let constant = rest
+            .terms
+            .first()
+            .filter(|(m, _)| m.is_empty())
+            .map_or(0, |(_, c)| *c);
+        let symbolic = &rest - &Dim::from(constant);
+        // ⌊⌊a / n⌋ + c⌋ / b⌋ = ⌊(a + c·n) / (n·b)⌋.
+        if let [(mono, 1)] = symbolic.terms.as_slice()
+            && let [Atom::FloorDiv(a, n)] = mono.as_slice()
+            && let Some(n) = n.as_const().filter(|n| *n > 0)
+        {
+            let raised = a.as_ref() + &Dim::from(constant.checked_mul(n)?);
+            return Some(&whole + &raised.floor_div(&Dim::from(n.checked_mul(b)?)));
+        }
+        match symbolic.terms.first() {
+            None => Some(whole),
+            // ⌊(c − a) / b⌋ = −⌊(a − c + b − 1) / b⌋.
+            Some((_, first)) if *first < 0 => {
+                let turned = &-&symbolic + &Dim::from(b - 1 - constant);
+                let quotient = Dim::atom(Atom::FloorDiv(Box::new(turned), Box::new(divisor)));
+                Some(&whole - &quotient)
+            }
+            Some(_) => {
+                let quotient = Dim::atom(Atom::FloorDiv(Box::new(rest), Box::new(divisor)));
+                Some(&whole + &quotient)
+            }
         }
     }
 
@@ -135,6 +188,13 @@ impl Dim {
         match (self.as_const(), by.as_const()) {
             (Some(a), Some(b)) if b != 0 => Dim::from(modulo(a, b)),
             _ if self.exact_div(by).is_some() => Dim::from(0),
+            (None, Some(b)) if b > 1 => {
+                let (_, rest) = self.split_multiples(b);
+                match rest.as_const() {
+                    Some(n) => Dim::from(n),
+                    None => Dim::atom(Atom::Mod(Box::new(rest), Box::new(by.clone()))),
+                }
+            }
             _ => Dim::atom(Atom::Mod(Box::new(self.clone()), Box::new(by.clone()))),
         }
     }
@@ -462,6 +522,42 @@ mod tests {
         let b = &(&s() * &s()) - &Dim::from(1);
         assert_eq!(a, b);
         assert_eq!(a.to_string(), "s0*s0 - 1");
+    }
+
+    #[test]
+    fn quotients_by_a_number_have_a_normal_form() {
+        let shown = |d: &Dim, by: i64| d.floor_div(&Dim::from(by)).to_string();
+        let n = |n: i64| Dim::from(n);
+        assert_eq!(shown(&(&s() - &n(1)), 2), "floordiv(s0 + 1, 2) - 1");
+        assert_eq!(
+            shown(&(&(&s() * &n(5)) + &n(7)), 4),
+            "s0 + floordiv(s0 + 3, 4) + 1"
+        );
+        // The ceiling of a quotient, as CeilDiv writes it.
+        let ceil = -&(-&s()).floor_div(&n(3));
+        assert_eq!(ceil.to_string(), "floordiv(s0 + 2, 3)");
+        let half = &(&s() - &n(1)).floor_div(&n(2)) + &n(1);
+        let quarter = &(&half - &n(1)).floor_div(&n(2)) + &n(1);
+        assert_eq!(quarter, &(&s() - &n(1)).floor_div(&n(4)) + &n(1));
+        for value in -9..9 {
+            let env = [(Symbol::from("s0"), value)].into();
+            for (c, d, by) in [(3, -5, 4), (-3, 7, 4), (-1, 0, 2), (9, 1, 4), (-6, 3, 4)] {
+                let p = &(&s() * &n(c)) + &n(d);
+                let exact = (c * value + d).div_euclid(by);
+                assert_eq!(p.floor_div(&n(by)).eval(&env), Some(exact), "{p} / {by}");
+                let rest = (c * value + d).rem_euclid(by);
+                assert_eq!(p.modulo(&n(by)).eval(&env), Some(rest), "{p} mod {by}");
+                let nested = (exact + d).div_euclid(3);
+                let quotient = (&p.floor_div(&n(by)) + &n(d)).floor_div(&n(3));
+                assert_eq!(quotient.eval(&env), Some(nested));
+            }
+        }
+        let huge = &s() + &n(i64::MIN);
+        assert!(
+            huge.floor_div(&n(i64::MAX))
+                .eval(&BTreeMap::new())
+                .is_none()
+        );
     }
 
     #[test]
