@@ -4,7 +4,7 @@ CARGO ?= cargo
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench fmt schemas doc clean distclean
+.PHONY: help setup build demo test bless bench fmt schemas doc clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -24,6 +24,9 @@ test: setup ## formatting, lints and every test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test --workspace --locked
+
+bless: setup ## rewrite the snapshots and the documents that are made from the code
+	@FUSELINE_BLESS=1 INSTA_UPDATE=always $(CARGO) test --quiet --workspace --locked
 
 bench: build ## compile time and memory, time to first token, tokens per second
 	@python3 tools/bench.py --bin "$(BIN)"

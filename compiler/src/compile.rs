@@ -50,6 +50,17 @@ pub struct Compiled {
     report: Report,
 }
 
+/// Opens an archive.
+///
+/// # Errors
+/// It can't be read, or is malformed.
+pub fn open(path: &Path) -> Result<pt2::Archive, Error> {
+    pt2::Archive::open(path).map_err(|source| Error::Archive {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
 /// Imports and optimises a model.
 ///
 /// # Errors
@@ -57,10 +68,13 @@ pub struct Compiled {
 pub fn compile(options: &Options, observer: &mut dyn Observer) -> Result<Compiled, Error> {
     let mut clock = Clock::default();
     observer.step("read");
-    let archive = pt2::Archive::open(&options.input)?;
+    let archive = open(&options.input)?;
     clock.lap("read");
     observer.step("import");
-    let graph = import::import(&archive)?;
+    let graph = import::import(&archive).map_err(|source| Error::Import {
+        path: options.input.clone(),
+        source,
+    })?;
     let trees = trees(&archive);
     clock.lap("import");
     let mut compiled = compile_graph(&graph, options.level, &options.cx, observer)?;

@@ -4,17 +4,27 @@ use crate::emit::EmitError;
 use crate::{import, pt2};
 use fuseline_passes::PassError;
 use fuseline_program::container::WriteError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a compile failed. Nothing was written, or the old file is untouched.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The archive can't be read.
-    #[error(transparent)]
-    Archive(#[from] pt2::Error),
+    #[error("{}", located(path, source))]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pt2::Error,
+    },
     /// The exported program can't be imported.
-    #[error(transparent)]
-    Import(#[from] import::Error),
+    #[error("{}", located(path, source))]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: import::Error,
+    },
     /// A pass failed: a bug of the compiler.
     #[error("internal error (this is a bug of the compiler, not of the model): {0}")]
     Pass(#[from] PassError),
@@ -57,18 +67,32 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     (7, "the program failed while it ran (fuseline-run)"),
 ];
 
+/// A reason behind the file that it is about, unless it begins with the file itself.
+fn located(path: &Path, source: &dyn std::error::Error) -> String {
+    let (path, reason) = (path.display().to_string(), source.to_string());
+    if reason.starts_with(&path) {
+        reason
+    } else {
+        format!("{path}: {reason}")
+    }
+}
+
 impl Error {
     /// The exit code: see [`EXIT_CODES`].
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Archive(pt2::Error::Io { .. }) => 3,
-            Error::Archive(
-                pt2::Error::PickledWeight { .. } | pt2::Error::UnsupportedVersion { .. },
-            ) => 5,
-            Error::Archive(_) | Error::Malformed { .. } => 4,
-            Error::Import(import::Error::Unsupported(_)) => 5,
-            Error::Import(import::Error::Invalid { .. }) => 4,
-            Error::Import(_) | Error::Pass(_) => 1,
+            Error::Archive { source, .. } => match source {
+                pt2::Error::Io { .. } => 3,
+                pt2::Error::PickledWeight { .. } | pt2::Error::UnsupportedVersion { .. } => 5,
+                _ => 4,
+            },
+            Error::Malformed { .. } => 4,
+            Error::Import { source, .. } => match source {
+                import::Error::Unsupported(_) => 5,
+                import::Error::Invalid { .. } => 4,
+                import::Error::Bug { .. } => 1,
+            },
+            Error::Pass(_) => 1,
             Error::Emit(EmitError::Instruction { .. }) => 1,
             Error::Emit(EmitError::Constant { .. }) => 4,
             Error::Emit(_) => 5,

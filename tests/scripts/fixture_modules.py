@@ -406,7 +406,7 @@ class InplaceBufferViews(nn.Module):
         return [(torch.randn(n, 6), torch.tensor(a)) for n, a in ((3, [0, 3]), (2, [1, 6]), (4, [5, 0]))]
 
 
-@module("inplace_input", forms=ALL)
+@module("inplace_input", forms=ALL, mutated=(0,))
 class InplaceInput(nn.Module):
     """An input that is mutated: the module's result must show it."""
 
@@ -447,7 +447,7 @@ class Integers(nn.Module):
         return (
             a // b, a % b, torch.div(a, b, rounding_mode="trunc"), torch.fmod(a, b), a & b, a | 5, a ^ b, ~a, a << 2, a >> 1,
             small + 100, small.to(torch.int64) * a[:3], (a > b) & flag, flag.to(torch.int32) - 1, a.cumsum(0), a.argmax(), a.max(),
-            flag.any(), flag.all(), torch.where(flag, a, b), a / b, a.float().pow(2).to(torch.int32), a.abs().clamp(max=6), -a, a.sum(),
+            flag.any(), flag.all(), torch.where(flag, a, b), a / b, a.clamp(-100, 100).float().pow(2).to(torch.int32), a.abs().clamp(max=6), -a, a.sum(),
         )
 
     def calls(self):
@@ -498,6 +498,23 @@ class ScalarsAndEmpties(nn.Module):
 
     def calls(self):
         return [(torch.randn(n, 3), torch.tensor(1.25)) for n in (3, 0, 4)]
+
+
+@module("pointwise_functions")
+class PointwiseFunctions(nn.Module):
+    """The functions of one and two floats that the other modules leave out."""
+
+    def forward(self, x, y):
+        p, u = x.abs() + 0.25, torch.tanh(x) * 0.9
+        return (torch.expm1(x), torch.log1p(p), torch.log(p), torch.log2(p), torch.log10(p), p.reciprocal(), p.rsqrt(), x.tan(), u.asin(), u.acos(),
+                x.atan(), x.sinh(), x.cosh(), u.atanh(), x.asinh(), (1 + p).acosh(), torch.atan2(x, y), torch.logaddexp(x, y), p.pow(y), torch.fmod(x, y),
+                torch.remainder(x, y), torch.floor_divide(x, y), x.logical_or(y), x.logical_and(y), x.logical_xor(y), torch.lerp(x, y, 0.25), torch.frac(x),
+                torch.addcmul(x, y, p, value=0.5), torch.addcdiv(x, y, p), F.softplus(x), F.elu(x), F.leaky_relu(x, 0.1), F.hardswish(x), F.hardtanh(x), F.relu6(4 * x))
+
+    def calls(self):
+        x, y = torch.randn(3, 5), torch.randn(3, 5)
+        x[0, 0] = 0.0
+        return [(x, y)]
 
 
 @module("gather_scatter", {"x": {0: Dim("n", min=2, max=8)}, "index": None})

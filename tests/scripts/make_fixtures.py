@@ -35,6 +35,7 @@ class Case:
 
     `module` holds its initial state; `calls` are lists of positional tensors in the order of the export's flat inputs,
     run one after the other on one copy of the module. `args` and `kwargs` are the export's example inputs.
+    The new values of the inputs that the module mutates, `mutated` by position, are recorded after its outputs.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Case:
     deferred_asserts: bool = False
     forms: tuple = ("model", "func", "core")
     group: str = "modules"
+    mutated: tuple = ()
     note: str = ""
 
 
@@ -60,7 +62,7 @@ def seed(name):
 
 def cut_trace(trace):
     """The two innermost frames of a stack trace, paths cut to the package or to the file's name."""
-    frames = re.split(r'(?m)^(?=  File ")', trace)
+    frames = re.split(r'(?m)^(?=  File ")', "  " + trace.lstrip())
     frames = [f for f in frames if f.startswith('  File "')][-2:]
 
     def cut(match):
@@ -128,7 +130,10 @@ def run_calls(case, module):
     with torch.no_grad():
         for tensors in case.calls:
             args, kwargs = as_example(case, tensors)
-            results.append([t.detach().clone().contiguous() for t in flat_tensors(module(*args, **kwargs))])
+            outputs = flat_tensors(module(*args, **kwargs))
+            inputs = flat_tensors((args, kwargs))
+            outputs += [inputs[i] for i in case.mutated]
+            results.append([t.detach().clone().contiguous() for t in outputs])
     return results
 
 

@@ -8,6 +8,7 @@ pub mod archive;
 pub mod bins;
 pub mod cases;
 pub mod compare;
+pub mod roads;
 pub mod workspace;
 
 /// The result of a test or a helper: any error fails the test, with its message.

@@ -1,2 +1,98 @@
-//! to come
-fn main() {}
+//! Every recorded case, in every form, on every road, against eager PyTorch's outputs. Each combination is a test of its own:
+//!
+//! - `reference/…/import`: the imported graph in reference evaluation
+//! - `reference/…/O0`, `O1`, `O2`: the same after the passes of a level
+//! - `mlx/…/O0`, `O1`, `O2`: the program compiled at that level, replayed through MLX
+//! - `executorch/…`: the program that ExecuTorch's partitioner made, replayed through MLX
+//!
+//! One expected result holds for all of them, within the tolerance of the dtype or the operator. Run some with
+//! `cargo test -p fuseline-tests --test end_to_end -- mlx/decoders/gemma3`.
+
+use fuseline_passes::Level;
+use fuseline_tests::cases::{self, Case};
+use fuseline_tests::{Result, compare, roads};
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What is not expected to pass: a part of the test's name, and why. A test that stands here and passes fails.
+const EXCEPTIONS: &[(&str, &str)] = &[
+    ("et_ops/argsort_dim-1_3x4/", "no sort in the IR yet"),
+    ("et_ops/topk_k3_dim-1_both_4x8/", "no topk in the IR yet"),
+    (
+        "modules/gather_scatter/",
+        "no sort and no topk in the IR yet",
+    ),
+    ("modules/host_", "the importer makes no host kernels yet"),
+];
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::from_args();
+    let mut trials = Vec::new();
+    for case in cases::all()? {
+        for (form, path) in case.forms() {
+            let name = format!("{}/{}", case.name, form.trim_end_matches(".pt2"));
+            let (case_, path_) = (case.clone(), path.clone());
+            trials.push(trial(format!("reference/{name}/import"), move || {
+                reference(&case_, &path_, None)
+            }));
+            for level in Level::ALL {
+                let (case_, path_) = (case.clone(), path.clone());
+                trials.push(trial(format!("reference/{name}/{level}"), move || {
+                    reference(&case_, &path_, Some(level))
+                }));
+                let (case_, path_) = (case.clone(), path.clone());
+                trials.push(trial(format!("mlx/{name}/{level}"), move || {
+                    mlx(&case_, &path_, level)
+                }));
+            }
+        }
+        let lowered = case.folder.join("model.pte");
+        if lowered.exists() {
+            let name = format!("executorch/{}", case.name);
+            trials.push(trial(name, move || {
+                check(&case, &roads::replay(&lowered, &case.inputs()?)?)
+            }));
+        }
+    }
+    Ok(libtest_mimic::run(&arguments, trials).exit_code())
+}
+
+/// A test that turns around where its name is among the exceptions.
+fn trial(name: String, run: impl FnOnce() -> Result + Send + 'static) -> Trial {
+    let exception = EXCEPTIONS
+        .iter()
+        .find(|(part, _)| name.contains(part) && !name.starts_with("executorch/"));
+    Trial::test(name, move || match (run(), exception) {
+        (Ok(()), None) | (Err(_), Some(_)) => Ok(()),
+        (Err(error), None) => Err(Failed::from(error.to_string())),
+        (Ok(()), Some((_, reason))) => Err(Failed::from(format!(
+            "passes, but is an exception: {reason}"
+        ))),
+    })
+}
+
+fn check(case: &Case, got: &[Vec<cases::Array>]) -> Result {
+    Ok(compare::check_calls(
+        got,
+        &case.expected()?,
+        compare::tolerance(case),
+    )?)
+}
+
+/// The archive in reference evaluation, as imported or after a level's passes.
+fn reference(case: &Case, archive: &Path, level: Option<Level>) -> Result {
+    let mut graph = roads::imported(archive)?;
+    if let Some(level) = level {
+        graph = roads::optimised(&graph, level)?;
+    }
+    check(case, &roads::evaluate(&graph, &case.inputs()?)?)
+}
+
+/// The archive compiled to a file, and all calls on one session of it.
+fn mlx(case: &Case, archive: &PathBuf, level: Level) -> Result {
+    let folder = tempfile::tempdir()?;
+    let program = folder.path().join("model.pte");
+    roads::compile_to(archive, level, &program)?;
+    check(case, &roads::replay(&program, &case.inputs()?)?)
+}

@@ -3,7 +3,7 @@
 use super::output;
 use crate::error::Error;
 use crate::pt2;
-use fuseline_program::{Payload, Program};
+use fuseline_program::{Payload, Program, Pte};
 use memmap2::Mmap;
 use std::fs::File;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     }
     // SAFETY: the mapping is read-only; a file that shrinks while it is mapped is outside what any reader can be sound against.
     let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
-    let text = if map.get(4..8) == Some(b"ET12") {
+    let text = if Pte::is_one(&map) {
         program(&map, args)?
     } else {
         archive(args)?
@@ -44,7 +44,7 @@ fn program(bytes: &[u8], args: &Args) -> Result<String, Error> {
         path: args.file.clone(),
         reason,
     };
-    let pte = fuseline_program::Pte::parse(bytes).map_err(|e| malformed(e.to_string()))?;
+    let pte = Pte::parse(bytes).map_err(|e| malformed(e.to_string()))?;
     pte.validate().map_err(|e| malformed(e.to_string()))?;
     let summary = pte.summary();
     if args.json {
@@ -55,7 +55,7 @@ fn program(bytes: &[u8], args: &Args) -> Result<String, Error> {
 }
 
 fn archive(args: &Args) -> Result<String, Error> {
-    let archive = pt2::Archive::open(&args.file)?;
+    let archive = crate::compile::open(&args.file)?;
     let summary = pt2::summary::of(&archive);
     if args.json {
         json(&summary, args)

@@ -9,8 +9,7 @@ use super::call::Call;
 use super::error::{Fail, Result};
 use super::{Handler, Importer, Out, promote};
 use super::{
-    attention, control, conv, create, index, matmul, movement, norm, order, pointwise, pool,
-    rearrange, reduce, resize,
+    attention, control, create, index, matmul, movement, norm, pointwise, rearrange, reduce,
 };
 use crate::pt2::schema::{BaseType, Schema};
 
@@ -25,10 +24,6 @@ pub(super) fn find(target: &str) -> Option<Handler> {
         .or_else(|| create::find(target))
         .or_else(|| norm::find(target))
         .or_else(|| attention::find(target))
-        .or_else(|| conv::find(target))
-        .or_else(|| pool::find(target))
-        .or_else(|| order::find(target))
-        .or_else(|| resize::find(target))
         .or_else(|| control::find(target))
         .or_else(|| row(target).map(|_| import_row as Handler))
 }
@@ -36,13 +31,18 @@ pub(super) fn find(target: &str) -> Option<Handler> {
 /// The functional handler behind an in-place operator: one whose schema says that it writes to `self` and returns it.
 pub(super) fn in_place(target: &str, schema: Option<&Schema>) -> Option<Handler> {
     let writes = schema?.args.first()?.alias.as_ref()?.write;
+    find(&functional(target)?).filter(|_| writes)
+}
+
+/// The operator that an in-place one is named after: `aten.add.Tensor` of `aten.add_.Tensor`.
+fn functional(target: &str) -> Option<String> {
     let (operator, overload) = target.rsplit_once('.')?;
     let (namespace, name) = operator.rsplit_once('.')?;
     let functional = match name.strip_prefix("__i") {
         Some(rest) => format!("__{rest}"),
         None => name.strip_suffix('_')?.to_owned(),
     };
-    find(&format!("{namespace}.{functional}.{overload}")).filter(|_| writes)
+    Some(format!("{namespace}.{functional}.{overload}"))
 }
 
 /// Composite operators that return `self` itself where they have nothing to do, although their schemas do not say so.
@@ -81,7 +81,8 @@ fn row(target: &str) -> Option<&'static fuseline_ir::OpInfo> {
 
 /// Imports an operator that is a row of the table: its tensors in order, without attributes. Integers in an op of floats become floats first.
 fn import_row(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
-    let Some(row) = row(call.target) else {
+    let in_place = || row(&functional(call.target)?);
+    let Some(row) = row(call.target).or_else(in_place) else {
         return Err(Fail::Bug(format!("no row imports `{}`", call.target)));
     };
     let op = Op::build(row.name, &[])?;

@@ -155,12 +155,18 @@ fn innermost_module(stack: &str) -> String {
     path.trim_start_matches('.').to_owned()
 }
 
-/// From a Python traceback, innermost call last: `file.py:123 in function`.
+/// From a Python traceback, innermost call last: `file.py:123 in function`. The line of the model counts, not the one inside PyTorch
+/// that it leads to, if the traceback has both.
 fn innermost_line(trace: &str) -> Option<String> {
-    let line = trace
-        .lines()
-        .rev()
-        .find_map(|line| line.trim_start().strip_prefix("File \""))?;
+    let frames = || {
+        trace
+            .lines()
+            .rev()
+            .filter_map(|line| line.trim_start().strip_prefix("File \""))
+    };
+    let line = frames()
+        .find(|line| !line.contains("site-packages/torch/"))
+        .or_else(|| frames().next())?;
     let (file, rest) = line.split_once("\", line ")?;
     let (number, function) = rest.split_once(", in ").unwrap_or((rest, ""));
     let file = file.rsplit(['/', '\\']).next().unwrap_or(file);

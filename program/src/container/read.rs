@@ -1,6 +1,6 @@
 //! A file's bytes to a program. Everything that the file counts or points at is checked before it is used.
 
-use super::header::Header;
+use super::header::{Header, IDENTIFIER};
 use super::{
     Call, CompileSpec, Data, Delegate, MLX_BACKEND, Method, NamedData, Operator, Payload, Program,
     Storage, TensorValue, Trees, Value,
@@ -34,6 +34,12 @@ pub struct Segment {
 }
 
 impl<'a> Pte<'a> {
+    /// Whether the file says that it is a `.pte`. What else is in it may still be wrong.
+    #[must_use]
+    pub fn is_one(file: &[u8]) -> bool {
+        file.get(4..8) == Some(IDENTIFIER.as_slice())
+    }
+
     /// Reads a file. Its structure is checked here, [`Pte::validate`] checks what it means.
     ///
     /// # Errors

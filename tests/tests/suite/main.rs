@@ -1,4 +1,9 @@
 //! Every suite but the end-to-end one, as modules of one binary: each test binary links MLX, and linking is slow.
 
+mod bad_input;
+mod documents;
 mod fixtures;
+mod hostile;
 mod invariants;
+mod round_trip;
+mod snapshots;

@@ -1,0 +1,125 @@
+//! Documents that are made from the code: the commands' help, the table of ops and the table of rules, in `docs/`.
+//! `FUSELINE_BLESS=1 cargo test -p fuseline-tests documents` rewrites them.
+
+use fuseline_ir::ops::table::TABLE;
+use fuseline_passes::{PASSES, canon, rules};
+use fuseline_tests::{Result, bins, workspace};
+use std::fmt::Write;
+use std::fs;
+
+/// Compares a document with what the code says now, or rewrites it.
+fn check(path: &str, text: &str) -> Result {
+    if std::env::var_os("FUSELINE_BLESS").is_some() {
+        fs::write(workspace::root().join(path), text)?;
+    }
+    let found = workspace::read(path)?;
+    assert!(
+        found == text,
+        "{path} is out of date: run FUSELINE_BLESS=1 cargo test -p fuseline-tests documents"
+    );
+    Ok(())
+}
+
+/// A cell of a table: one line, with `|` escaped.
+fn cell(text: &str) -> String {
+    text.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace('|', "\\|")
+}
+
+#[test]
+fn commands() -> Result {
+    let mut text = String::from("# The commands\n\nTheir own help, as `--help` prints it.\n");
+    let pages: [(&str, &[&str]); 8] = [
+        ("fuseline", &[]),
+        ("fuseline", &["compile"]),
+        ("fuseline", &["inspect"]),
+        ("fuseline", &["opt"]),
+        ("fuseline-run", &[]),
+        ("fuseline-run", &["run"]),
+        ("fuseline-run", &["generate"]),
+        ("fuseline-run", &["bench"]),
+    ];
+    for (command, sub) in pages {
+        let name = [&[command], sub].concat().join(" ");
+        let done = bins::run(command, sub.iter().chain(&["--help"]))?;
+        assert_eq!(done.code, Some(0), "{name} --help: {}", done.stderr);
+        // The target that a machine compiles for by default is the machine's.
+        let help = done
+            .stdout
+            .replace("[default: metal]", "[default: the machine's]")
+            .replace("[default: cpu]", "[default: the machine's]");
+        let help: Vec<_> = help.lines().map(str::trim_end).collect();
+        write!(
+            text,
+            "\n## `{name}`\n\n```text\n{}\n```\n",
+            help.join("\n").trim_end()
+        )?;
+    }
+    check("docs/commands.md", &text)
+}
+
+#[test]
+fn ops() -> Result {
+    let mut text = String::from(
+        "# The ops of the IR\n\nMade from the table in `ir/src/ops/table.rs`. Arguments marked `?` may be left out, `*` stands for any number. The ATen overloads listed \
+         import as the op without further code; others reach it through the importer's handlers.\n",
+    );
+    let mut theme = "";
+    for row in TABLE {
+        if row.theme != theme {
+            theme = row.theme;
+            write!(
+                text,
+                "\n## {theme}\n\n| op | arguments | attributes | meaning | ATen |\n|---|---|---|---|---|\n"
+            )?;
+        }
+        let attributes: Vec<_> = row
+            .attrs
+            .iter()
+            .map(|(name, kind)| format!("`{name}`: {kind}"))
+            .collect();
+        let aten: Vec<_> = row.aten.iter().map(|a| format!("`{a}`")).collect();
+        writeln!(
+            text,
+            "| `{}` | {} | {} | {} | {} |",
+            row.name,
+            cell(&row.args.join(", ")),
+            cell(&attributes.join(", ")),
+            cell(row.doc),
+            cell(&aten.join(", "))
+        )?;
+    }
+    check("docs/ops.md", &text)
+}
+
+#[test]
+fn rewrites() -> Result {
+    let mut text = String::from(
+        "# Passes and rewrite rules\n\nMade from the tables in `passes/src`.\n\n## Passes\n\n| pass | what it does |\n|---|---|\n",
+    );
+    for pass in PASSES {
+        writeln!(text, "| `{}` | {} |", pass.name, cell(pass.doc))?;
+    }
+    text.push_str("\n## Canonical form\n\nAlways better, so done while a graph is rebuilt.\n\n| rule | what it does |\n|---|---|\n");
+    for rule in canon::RULES.iter().copied().flatten() {
+        writeln!(text, "| `{}` | {} |", rule.name, cell(rule.doc))?;
+    }
+    text.push_str(
+        "\n## Rules of the e-graph\n\nChoices, which the target's costs decide. `?x` is a value, `$e` an attribute; the class says how far the two sides may lie apart.\n",
+    );
+    for rule in rules::all() {
+        write!(
+            text,
+            "\n### `{}`\n\n{}\n\n```text\n   {}\n = {}\n```\n\nNumerics: {}. Case: `tests/cases/rules/{}.ir`.\n",
+            rule.name,
+            cell(rule.doc),
+            rule.lhs,
+            rule.rhs,
+            rule.class,
+            rule.name
+        )?;
+    }
+    check("docs/rules.md", &text)
+}
