@@ -68,18 +68,20 @@ pub fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     let encoded = tokenizer
         .encode(prompt.as_str(), true)
         .map_err(|error| Failure::input(format!("the prompt can't be tokenized: {error}")))?;
-    let encoded = encoded.get_ids().iter().map(|id| i64::from(*id));
-    let ids: Vec<i64> = args.bos.into_iter().chain(encoded).collect();
+    let text_ids = encoded.get_ids().iter().map(|id| i64::from(*id));
+    let ids: Vec<i64> = args.bos.into_iter().chain(text_ids).collect();
     if ids.is_empty() {
         return Err(Failure::input("the prompt has no tokens"));
     }
 
     let program = args.model.open()?;
     let mut decoder = Decoder::new(&program, &args.model.method)?;
-    let mut writer = Writer::new(&tokenizer);
+    let mut writer = Writer::new(&tokenizer, encoded.get_ids());
     writer.text(&prompt)?;
-    let tokens = continue_text(&mut decoder, &ids, args, &mut writer)?;
+    let mut tokens = Vec::new();
+    let ended = continue_text(&mut decoder, &ids, args, &mut writer, &mut tokens);
     writer.end()?;
+    ended?;
     if let Some(path) = &args.expect_greedy {
         compare_tokens(path, &ids, &tokens)?;
     }
@@ -89,13 +91,14 @@ pub fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Feeds the prompt, then each token that comes out; what has come is in `tokens` also when a call fails.
 fn continue_text(
     decoder: &mut Decoder,
     prompt: &[i64],
     args: &GenerateArgs,
     writer: &mut Writer<'_>,
-) -> Result<Vec<i64>, Failure> {
-    let mut tokens = Vec::with_capacity(args.max_tokens);
+    tokens: &mut Vec<i64>,
+) -> Result<(), Failure> {
     let started = Instant::now();
     // A prompt longer than one call takes is fed in pieces.
     let piece = decoder.longest().unwrap_or(prompt.len()).max(1);
@@ -131,24 +134,31 @@ fn continue_text(
         first.as_secs_f64() * 1e3,
         tokens.len(),
     ));
-    Ok(tokens)
+    Ok(())
 }
 
 /// The text on standard output, and what is to be said about it afterwards.
+///
+/// What a token adds depends on those before it (a leading space, the first bytes of a character), so tokens are decoded
+/// together with the last ones that made complete text.
 struct Writer<'a> {
     tokenizer: &'a Tokenizer,
     tokens: Vec<u32>,
-    /// How many bytes of the decoded text are written.
-    written: usize,
+    /// Where the tokens begin that are decoded for context.
+    context: usize,
+    /// Where the tokens begin that are not written yet.
+    unwritten: usize,
     note: Option<String>,
 }
 
 impl<'a> Writer<'a> {
-    fn new(tokenizer: &'a Tokenizer) -> Self {
+    /// Begins behind a prompt.
+    fn new(tokenizer: &'a Tokenizer, prompt: &[u32]) -> Self {
         Self {
             tokenizer,
-            tokens: Vec::new(),
-            written: 0,
+            tokens: prompt.to_vec(),
+            context: 0,
+            unwritten: prompt.len(),
             note: None,
         }
     }
@@ -165,17 +175,24 @@ impl<'a> Writer<'a> {
         let token =
             u32::try_from(token).map_err(|_| Failure::execution(format!("{token} is no token")))?;
         self.tokens.push(token);
-        let text = self.decoded()?;
-        if text.ends_with('\u{fffd}') {
+        let new = self.new_text()?;
+        if new.ends_with('\u{fffd}') {
             return Ok(());
         }
-        let new = text.get(self.written..).unwrap_or_default().to_owned();
-        self.written = text.len();
+        self.context = self.unwritten;
+        self.unwritten = self.tokens.len();
         self.text(&new)
     }
 
-    fn decoded(&self) -> Result<String, Failure> {
-        let text = self.tokenizer.decode(&self.tokens, true);
+    /// What the unwritten tokens say after their context.
+    fn new_text(&self) -> Result<String, Failure> {
+        let before = self.decode(&self.tokens[self.context..self.unwritten])?;
+        let all = self.decode(&self.tokens[self.context..])?;
+        Ok(all.get(before.len()..).unwrap_or_default().to_owned())
+    }
+
+    fn decode(&self, tokens: &[u32]) -> Result<String, Failure> {
+        let text = self.tokenizer.decode(tokens, true);
         text.map_err(|error| Failure::execution(format!("the tokens can't be decoded: {error}")))
     }
 
@@ -184,10 +201,11 @@ impl<'a> Writer<'a> {
     }
 
     fn end(mut self) -> Result<(), Failure> {
-        let text = self.decoded()?;
-        let rest = text.get(self.written..).unwrap_or_default().to_owned();
+        let rest = self.new_text()?;
         self.text(&format!("{rest}\n"))?;
-        say(&self.note.unwrap_or_default());
+        if let Some(note) = self.note {
+            say(&note);
+        }
         Ok(())
     }
 }
