@@ -57,7 +57,8 @@ impl Model {
         let at = |point| self.at(point, op, args, out);
         let total = self.points.iter().map(at).fold(0u64, u64::saturating_add);
         let mean = total / u64::try_from(self.points.len().max(1)).unwrap_or(1);
-        mean.max(ONCE)
+        // Of two nodes that cost the same the one with fewer operands is cheaper: an operand that many share (a mask) can then fall away reader by reader.
+        mean.max(ONCE).saturating_add(args.len() as u64)
     }
 
     fn at(&self, point: &BTreeMap<Symbol, i64>, op: &Op, args: &[&Type], out: &Type) -> u64 {

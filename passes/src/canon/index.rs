@@ -2,9 +2,9 @@
 //! may lead over concatenations, differences, running sums and gathers. See [`crate::closed_form`].
 
 use super::{Builder, Rewrite, Rule};
-use crate::closed_form::{Position, position};
+use crate::closed_form::{Expr, Form, Position, position};
 use fuseline_ir::ops::{create, pointwise as pw};
-use fuseline_ir::{Dim, Flag, Op, TensorType, Type, Value};
+use fuseline_ir::{Dim, Flag, Op, Scalar, TensorType, Type, Value};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -32,9 +32,49 @@ fn literal(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let Some(ty) = counted(b, op, args) else {
         return Ok(None);
     };
-    match b.form_of(op, args).and_then(|form| form.literal()) {
+    let Some(form) = b.form_of(op, args) else {
+        return Ok(None);
+    };
+    let value = form
+        .literal()
+        .or_else(|| always(b, &form, &ty).map(Scalar::Bool));
+    match value {
         Some(value) => b.full(value, ty).map(Some),
         None => Ok(None),
+    }
+}
+
+/// What a comparison of positions is at every index of a tensor of type `ty`, where it is the same at all of them.
+fn always(b: &Builder, form: &Form<Value>, ty: &TensorType) -> Option<bool> {
+    let Expr::Apply(op, args) = &form.expr else {
+        return None;
+    };
+    let [x, y] = args.as_slice() else {
+        return None;
+    };
+    let d = position(y).zip(position(x)).map(|(y, x)| y.minus(x))?;
+    if !d.scalars.is_empty() {
+        return None;
+    }
+    // The least and the largest that y − x gets.
+    let (mut least, mut most) = (d.constant.clone(), d.constant);
+    for (&axis, step) in &d.axes {
+        let last = step * &(ty.shape.get(axis)? - &Dim::from(1i64));
+        if step.as_const()? > 0 {
+            most = &most + &last;
+        } else {
+            least = &least + &last;
+        }
+    }
+    let (least, most) = (b.least(&least), b.least(&-&most).saturating_neg());
+    match op {
+        Op::Le(_) if least >= 0 => Some(true),
+        Op::Le(_) if most < 0 => Some(false),
+        Op::Lt(_) if least > 0 => Some(true),
+        Op::Lt(_) if most <= 0 => Some(false),
+        Op::Eq(_) if least > 0 || most < 0 => Some(false),
+        Op::Ne(_) if least > 0 || most < 0 => Some(true),
+        _ => None,
     }
 }
 

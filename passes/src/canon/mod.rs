@@ -6,6 +6,7 @@
 //! says so. What depends on a choice (how often a value is used, what a target does fast, rounding) is not done here but in the e-graph.
 
 mod arith;
+mod attention;
 mod broadcast;
 mod builder;
 pub mod cast;
@@ -52,6 +53,7 @@ pub const RULES: &[&[Rule]] = &[
     slice::RULES,
     broadcast::RULES,
     matmul::RULES,
+    attention::RULES,
     update::RULES,
     index::RULES,
 ];

@@ -1,0 +1,85 @@
+//! Operands of attention, and of products with a summand, that the op can do without.
+
+use super::broadcast::source;
+use super::{Builder, Rewrite, Rule};
+use fuseline_ir::{Dim, Op, Scalar, Value};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        name: "broadcast-mask",
+        doc: "sdpa with a broadcast mask, addmm with a broadcast summand -> without the broadcast",
+        apply: mask,
+    },
+    Rule {
+        name: "broadcast-heads",
+        doc: "sdpa(q, broadcast(k), broadcast(v)) of one key/value head that was repeated -> sdpa(q, k, v)",
+        apply: heads,
+    },
+    Rule {
+        name: "mask-nothing",
+        doc: "sdpa with a mask that is true, or 0, everywhere -> sdpa without a mask",
+        apply: mask_nothing,
+    },
+];
+
+/// Both broadcast by themselves. The mask keeps its four axes.
+fn mask(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (n, rank) = match op {
+        Op::Sdpa(_) => (3, 4),
+        Op::Addmm(_) => (2, 0),
+        _ => return Ok(None),
+    };
+    let Some(mut x) = args.get(n).and_then(|m| source(b, *m)) else {
+        return Ok(None);
+    };
+    let missing = rank.max(b.shape(x).len()) - b.shape(x).len();
+    if missing > 0 {
+        let shape = std::iter::repeat_n(Dim::from(1i64), missing)
+            .chain(b.shape(x).iter().cloned())
+            .collect();
+        x = b.reshape(x, shape)?;
+    }
+    let mut bared = args.to_vec();
+    bared[n] = x;
+    if b.infer(op, &bared) != b.infer(op, args) {
+        return Ok(None);
+    }
+    b.add(op.clone(), &bared).map(Some)
+}
+
+/// Exact: `sdpa` gives each group of query heads its key/value head, and one head is every group's.
+fn heads(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Sdpa(_), &[q, k, v, ref rest @ ..]) = (op, args) else {
+        return Ok(None);
+    };
+    let one_head = |n: Value| -> Option<Value> {
+        let x = source(b, n)?;
+        let (from, to) = (b.shape(x), b.shape(n));
+        let others = from.len() == 4 && [0, 2, 3].iter().all(|&a| from[a] == to[a]);
+        (others && from[1].is(1)).then_some(x)
+    };
+    let (Some(k), Some(v)) = (one_head(k), one_head(v)) else {
+        return Ok(None);
+    };
+    let bared: Vec<Value> = [q, k, v].iter().chain(rest).copied().collect();
+    if b.infer(op, &bared) != b.infer(op, args) {
+        return Ok(None);
+    }
+    b.add(op.clone(), &bared).map(Some)
+}
+
+/// Exact: every score stays as it is (a −0 that becomes +0 weighs the same).
+fn mask_nothing(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Sdpa(_), &[q, k, v, mask]) = (op, args) else {
+        return Ok(None);
+    };
+    let nothing = match b.literal(mask) {
+        Some(Scalar::Bool(seen)) => seen,
+        Some(added) => added.as_f64() == 0.0,
+        None => false,
+    };
+    if !nothing {
+        return Ok(None);
+    }
+    b.add(op.clone(), &[q, k, v]).map(Some)
+}
