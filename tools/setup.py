@@ -32,6 +32,8 @@ MARK = "# Written by tools/setup.py for this checkout. `make setup` renews it."
 # mlx-sys binds one release of mlx-c, which is written for one release of MLX.
 MLX_RELEASE = {"0.7.0": "0.32.2"}
 LIBCLANG = "libclang==18.1.1"
+# Raised when the steps below come to make something else of the same sources.
+RECIPE = 1
 
 
 class Missing(Exception):
@@ -109,6 +111,7 @@ def set_up_linux(rust_host):
         raise Missing(
             f"the Rust toolchain builds for {rust_host}; MLX's wheel needs a -linux-gnu toolchain"
         )
+    check_config_is_ours()
     mlx_sys = mlx_sys_version()
     compiler = find_compiler()
     MLX_DIR.mkdir(parents=True, exist_ok=True)
@@ -132,8 +135,8 @@ def set_up_linux(rust_host):
 
 def sources_digest():
     """A digest of the files that decide what is built."""
-    digest = hashlib.sha256()
-    for path in [Path(__file__), *sorted(SHIMS.iterdir()), BINDINGS_TOOL / "src" / "main.rs"]:
+    digest = hashlib.sha256(str(RECIPE).encode())
+    for path in [*sorted(SHIMS.iterdir()), BINDINGS_TOOL / "src" / "main.rs", BINDINGS_TOOL / "Cargo.lock"]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -304,16 +307,19 @@ rustc-env = {{ OUT_DIR = {quoted(str(MLX_DIR))} }}
 """
 
 
-def write_config(text):
-    """Writes .cargo/config.toml unless it says the same already."""
-    have = CONFIG.read_text() if CONFIG.exists() else None
-    if have == text:
-        return
-    if have is not None and not have.startswith(MARK):
+def check_config_is_ours():
+    if CONFIG.exists() and not CONFIG.read_text().startswith(MARK):
         raise Missing(
             f"{CONFIG} is not ours, so it stays as it is. Move your settings to a folder above "
             "the checkout or to ~/.cargo/config.toml, remove the file, and run this again."
         )
+
+
+def write_config(text):
+    """Writes .cargo/config.toml unless it says the same already."""
+    if CONFIG.exists() and CONFIG.read_text() == text:
+        return
+    check_config_is_ours()
     CONFIG.parent.mkdir(exist_ok=True)
     partial = CONFIG.with_suffix(".partial")
     partial.write_text(text)

@@ -310,6 +310,21 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// A list of known floats; `None` if absent.
+    pub fn opt_floats(&self, name: &str) -> Result<Option<Vec<f64>>> {
+        match self.find(name)? {
+            None | Some(Found::Given(Argument::None(_)) | Found::Default(Literal::None)) => {
+                Ok(None)
+            }
+            Some(Found::Given(Argument::Floats(all))) => {
+                Ok(Some(all.iter().map(|x| x.0).collect()))
+            }
+            _ => Ok(self
+                .opt_ints(name)?
+                .map(|all| all.into_iter().map(|n| n as f64).collect())),
+        }
+    }
+
     /// A number of any kind; `None` if absent. A tensor in its place is the number that it holds.
     pub fn opt_num(&self, cx: &mut Importer<'_>, name: &str) -> Result<Option<Num>> {
         Ok(Some(match self.find(name)? {

@@ -9,7 +9,8 @@ use super::call::Call;
 use super::error::{Fail, Result};
 use super::{Handler, Importer, Out, promote};
 use super::{
-    attention, control, create, index, matmul, movement, norm, pointwise, rearrange, reduce,
+    attention, control, conv, create, index, matmul, movement, norm, order, pointwise, pool,
+    rearrange, reduce, resize,
 };
 use crate::pt2::schema::{BaseType, Schema};
 
@@ -24,6 +25,10 @@ pub(super) fn find(target: &str) -> Option<Handler> {
         .or_else(|| create::find(target))
         .or_else(|| norm::find(target))
         .or_else(|| attention::find(target))
+        .or_else(|| conv::find(target))
+        .or_else(|| pool::find(target))
+        .or_else(|| order::find(target))
+        .or_else(|| resize::find(target))
         .or_else(|| control::find(target))
         .or_else(|| row(target).map(|_| import_row as Handler))
 }

@@ -2,6 +2,7 @@
 
 pub mod attention;
 pub mod control;
+pub mod conv;
 pub mod create;
 pub mod index;
 pub mod matmul;
@@ -10,8 +11,10 @@ pub mod norm;
 pub mod pointwise;
 pub mod reduce;
 pub mod rope;
+pub mod sort;
 pub mod table;
 mod util;
+pub mod window;
 
 pub use table::{Op, OpInfo};
 

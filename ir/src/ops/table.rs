@@ -316,6 +316,12 @@ ops! {
     /// a·b + c, the sum in the accumulator; c broadcasts to the product's shape.
     "addmm" matmul::Addmm("a", "b", "c") {} [Fused] aten [];
 
+    // Convolution, channels last: x [N, spatial…, C], w [O, kernel…, C / groups].
+    /// out[n, i, o] = Σ x[n, i·stride + k·dilation − padding, c] · w[o, k, c], positions outside x being 0.
+    "conv" conv::Conv("x", "w") { stride: Vec<usize>, padding: Vec<usize>, dilation: Vec<usize>, groups: usize } [] aten [];
+    /// The transpose of `conv` as a map: x[n, i, c] · w[o, k, c] is added to out[n, i·stride + k·dilation − padding, o]; `output_padding` more positions at the end.
+    "conv_transpose" conv::ConvTranspose("x", "w") { stride: Vec<usize>, padding: Vec<usize>, dilation: Vec<usize>, output_padding: Vec<usize>, groups: usize } [] aten [];
+
     // Movement.
     /// The same elements in row-major order under another shape.
     "reshape" movement::Reshape("x") { shape: Vec<Dim> } [Movement] aten [];
@@ -331,6 +337,15 @@ ops! {
     "pad" movement::Pad("x") { low: Vec<Dim>, high: Vec<Dim>, value: Scalar } [Movement] aten [];
     /// Axes reversed.
     "flip" movement::Flip("x") { axes: Vec<usize> } [Movement] aten [];
+    /// Sliding windows: each of `axes` becomes the count of its windows, of `sizes` elements `dilations` apart, one every `steps`; the positions inside windows are
+    /// new axes at the end.
+    "window" window::Window("x") { axes: Vec<usize>, sizes: Vec<usize>, steps: Vec<usize>, dilations: Vec<usize> } [Movement] aten [];
+
+    // Order.
+    /// The elements along an axis in ascending order, NaN last.
+    "sort" sort::Sort("x") { axis: usize } [] aten [];
+    /// The positions along an axis that sort x ascending, NaN last, equal elements in their order; i64.
+    "argsort" sort::Argsort("x") { axis: usize } [] aten [];
 
     // Indexing. Indices are of an integer dtype; −size ≤ index < size.
     /// Elements of an axis by index: the axis is replaced by the axes of the indices.

@@ -1,7 +1,7 @@
 //! Streams: where operations run.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use super::{MlxError, catch_errors, check, last_error};
 use crate::device::Device;
@@ -76,7 +76,40 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Starts the GPU's runtime before the first stream is made, and sees to an orderly end.
+///
+/// MLX keeps streams for any thread in a table that is destroyed when the process ends, which waits for their work. CUDA's
+/// own shutdown must come after that, so CUDA and what MLX keeps of it have to be started before the table is made: MLX's
+/// scheduler does so when it is first used. Emptying the table before any library shuts down makes the end independent of the order
+/// in which others registered theirs.
+fn start_gpu() -> Result<(), MlxError> {
+    unsafe extern "C" {
+        fn atexit(handler: extern "C" fn()) -> std::ffi::c_int;
+    }
+    extern "C" fn clear_streams() {
+        // SAFETY: the process is ending, and nothing is submitted any more. There is nobody to tell about a failure.
+        unsafe { mlx_sys::mlx_clear_streams() };
+    }
+    static STARTED: OnceLock<Result<(), MlxError>> = OnceLock::new();
+    STARTED
+        .get_or_init(|| {
+            // SAFETY: the handle is made, used and freed here; the handler keeps nothing.
+            unsafe {
+                let stream = mlx_sys::mlx_default_cpu_stream_new();
+                let status = mlx_sys::mlx_synchronize(stream);
+                mlx_sys::mlx_stream_free(stream);
+                check(status)?;
+                atexit(clear_streams);
+            }
+            Ok(())
+        })
+        .clone()
+}
+
 fn new_handle(device: Device) -> Result<Handle, MlxError> {
+    if device == Device::Gpu {
+        start_gpu()?;
+    }
     let _table = TABLE.write().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: the device handle is freed after its one use.
     let stream = unsafe {

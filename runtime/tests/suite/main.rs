@@ -1,6 +1,8 @@
 //! The runtime from outside: programs built by hand, written to files, opened and run.
 
 #[cfg(test)]
+mod commands;
+#[cfg(test)]
 mod in_place;
 #[cfg(test)]
 mod programs;

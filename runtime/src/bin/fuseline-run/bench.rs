@@ -10,11 +10,7 @@ use crate::decoder::{Decoder, most_likely};
 use crate::failure::Failure;
 
 /// What `bench` takes.
-///
-/// For a decoder with a cache: the time to the first token of a prompt, and tokens per second after it. For any other
-/// program: the time of one call on zeros. Medians over the repetitions, after one that is not counted.
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
 pub struct BenchArgs {
     #[command(flatten)]
     model: crate::ModelArgs,

@@ -13,11 +13,7 @@ use crate::failure::Failure;
 use crate::tensors::{Side, read_calls};
 
 /// What `generate` takes.
-///
-/// The text goes to standard output as it comes; measurements and comparisons go to standard error. Each next token is the
-/// most likely one.
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
 pub struct GenerateArgs {
     #[command(flatten)]
     model: crate::ModelArgs,

@@ -27,10 +27,21 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run a method on inputs from a safetensors file, and write its outputs to another.
+    ///
+    /// The input file holds `in0, in1, …` in the order of the method's inputs; the output file receives
+    /// `out0, out1, …`. For a sequence of calls on one session it holds `call0_in0, …, call1_in0, …`, which run in
+    /// order and give `call0_out0, …`. Where both kinds stand in a file, the unnumbered call runs in a session of its
+    /// own. The output file repeats the inputs, so that it is a full record.
     Run(run::RunArgs),
     /// Continue a text with a language model.
+    ///
+    /// Each next token is the most likely one. The text goes to standard output as it comes; measurements and
+    /// comparisons go to standard error.
     Generate(generate::GenerateArgs),
     /// Measure time to first token and tokens per second, or the time of a call.
+    ///
+    /// For a decoder with a cache: the time to the first token of a prompt, and tokens per second after it. For any
+    /// other program: the time of one call on zeros. Medians over the repetitions, after one that is not counted.
     Bench(bench::BenchArgs),
 }
 

@@ -8,13 +8,7 @@ use crate::failure::Failure;
 use crate::tensors::{OutputFile, Side, output_name, read_calls};
 
 /// What `run` takes.
-///
-/// The input file holds `in0, in1, …` in the order of the method's inputs; the output file receives `out0, out1, …`.
-/// For a sequence of calls on one session it holds `call0_in0, …, call1_in0, …`, which run in order and give
-/// `call0_out0, …`. Where both kinds stand in a file, the unnumbered call runs in a session of its own. The output file
-/// repeats the inputs, so that it is a full record.
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
 pub struct RunArgs {
     #[command(flatten)]
     model: crate::ModelArgs,
