@@ -24,6 +24,8 @@ pub(super) enum Val {
     Int(Dim),
     /// A symbolic float or boolean, or an integer that the IR's symbolic integers can't express.
     Sym(SymExpr),
+    /// A complex tensor: its real and its imaginary part.
+    Complex(TensorId, TensorId),
     /// A number that a 0-d tensor holds at run time.
     Number(TensorId),
     /// The result of an operation that could not be imported.
@@ -117,6 +119,7 @@ impl<'a> Call<'a> {
         match self.scope.get(&name.name) {
             Some(Val::Tensor(tensor)) => Ok(*tensor),
             Some(Val::Poison) => Err(Fail::Poisoned),
+            Some(Val::Complex(..)) => unsupported("a complex tensor in this place"),
             Some(_) => invalid(format!("`{}` is not a tensor", name.name)),
             None => invalid(format!("`{}` is used before it is computed", name.name)),
         }
@@ -201,7 +204,9 @@ impl<'a> Call<'a> {
             Some(Val::Number(_)) => unsupported(format!(
                 "the number `{name}`, known only at run time, as a size"
             )),
-            Some(Val::Tensor(_)) => invalid(format!("`{name}` is a tensor, not a number")),
+            Some(Val::Tensor(_) | Val::Complex(..)) => {
+                invalid(format!("`{name}` is a tensor, not a number"))
+            }
             None => invalid(format!("`{name}` is used before it is computed")),
         }
     }
@@ -374,7 +379,9 @@ impl<'a> Call<'a> {
             Some(Val::Number(tensor)) => cx.read(*tensor).map(Num::Tensor),
             Some(Val::Sym(expr)) => cx.sym_number(expr),
             Some(Val::Poison) => Err(Fail::Poisoned),
-            Some(Val::Tensor(_)) => invalid(format!("`{name}` is a tensor, not a number")),
+            Some(Val::Tensor(_) | Val::Complex(..)) => {
+                invalid(format!("`{name}` is a tensor, not a number"))
+            }
             None => invalid(format!("`{name}` is used before it is computed")),
         }
     }
@@ -505,9 +512,13 @@ impl<'a> Call<'a> {
         symbolic::sizes(&self.out_meta(n)?.sizes)
     }
 
-    /// The element type that the export recorded for the n-th tensor result.
+    /// The element type that the export recorded for the n-th tensor result; of a complex one, that of its parts.
     pub fn out_dtype(&self, n: usize) -> Result<DType> {
-        symbolic::dtype(self.out_meta(n)?.dtype)
+        let dtype = self.out_meta(n)?.dtype;
+        match symbolic::part_dtype(dtype) {
+            Some(part) => Ok(part),
+            None => symbolic::dtype(dtype),
+        }
     }
 
     /// The type that the export recorded for a tensor argument.

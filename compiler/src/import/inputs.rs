@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fuseline_ir::graph::Payload;
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{Constant, Graph, Range, TensorType, Type, Value};
+use fuseline_ir::{Constant, Dim, Graph, Range, TensorType, Type, Value};
 
 use super::build::Builder;
 use super::call::Val;
@@ -49,6 +49,17 @@ impl Sources for Weights<'_> {
         let Some(weight) = self.origins.get(&storage) else {
             return Err(Fail::Bug("a storage has no source".to_owned()));
         };
+        let mut sizes: Vec<Dim> = weight.sizes.iter().map(|&size| size.into()).collect();
+        if let Some(part) = symbolic::part_dtype(weight.dtype) {
+            // The bytes of a complex tensor are its parts as a last axis.
+            sizes.push(2i64.into());
+            let ty = TensorType::new(part, sizes);
+            if self.mutated.contains(&weight.fqn) {
+                return unsupported(format!("the complex buffer `{}` as a state", weight.fqn));
+            }
+            let data: Arc<dyn Payload> = Arc::new(WeightPayload((*weight).clone()));
+            return Ok(build.graph.constant(weight.fqn.as_str(), ty, Some(data))?);
+        }
         let dtype = match symbolic::dtype(weight.dtype) {
             Ok(dtype) => dtype,
             Err(_) => {
@@ -58,10 +69,7 @@ impl Sources for Weights<'_> {
                 ));
             }
         };
-        let ty = TensorType::new(
-            dtype,
-            weight.sizes.iter().map(|&size| size.into()).collect(),
-        );
+        let ty = TensorType::new(dtype, sizes);
         let data: Arc<dyn Payload> = Arc::new(WeightPayload((*weight).clone()));
         if !self.mutated.contains(&weight.fqn) {
             return Ok(build.graph.constant(weight.fqn.as_str(), ty, Some(data))?);
@@ -160,7 +168,8 @@ impl<'a> Importer<'a> {
                     *origin = weight;
                 }
                 if let Argument::Tensor(name) = argument {
-                    scope.names.insert(name.name.clone(), Val::Tensor(tensor));
+                    let value = self.weight_value(tensor, weight);
+                    scope.names.insert(name.name.clone(), value);
                 }
                 continue;
             }
@@ -188,6 +197,27 @@ impl<'a> Importer<'a> {
         }
         self.check_overlaps()?;
         self.declare_states()
+    }
+
+    /// What a weight's name stands for: its tensor, or the parts of a complex one.
+    fn weight_value(&mut self, tensor: TensorId, weight: &WeightRef) -> Val {
+        if symbolic::part_dtype(weight.dtype).is_none() {
+            return Val::Tensor(tensor);
+        }
+        let mut part = |n: i64| {
+            let one = self.memory.view(
+                tensor,
+                op::Slice {
+                    axis: weight.sizes.len(),
+                    start: n.into(),
+                    stop: (n + 1).into(),
+                    step: 1,
+                },
+            );
+            let shape = weight.sizes.iter().map(|&size| size.into()).collect();
+            self.memory.view(one, op::Reshape { shape })
+        };
+        Val::Complex(part(0), part(1))
     }
 
     fn tensor_input(&mut self, scope: &Scope<'_>, name: &str) -> Result<Val> {
@@ -353,6 +383,7 @@ impl<'a> Importer<'a> {
             Argument::Tensor(name) => match scope.get(&name.name) {
                 Some(Val::Tensor(tensor)) => (name.name.clone(), self.read(*tensor)?),
                 Some(Val::Poison) => return Err(Fail::Poisoned),
+                Some(Val::Complex(..)) => return unsupported("an output that is complex"),
                 _ => return invalid(format!("`{}` is not a tensor of the graph", name.name)),
             },
             Argument::SymInt(SymIntArgument::Name(name)) => match scope.get(name) {

@@ -14,11 +14,13 @@
 mod attention;
 mod build;
 mod call;
+mod complex;
 mod control;
 mod conv;
 mod create;
 mod dispatch;
 mod error;
+mod fourier;
 mod index;
 mod inputs;
 mod matmul;
@@ -30,6 +32,7 @@ mod pointwise;
 mod pool;
 mod promote;
 mod rearrange;
+mod recurrent;
 mod reduce;
 mod resize;
 mod symbolic;
@@ -99,6 +102,8 @@ enum Out {
     Value(Value),
     /// A tensor that exists already, or a view of one.
     Tensor(TensorId),
+    /// A new complex tensor.
+    Complex(complex::Pair),
     /// A number.
     Number(Val),
 }
@@ -191,7 +196,7 @@ impl<'a> Importer<'a> {
             schema: schema.as_ref(),
             scope,
         };
-        if let Some(import) = dispatch::find(target) {
+        if let Some(import) = complex::find(&call).or_else(|| dispatch::find(target)) {
             if call.reads_poison() {
                 return Err(Fail::Poisoned);
             }
@@ -350,6 +355,31 @@ impl<'a> Importer<'a> {
         Ok(bound)
     }
 
+    /// Checks a complex result against the recorded type, and gives its parts the recorded shape.
+    fn bind_complex(&mut self, call: &Call<'_>, name: &str, pair: complex::Pair) -> Result<Val> {
+        let meta = call.meta(name)?;
+        let Some(dtype) = symbolic::part_dtype(meta.dtype) else {
+            return Err(Fail::Bug(format!(
+                "`{name}` became complex, but the export says {:?}",
+                meta.dtype
+            )));
+        };
+        let shape = symbolic::sizes(&meta.sizes)?;
+        let im = pair.imaginary(self)?;
+        let mut part = |value: Value| -> Result<TensorId> {
+            let ty = self.build.ty(value)?.clone();
+            if ty.dtype != dtype || ty.shape.len() != shape.len() {
+                let recorded = fuseline_ir::TensorType::new(dtype, shape.clone());
+                return Err(Fail::Bug(format!(
+                    "a part of `{name}` became {ty}, but the export says {recorded}"
+                )));
+            }
+            let value = self.build.reshape(value, shape.clone())?;
+            Ok(self.memory.root(Some(value)))
+        };
+        Ok(Val::Complex(part(pair.re)?, part(im)?))
+    }
+
     /// Checks one tensor result against the recorded type. Sizes that the export proved equal, but the IR's algebra does not, are
     /// taken from the record: they are what later operators refer to.
     fn bind_tensor(&mut self, call: &Call<'_>, name: &str, out: Option<Out>) -> Result<Val> {
@@ -360,6 +390,7 @@ impl<'a> Importer<'a> {
         let (value, tensor) = match out {
             Some(Out::Value(value)) => (value, None),
             Some(Out::Tensor(tensor)) => (self.read(tensor)?, Some(tensor)),
+            Some(Out::Complex(pair)) => return self.bind_complex(call, name, pair),
             _ => return Err(Fail::Bug(format!("`{name}` has no value"))),
         };
         let ty = self.build.ty(value)?.clone();

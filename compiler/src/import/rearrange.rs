@@ -228,7 +228,7 @@ fn repeat_interleave(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>>
 }
 
 /// Widths as PyTorch writes them, last axis first; negative ones cut.
-fn pad(cx: &mut Importer<'_>, x: Value, widths: &[Dim], value: Scalar) -> Result<Value> {
+pub(super) fn pad(cx: &mut Importer<'_>, x: Value, widths: &[Dim], value: Scalar) -> Result<Value> {
     let rank = cx.build.rank(x)?;
     if !widths.len().is_multiple_of(2) || widths.len() > 2 * rank {
         return invalid(format!("{} padding widths for {rank} axes", widths.len()));
@@ -272,7 +272,12 @@ fn pad(cx: &mut Importer<'_>, x: Value, widths: &[Dim], value: Scalar) -> Result
 }
 
 /// Padding with elements of the tensor itself, each padded axis a `take` of known or symbolic positions.
-fn mirrored_pad(cx: &mut Importer<'_>, x: Value, widths: &[i64], mode: &str) -> Result<Vec<Out>> {
+pub(super) fn mirrored_pad(
+    cx: &mut Importer<'_>,
+    x: Value,
+    widths: &[i64],
+    mode: &str,
+) -> Result<Vec<Out>> {
     let rank = cx.build.rank(x)?;
     if !widths.len().is_multiple_of(2) || widths.len() > 2 * rank {
         return invalid(format!("{} padding widths for {rank} axes", widths.len()));

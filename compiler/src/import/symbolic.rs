@@ -30,6 +30,16 @@ pub(super) fn dtype(scalar: ScalarType) -> Result<DType> {
     })
 }
 
+/// The dtype of the two parts of a complex number; `None` for a dtype that is not complex.
+pub(super) fn part_dtype(scalar: ScalarType) -> Option<DType> {
+    match scalar {
+        ScalarType::Complex32 => Some(DType::F16),
+        ScalarType::Complex64 => Some(DType::F32),
+        ScalarType::Complex128 => Some(DType::F64),
+        _ => None,
+    }
+}
+
 /// A size.
 pub(super) fn size(value: &SymInt) -> Result<Dim> {
     match value {
