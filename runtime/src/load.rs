@@ -16,8 +16,8 @@ use crate::frame::Frame;
 use crate::kernels::Kernels;
 use crate::mlx::{self, Array, Stream};
 use crate::program::{Argument, Input, InputKind, Method, Output, Segment, StateInfo, Step};
-use crate::replay;
 use crate::value::Value;
+use crate::{ops, replay};
 
 /// Maps a file. An empty one can't be mapped; it reads as too short later, like any other cut file.
 pub(crate) fn map(path: &Path) -> std::io::Result<Mmap> {
@@ -42,12 +42,28 @@ pub(crate) struct Loader<'a> {
 }
 
 impl Loader<'_> {
+    fn need(&mut self, need: String) {
+        if !self.needs.contains(&need) {
+            self.needs.push(need);
+        }
+    }
+
     /// A method, with the segments that it runs.
     pub(crate) fn method(&mut self, method: &format::Method<'_>) -> Result<Method, Error> {
         let mut segments = Vec::with_capacity(method.delegates.len());
         for delegate in &method.delegates {
             segments.push(match &delegate.payload {
                 format::Payload::Mlx(graph) => {
+                    for instruction in graph.chains.iter().flatten() {
+                        if let Some(need) = ops::missing(instruction) {
+                            let need = format!("{}, which needs {need}", instruction.info().node);
+                            self.need(need);
+                        }
+                    }
+                    if !self.needs.is_empty() {
+                        segments.push(None);
+                        continue;
+                    }
                     let segment = self.segment(graph)?;
                     self.segments.push(segment);
                     Some(self.segments.len() - 1)
@@ -181,9 +197,7 @@ impl Loader<'_> {
                 };
                 let Some(kernel) = self.kernels.get(&name) else {
                     let need = format!("the operator `{name}`, which is not registered");
-                    if !self.needs.contains(&need) {
-                        self.needs.push(need);
-                    }
+                    self.need(need);
                     return None;
                 };
                 // ExecuTorch names a result twice: as the last argument and as what is returned.

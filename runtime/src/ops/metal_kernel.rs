@@ -7,7 +7,7 @@ use fuseline_program::instr::MetalKernel;
 use super::host::{c_string, lengths};
 use crate::fault::Fault;
 use crate::frame::Frame;
-use crate::mlx::{Array, Vector, check, code_of, last_error};
+use crate::mlx::{Array, Vector, catch_errors, check, code_of, last_error};
 use fuseline_program::ScalarType;
 
 /// Compiles the kernel (MLX keeps compiled ones by name and source) and adds its launch to the graph.
@@ -45,7 +45,9 @@ pub(super) fn run(i: &MetalKernel, f: &mut Frame<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn metal_is_there() -> bool {
+/// Whether MLX was built for Metal and finds it.
+pub(super) fn metal_is_there() -> bool {
+    catch_errors();
     let mut there = false;
     // SAFETY: the call writes one truth value.
     let asked = unsafe { mlx_sys::mlx_metal_is_available(&raw mut there) };

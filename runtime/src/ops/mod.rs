@@ -492,7 +492,7 @@ pub(crate) fn execute(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
         I::Sdpa(i) => several::attention(i, f),
         I::UpdateAndAttend(_) => Err(Fault::Unsupported {
             node: instruction.info().node,
-            needs: "a key/value cache that the host keeps outside the program",
+            needs: HOST_CACHE,
         }),
 
         // Shapes and views.
@@ -687,6 +687,17 @@ pub(crate) fn execute(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             node: instruction.info().node,
             needs: "control flow, which is not executed as an operation",
         }),
+    }
+}
+
+const HOST_CACHE: &str = "a key/value cache that the host keeps outside the program";
+
+/// What an instruction needs that is not here, if anything. Known without running it, so that a file is refused when it is opened.
+pub(crate) fn missing(instruction: &I) -> Option<&'static str> {
+    match instruction {
+        I::UpdateAndAttend(_) => Some(HOST_CACHE),
+        I::MetalKernel(_) if !metal_kernel::metal_is_there() => Some("Metal"),
+        _ => None,
     }
 }
 

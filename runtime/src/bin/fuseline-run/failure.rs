@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use fuseline_runtime::{Error, TensorError};
+use fuseline_runtime::{Error, Fault, TensorError};
 
 /// The codes, as the help shows them. The compiler's are the same.
 pub const EXIT_CODES: &str = "\
@@ -108,7 +108,12 @@ impl From<Error> for Failure {
         let code = match &error {
             Error::Read { .. } => 3,
             Error::Format { .. } | Error::Interface(_) => 4,
-            Error::Unsupported { .. } | Error::NoDevice { .. } => 5,
+            Error::Unsupported { .. }
+            | Error::NoDevice { .. }
+            | Error::Instruction {
+                fault: Fault::Unsupported { .. },
+                ..
+            } => 5,
             Error::NoMethod { .. } | Error::InputCount { .. } | Error::Input { .. } => 6,
             _ => 7,
         };
