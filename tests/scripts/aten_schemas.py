@@ -26,6 +26,22 @@ NOT_EXPORTED = re.compile(
     r"linalg_(?!vector_norm|norm|matrix_norm|cross|diagonal|vecdot|multi_dot)"
 )
 
+# Operators outside ATen that exports for ExecuTorch's MLX delegate hold, from their definitions in ExecuTorch 1.5.1 and TorchAO 0.18.
+CUSTOM = """\
+mlx.custom_sdpa.default(Tensor query, Tensor key, Tensor value, SymInt start_pos, Tensor? attn_mask=None, float dropout_p=0.0, bool is_causal=False, float? scale=None) -> Tensor
+mlx.gated_delta_rule.default(Tensor q, Tensor k, Tensor v, Tensor g, Tensor beta, Tensor(a!) state, bool use_custom_kernel=True) -> Tensor
+mlx.gather_mm.default(Tensor a, Tensor b, Tensor? rhs_indices=None, Tensor? lhs_indices=None, Tensor? sorted_indices=None) -> Tensor
+mlx.gather_qmm.default(Tensor x, Tensor w, Tensor scales, Tensor? biases=None, Tensor? rhs_indices=None, Tensor? lhs_indices=None, bool transpose=True, SymInt group_size=32, SymInt bits=4, str mode='affine', Tensor? sorted_indices=None) -> Tensor
+mlx.kv_cache_update.default(Tensor(a!) cache, Tensor new_values, SymInt start_pos, SymInt ring_size=0) -> Tensor
+mlx.moe_gather_inputs.default(Tensor x, Tensor expert_indices, SymInt top_k, SymInt sort_cutoff) -> (Tensor, Tensor, Tensor, Tensor)
+mlx.moe_scatter_outputs.default(Tensor down, Tensor sort_experts, Tensor inv_order, SymInt top_k) -> Tensor
+mlx.rope.default(Tensor x, SymInt dims, SymInt pos, bool traditional=False, float base=500000.0, float scale=1.0, Tensor? freqs=None) -> Tensor
+torchao.dequantize_affine.default(Tensor input, SymInt[] block_size, Tensor scale, Tensor? zero_point, ScalarType input_dtype, Scalar? quant_min=None, Scalar? quant_max=None, ScalarType output_dtype=float) -> Tensor
+torchao.dequantize_int4_tensor.default(Tensor qdata, Tensor scale, Tensor zero_point, SymInt group_size, ScalarType output_dtype=bfloat16) -> Tensor
+torchao.dequantize_mx.default(Tensor qdata, Tensor scale, ScalarType elem_dtype, SymInt block_size, ScalarType output_dtype=float) -> Tensor
+torchao.dequantize_nvfp4.default(Tensor qdata, Tensor scale, Tensor per_tensor_scale, SymInt block_size, ScalarType output_dtype=float) -> Tensor
+"""
+
 
 def main() -> None:
     with zipfile.ZipFile(sys.argv[1]) as wheel:
@@ -44,6 +60,7 @@ def main() -> None:
         rows.append((f"{base}.{overload or 'default'}", rest))
     for name, rest in sorted(set(rows)):
         print(f"aten.{name}({rest}")
+    print(CUSTOM, end="")
 
 
 if __name__ == "__main__":

@@ -254,7 +254,7 @@ fn like_index(cx: &mut Importer<'_>, x: Value, index: &[Dim], axis: usize) -> Re
 }
 
 /// Writes `source`, broadcast as needed, at a 1-d `index` of an axis.
-fn index_copy(
+pub(super) fn index_copy(
     cx: &mut Importer<'_>,
     x: Value,
     axis: i64,

@@ -42,6 +42,12 @@ impl<'a> Weights<'a> {
             origins: BTreeMap::new(),
         }
     }
+
+    /// The weight behind a storage, where the program doesn't write to it.
+    pub fn constant(&self, storage: StorageId) -> Option<&'a WeightRef> {
+        let weight = *self.origins.get(&storage)?;
+        (!self.mutated.contains(&weight.fqn)).then_some(weight)
+    }
 }
 
 impl Sources for Weights<'_> {

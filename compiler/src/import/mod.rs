@@ -21,16 +21,20 @@ mod create;
 mod dispatch;
 mod error;
 mod fourier;
+mod functionalized;
 mod index;
 mod inputs;
 mod matmul;
 mod memory;
+mod mlx;
 mod movement;
 mod norm;
 mod order;
+mod pack;
 mod pointwise;
 mod pool;
 mod promote;
+mod quant;
 mod rearrange;
 mod recurrent;
 mod reduce;
@@ -81,6 +85,7 @@ struct Importer<'a> {
     weights: Weights<'a>,
     archive: &'a Archive,
     failures: Failures,
+    recipes: quant::Recipes,
 }
 
 /// A graph of the file, and what its names stand for so far.
@@ -128,6 +133,7 @@ impl<'a> Importer<'a> {
             weights: Weights::new(mutated),
             archive,
             failures: Failures::default(),
+            recipes: quant::Recipes::default(),
         }
     }
 

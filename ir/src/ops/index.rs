@@ -15,7 +15,7 @@ use crate::types::{Shape, TensorType, Type};
 pub use super::table::{Gather, IndexCopy, ScatterAdd, SliceUpdate, Take, TakeAlong};
 
 /// The n-th argument as a tensor of indices.
-fn index_tensor<'a>(args: &[&'a Type], n: usize) -> Result<&'a TensorType, OpError> {
+pub(super) fn check_indices<'a>(args: &[&'a Type], n: usize) -> Result<&'a TensorType, OpError> {
     let t = tensor(args, n)?;
     if !t.dtype.is_int() {
         return fail(format!("argument {n} is {t}, not integers"));
@@ -24,7 +24,7 @@ fn index_tensor<'a>(args: &[&'a Type], n: usize) -> Result<&'a TensorType, OpErr
 }
 
 /// The indices as positions of an axis of `size` elements: negative ones count from the end.
-fn positions(indices: &Tensor, size: usize) -> Result<Vec<usize>, OpError> {
+pub(super) fn positions(indices: &Tensor, size: usize) -> Result<Vec<usize>, OpError> {
     let wrap = |i: i64| {
         let at = if indices.dtype() == DType::U64 {
             usize::try_from(i as u64).ok()
@@ -71,7 +71,7 @@ impl OpImpl for Take {
         check_axis(self.axis, x.rank())?;
         let indices: &[Dim] = match args.get(1) {
             Some(Type::Int(_)) => &[],
-            _ => &index_tensor(args, 1)?.shape,
+            _ => &check_indices(args, 1)?.shape,
         };
         Ok(Type::tensor(
             x.dtype,
@@ -129,7 +129,7 @@ fn one_or(size: &Dim, of: &Dim) -> bool {
 
 impl OpImpl for TakeAlong {
     fn infer(&self, args: &[&Type]) -> Result<Type, OpError> {
-        let (x, indices) = (tensor(args, 0)?, index_tensor(args, 1)?);
+        let (x, indices) = (tensor(args, 0)?, check_indices(args, 1)?);
         check_axis(self.axis, x.rank())?;
         if indices.rank() != x.rank() {
             return fail(format!("{x} and indices {indices} differ in rank"));
@@ -180,7 +180,7 @@ impl Gather {
     /// The shape that the indices broadcast to.
     fn index_shape(&self, args: &[&Type]) -> Result<Shape, OpError> {
         (1..args.len()).try_fold(vec![], |shape, n| {
-            broadcast(&shape, &index_tensor(args, n)?.shape)
+            broadcast(&shape, &check_indices(args, n)?.shape)
         })
     }
 }
@@ -305,7 +305,7 @@ impl Gather {
 
 impl OpImpl for IndexCopy {
     fn infer(&self, args: &[&Type]) -> Result<Type, OpError> {
-        let (x, indices, source) = (tensor(args, 0)?, index_tensor(args, 1)?, tensor(args, 2)?);
+        let (x, indices, source) = (tensor(args, 0)?, check_indices(args, 1)?, tensor(args, 2)?);
         check_axis(self.axis, x.rank())?;
         if indices.rank() != 1 {
             return fail(format!("the indices {indices} are not 1-d"));
@@ -459,7 +459,7 @@ impl OpImpl for SliceUpdate {
 
 impl OpImpl for ScatterAdd {
     fn infer(&self, args: &[&Type]) -> Result<Type, OpError> {
-        let (x, indices, source) = (tensor(args, 0)?, index_tensor(args, 1)?, tensor(args, 2)?);
+        let (x, indices, source) = (tensor(args, 0)?, check_indices(args, 1)?, tensor(args, 2)?);
         check_axis(self.axis, x.rank())?;
         if x.dtype == DType::Bool || source.dtype != x.dtype {
             return fail(format!("can't add {source} to {x}"));

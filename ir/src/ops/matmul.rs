@@ -90,7 +90,11 @@ impl<'a> Sizes<'a> {
 }
 
 /// a·b + c, floats in doubles that are rounded once.
-fn eval_product(a: &Tensor, b: &Tensor, c: Option<&Tensor>) -> Result<Vec<Tensor>, OpError> {
+pub(super) fn eval_product(
+    a: &Tensor,
+    b: &Tensor,
+    c: Option<&Tensor>,
+) -> Result<Vec<Tensor>, OpError> {
     let sizes = Sizes::of(a.shape(), b.shape())?;
     let shape = sizes.shape();
     numel(&shape)?;

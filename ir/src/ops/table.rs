@@ -315,6 +315,17 @@ ops! {
     "matmul" matmul::Matmul("a", "b") {} [] aten [];
     /// a·b + c, the sum in the accumulator; c broadcasts to the product's shape.
     "addmm" matmul::Addmm("a", "b", "c") {} [Fused] aten [];
+    /// `a @ b[indices]`: each matrix of a meets the matrix of b `[E, K, N]` that its index chooses. The leading axes of a and the indices broadcast.
+    "gather_mm" experts::GatherMm("a", "b", "indices") {} [Fused] aten [];
+
+    // Quantised weights, in MLX's layout: elements of `bits` bits in a little-endian stream over u32 along the last axis, a scale (and a bias) for each `group` of them. `mode`:
+    // "affine" (scale·q + bias, scales and biases in floats), "mxfp4", "mxfp8" (FP4 and FP8 elements, power-of-two scales in u8) or "nvfp4" (FP4 elements, FP8 scales in u8).
+    /// The elements of a quantised tensor, as `dtype`: w [.., K·bits/32] becomes [.., K].
+    "dequantize" quant::Dequantize("w", "scales", "biases?") { group: usize, bits: usize, mode: Symbol, dtype: DType } [] aten [];
+    /// x · dequantize(w)ᵀ for w [N, K·bits/32].
+    "quantized_matmul" quant::QuantizedMatmul("x", "w", "scales", "biases?") { group: usize, bits: usize, mode: Symbol } [Fused] aten [];
+    /// x · dequantize(w[indices])ᵀ for w [E, N, K·bits/32]: as `gather_mm`.
+    "gather_qmm" quant::GatherQmm("x", "indices", "w", "scales", "biases?") { group: usize, bits: usize, mode: Symbol } [Fused] aten [];
 
     // Convolution, channels last: x [N, spatial…, C], w [O, kernel…, C / groups].
     /// out[n, i, o] = Σ x[n, i·stride + k·dilation − padding, c] · w[o, k, c], positions outside x being 0.
