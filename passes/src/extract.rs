@@ -6,7 +6,6 @@
 //!
 //! Classes that the current graph doesn't use choose the node that adds least to it, so that a switch to something new meets good choices below.
 
-use crate::cost::Model;
 use crate::egraph::{EGraph, is_constant};
 use crate::pass::PassError;
 use egg::Id;
@@ -18,16 +17,19 @@ const PASS: &str = "saturate";
 /// The most sweeps over all classes; each but the last makes the graph cheaper.
 const SWEEPS: usize = 32;
 
-/// The cheapest graph found for the roots of `graph`, whose values are in `classes`; and the model's costs of the input graph and of that.
+/// The cost of an op applied to values of these types, never 0; the flag says whether it depends on constants alone. See [`crate::cost::Model::cost`].
+pub type Weigh<'a> = &'a dyn Fn(&Op, &[&Type], &Type, bool) -> u64;
+
+/// The cheapest graph found for the roots of `graph`, whose values are in `classes`; and the costs of the input graph and of that.
 ///
 /// Errors: an e-graph that doesn't hold the graph, or a result whose ops don't take their arguments.
 pub fn extract(
     graph: &Graph,
     egraph: &EGraph,
     classes: &[Option<Id>],
-    model: &Model,
+    weigh: Weigh<'_>,
 ) -> Result<(Graph, (u64, u64)), PassError> {
-    let mut choice = Choice::new(graph, egraph, classes, model)?;
+    let mut choice = Choice::new(graph, egraph, classes, weigh)?;
     let before = choice.total;
     choice.improve();
     let out = choice.rebuild(graph, classes)?;
@@ -68,7 +70,7 @@ impl<'a> Choice<'a> {
         graph: &Graph,
         egraph: &'a EGraph,
         values: &[Option<Id>],
-        model: &Model,
+        weigh: Weigh<'_>,
     ) -> Result<Choice<'a>, PassError> {
         let mut ids: Vec<Id> = egraph.classes().map(|c| c.id).collect();
         ids.sort();
@@ -91,7 +93,7 @@ impl<'a> Choice<'a> {
                     op: &node.op,
                     args,
                     needs,
-                    cost: model.cost(&node.op, &types, &class.data.ty, is_constant(egraph, node)),
+                    cost: weigh(&node.op, &types, &class.data.ty, is_constant(egraph, node)),
                 }
             });
             classes.push(Class {
@@ -379,8 +381,8 @@ fn mentions(op: &Op, ty: &Type, f: &mut dyn FnMut(&Symbol)) {
         .for_each(|(_, a)| fuseline_ir::attr::visit_symbols(a, f));
 }
 
-/// The cost of a graph by the model: each live node once.
-pub fn graph_cost(graph: &Graph, model: &Model) -> u64 {
+/// The cost of a graph: each live node once.
+pub fn graph_cost(graph: &Graph, weigh: Weigh<'_>) -> u64 {
     let live = graph.live();
     let mut constant = vec![false; graph.nodes().len()];
     let mut total = 0u64;
@@ -393,7 +395,7 @@ pub fn graph_cost(graph: &Graph, model: &Model) -> u64 {
         constant[value.index()] = !symbolic && node.args.iter().all(|a| constant[a.index()]);
         if live[value.index()] {
             let types: Vec<&Type> = node.args.iter().map(|a| graph.ty(*a)).collect();
-            let cost = model.cost(&node.op, &types, &node.ty, constant[value.index()]);
+            let cost = weigh(&node.op, &types, &node.ty, constant[value.index()]);
             total = total.saturating_add(cost);
         }
     }

@@ -127,10 +127,18 @@ impl Bindings {
                 (Some(s), Attr::DType(d)) if is_letter(s) => self.unify(s, Letter::DType(*d)),
                 _ => Some(()),
             },
-            (AttrPattern::List(items), Attr::List(attrs))
-                if items.len() == attrs.len()
-                    && !items.iter().any(|i| matches!(i, AttrPattern::Splice(_))) =>
-            {
+            (AttrPattern::List(items), Attr::List(attrs)) => {
+                let (items, attrs) = match items.split_first() {
+                    Some((AttrPattern::Splice(name), items)) => {
+                        let (lead, attrs) = attrs.split_at(attrs.len().checked_sub(items.len())?);
+                        self.unify(
+                            name,
+                            Letter::Dims(lead.iter().map(dim).collect::<Option<_>>()?),
+                        )?;
+                        (items, attrs)
+                    }
+                    _ => (items.as_slice(), attrs.as_slice()),
+                };
                 let mut pairs = items.iter().zip(attrs);
                 pairs.try_for_each(|(p, a)| self.learn_from(p, a))
             }
@@ -165,6 +173,13 @@ fn substitute(dim: &Dim, b: &Bindings) -> Option<Dim> {
         Some(Letter::Dim(d)) => Some(d.clone()),
         _ => None,
     }))
+}
+
+fn dim(attr: &Attr) -> Option<Dim> {
+    match attr {
+        Attr::Int(d) => Some(d.clone()),
+        _ => None,
+    }
 }
 
 /// Letters start with a capital, symbols of graphs don't.

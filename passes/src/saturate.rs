@@ -8,8 +8,11 @@ use crate::pass::{PassCx, PassError, verified};
 use crate::rule::{Compiled, Rule};
 use crate::rules;
 use egg::Id;
-use fuseline_ir::{Graph, Value};
+use fuseline_ir::{Graph, Op, Type, Value};
 use std::collections::BTreeMap;
+
+/// The pass's name.
+pub const NAME: &str = "saturate";
 
 /// One firing of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,23 +70,33 @@ pub fn run_with<'r>(
     cx: &PassCx,
     rules: impl IntoIterator<Item = &'r Rule>,
 ) -> Result<(Graph, Report), PassError> {
+    let (Loaded { egraph, classes }, mut report) = saturated(graph, cx, rules)?;
+    let model = Model::new(cx.target, &graph.symbols);
+    let weigh = |op: &Op, args: &[&Type], out: &Type, once: bool| model.cost(op, args, out, once);
+    let (out, cost) = extract::extract(graph, &egraph, &classes, &weigh)?;
+    report.cost = cost;
+    Ok((verified(NAME, out)?, report))
+}
+
+/// The graph's e-graph with everything that the rules find.
+///
+/// Errors: as [`run`].
+pub fn saturated<'r>(
+    graph: &Graph,
+    cx: &PassCx,
+    rules: impl IntoIterator<Item = &'r Rule>,
+) -> Result<(Loaded, Report), PassError> {
     let rules = rules
         .into_iter()
         .filter(|r| r.class <= cx.numerics)
         .map(Rule::compile)
         .collect::<Result<Vec<_>, _>>()?;
-    let Loaded {
-        mut egraph,
-        classes,
-    } = egraph::load(graph)?;
+    let mut loaded = egraph::load(graph)?;
     let mut report = Report::default();
-    saturate(&mut egraph, &rules, cx, &mut report);
-    report.classes = egraph.number_of_classes();
-    report.nodes = egraph.total_number_of_nodes();
-    let model = Model::new(cx.target, &graph.symbols);
-    let (out, cost) = extract::extract(graph, &egraph, &classes, &model)?;
-    report.cost = cost;
-    Ok((verified("saturate", out)?, report))
+    saturate(&mut loaded.egraph, &rules, cx, &mut report);
+    report.classes = loaded.egraph.number_of_classes();
+    report.nodes = loaded.egraph.total_number_of_nodes();
+    Ok((loaded, report))
 }
 
 fn saturate(egraph: &mut EGraph, rules: &[Compiled], cx: &PassCx, report: &mut Report) {

@@ -82,6 +82,8 @@ pub enum Sort {
     Tensor(Elem, &'static str),
     /// As [`Sort::Tensor`], whose elements are taken to be finite: what the rule does with others is not promised.
     Tame(Elem, &'static str),
+    /// A tensor with as many elements as that shape has, in any shape.
+    Elements(Elem, &'static str),
     /// A tensor of which all elements are one number that is known now.
     Number(&'static str, Range),
     /// A tensor with one axis of that size and others of size 1, maybe repeated along further axes.
@@ -138,6 +140,8 @@ impl Sort {
                 elem.unify(ty.dtype, b)?;
                 unify(shape, &ty.shape, b)
             }
+            // The reshape that takes it has counted.
+            Sort::Elements(elem, _) => elem.unify(tensor(egraph, class(name.slot?, b)?)?.dtype, b),
             Sort::Number(dtype, range) => {
                 let id = class(name.slot?, b)?;
                 let ty = tensor(egraph, id)?;
@@ -462,6 +466,11 @@ impl fmt::Display for Sort {
         match self {
             Sort::Tensor(elem, shape) => write!(f, "{elem}[{}]", shape.replace(' ', ", ")),
             Sort::Tame(elem, shape) => write!(f, "{elem}[{}], finite", shape.replace(' ', ", ")),
+            Sort::Elements(elem, shape) => write!(
+                f,
+                "{elem} with the elements of [{}]",
+                shape.replace(' ', ", ")
+            ),
             Sort::Number(dtype, range) => write!(f, "a known number of {dtype}, {range}"),
             Sort::Vector(dtype, len) => write!(
                 f,

@@ -3,7 +3,7 @@
 use crate::pass::Numerics::{Exact, Reassociates};
 use crate::rule::Rule;
 use crate::sort::Elem::Float;
-use crate::sort::Sort::{Equals, Product, Shape, Spread, Tensor};
+use crate::sort::Sort::{Elements, Product, Shape, Spread, Tensor};
 
 /// The table.
 pub const RULES: &[Rule] = &[
@@ -25,13 +25,37 @@ pub const RULES: &[Rule] = &[
         vars: &[
             ("x", Tensor(Float("T"), "L.. S N")),
             ("b", Tensor(Float("T"), "K N")),
-            ("a", Tensor(Float("T"), "L.. S G E")),
-            ("K", Equals("G*E")),
+            ("a", Elements(Float("T"), "L.. S K")),
             ("P", Product("L.. S")),
         ],
         lhs: "add(?x, matmul(reshape[shape=[P, K]](?a), ?b))",
         rhs: "addmm(reshaped[shape=[L.., S, K]](?a), ?b, ?x)",
         class: Reassociates,
+    },
+    Rule {
+        name: "matmul_of_arranged_rows",
+        doc: "Rows that are arranged behind a product can be arranged before it, where they were reshaped anyway.",
+        vars: &[
+            ("a", Elements(Float("T"), "L.. S K")),
+            ("b", Tensor(Float("T"), "K N")),
+            ("P", Product("L.. S")),
+        ],
+        lhs: "reshape[shape=[L.., S, N]](matmul(reshape[shape=[P, K]](?a), ?b))",
+        rhs: "matmul(reshaped[shape=[L.., S, K]](?a), ?b)",
+        class: Exact,
+    },
+    Rule {
+        name: "addmm_of_arranged_rows",
+        doc: "As `matmul_of_arranged_rows`, with a bias for each column.",
+        vars: &[
+            ("a", Elements(Float("T"), "L.. S K")),
+            ("b", Tensor(Float("T"), "K N")),
+            ("c", Tensor(Float("T"), "N")),
+            ("P", Product("L.. S")),
+        ],
+        lhs: "reshape[shape=[L.., S, N]](addmm(reshape[shape=[P, K]](?a), ?b, ?c))",
+        rhs: "addmm(reshaped[shape=[L.., S, K]](?a), ?b, ?c)",
+        class: Exact,
     },
     Rule {
         name: "matmul_of_rows",

@@ -110,13 +110,18 @@ fn rewrites() -> Result {
         "\n## Rules of the e-graph\n\nChoices, which the target's costs decide. `?x` is a value, `$e` an attribute; the class says how far the two sides may lie apart.\n",
     );
     for rule in rules::all() {
+        let sorts = rule
+            .vars
+            .iter()
+            .map(|(name, sort)| format!("- `{name}`: {sort}\n"));
         write!(
             text,
-            "\n### `{}`\n\n{}\n\n```text\n   {}\n = {}\n```\n\nNumerics: {}. Case: `tests/cases/rules/{}.ir`.\n",
+            "\n### `{}`\n\n{}\n\n```text\n   {}\n = {}\n```\n\n{}Numerics: {}. Case: `tests/cases/rules/{}.ir`.\n",
             rule.name,
             cell(rule.doc),
             rule.lhs,
             rule.rhs,
+            sorts.collect::<String>() + "\n",
             rule.class,
             rule.name
         )?;

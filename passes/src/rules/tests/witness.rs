@@ -147,6 +147,11 @@ impl Maker<'_> {
                 self.mood = mood;
                 made
             }
+            Sort::Elements(elem, schema) => {
+                let shape = self.shape(schema)?;
+                let shape = self.regrouped(shape);
+                self.tensor(name, elem, &shape)
+            }
             Sort::Vector(letter, schema) => {
                 let mut shape = self.shape(schema)?;
                 let x = self.dims_of("x")?;
