@@ -105,10 +105,11 @@ impl Case {
     }
 }
 
-/// The calls in a safetensors file: `call0_in0, call0_in1, call1_in0, …`, or one call `in0, in1, …`.
+/// The calls in a safetensors file: `call0_in0, call0_in1, call1_in0, …`, or one call `in0, in1, …`. A file may hold inputs and outputs; the prefix
+/// (`in` or `out`) chooses.
 ///
 /// # Errors
-/// A file that can't be read or isn't safetensors; a gap in the numbers.
+/// A file that can't be read or isn't safetensors; other names than these; a gap in the numbers.
 pub fn read_calls(path: &Path, prefix: &str) -> Result<Vec<Vec<Array>>> {
     let wrong = |what: String| format!("{}: {what}", path.display());
     let bytes = fs::read(path).map_err(|e| wrong(e.to_string()))?;
@@ -124,10 +125,13 @@ pub fn read_calls(path: &Path, prefix: &str) -> Result<Vec<Vec<Array>>> {
             None if sequence => continue,
             None => (0, name.as_str()),
         };
-        let index = rest
-            .strip_prefix(prefix)
-            .and_then(|n| n.parse().ok())
-            .ok_or_else(|| wrong(format!("a tensor of the name {name}")))?;
+        let numbered = |prefix: &str| rest.strip_prefix(prefix).and_then(|n| n.parse().ok());
+        let Some(index) = numbered(prefix) else {
+            if numbered("in").or_else(|| numbered("out")).is_none() {
+                return Err(wrong(format!("a tensor of the name {name}")).into());
+            }
+            continue;
+        };
         let array = Array {
             dtype: view.dtype(),
             shape: view.shape().to_vec(),
@@ -135,7 +139,6 @@ pub fn read_calls(path: &Path, prefix: &str) -> Result<Vec<Vec<Array>>> {
         };
         calls.entry(call).or_default().insert(index, array);
     }
-    // A module without inputs has calls only on the side of the outputs.
     for (call, tensors) in &calls {
         if tensors.keys().enumerate().any(|(want, got)| want != *got) {
             return Err(wrong(format!("call {call} has a gap in its numbers")).into());
