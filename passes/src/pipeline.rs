@@ -15,7 +15,7 @@ pub struct Pass {
     pub name: &'static str,
     /// What it does, in a line.
     pub doc: &'static str,
-    run: fn(&Graph, &PassCx) -> Result<Graph, PassError>,
+    run: fn(&Graph, &PassCx, &mut Report) -> Result<Graph, PassError>,
 }
 
 /// Every pass.
@@ -23,22 +23,22 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: canon::NAME,
         doc: "rewrites that are always better, equal values shared, dead ones dropped",
-        run: canon::run,
+        run: |graph, cx, _| canon::run(graph, cx),
     },
     Pass {
         name: fold::NAME,
         doc: "small values that depend on constants alone are computed",
-        run: fold::run,
+        run: |graph, cx, _| fold::run(graph, cx),
     },
     Pass {
         name: "saturate",
         doc: "every rule to a fixed point in an e-graph, and the cheapest graph for the target out of it",
-        run: saturate::run,
+        run: saturated,
     },
     Pass {
         name: "decompose",
         doc: "ops that the target has no instruction for become ops that it has",
-        run: decompose::run,
+        run: |graph, cx, _| decompose::run(graph, cx),
     },
 ];
 
@@ -116,7 +116,7 @@ pub struct PassReport {
 pub struct Report {
     /// The passes, in order.
     pub passes: Vec<PassReport>,
-    /// How often each rewrite rule fired.
+    /// How often each rule of the e-graph fired. Those of the canonical form are many and small; [`canon::canonical`] counts them.
     pub rules: BTreeMap<String, usize>,
     /// What a person should know: limits that were hit, for instance.
     pub notes: Vec<String>,
@@ -153,7 +153,7 @@ pub fn run_passes(
             .ok_or_else(|| PassError::broken("pipeline", *name, "there is no pass of that name"))?;
         let before = live_nodes(&graph);
         let start = Instant::now();
-        let next = crate::pass::verified(pass.name, (pass.run)(&graph, cx)?)?;
+        let next = crate::pass::verified(pass.name, (pass.run)(&graph, cx, &mut report)?)?;
         report.passes.push(PassReport {
             name: pass.name,
             before,
@@ -164,6 +164,21 @@ pub fn run_passes(
         graph = next;
     }
     Ok((graph, report))
+}
+
+/// Saturation, which of its rules fired, and the limit that ended it.
+fn saturated(graph: &Graph, cx: &PassCx, report: &mut Report) -> Result<Graph, PassError> {
+    let (graph, done) = saturate::report(graph, cx)?;
+    for (rule, n) in done.fired {
+        *report.rules.entry(rule.to_string()).or_insert(0) += n;
+    }
+    if let Some(limit) = done.limit {
+        report.notes.push(format!(
+            "saturate stopped at its limit of {limit} after {} rounds",
+            done.rounds
+        ));
+    }
+    Ok(graph)
 }
 
 fn live_nodes(graph: &Graph) -> usize {
