@@ -10,7 +10,7 @@ use super::util::{fail, for_each_index, tensor};
 use super::{EvalCx, OpImpl};
 use crate::dim::Dim;
 use crate::error::OpError;
-use crate::lower::{Inst, LowerCx, Lowering};
+use crate::lower::{Field, Inst, LowerCx, Lowering, Operand};
 use crate::tensor::{Tensor, numel};
 use crate::types::{TensorType, Type};
 
@@ -148,33 +148,112 @@ fn eval_conv(
     Ok(vec![Tensor::floats(x.dtype(), out, values)?])
 }
 
-/// The instruction of that name for the number of spatial axes, with each list of attributes spread over the target's field names.
-fn instruction(
+/// A convolution's instruction: a name for each number of spatial axes, and each list of attributes with its fields' names.
+struct Target<'a> {
     names: [&'static str; 3],
-    lists: &[(&[usize], [&'static str; 4])],
-    axes: &Axes<'_>,
-) -> Result<Lowering, OpError> {
-    let n = axes.stride.len();
-    let Some(node) = names.get(n.wrapping_sub(1)) else {
-        return fail(format!("{n} spatial axes"));
-    };
-    let mut inst = Inst::new(node)
-        .tensor("x", crate::lower::Operand::Arg(0))
-        .tensor("w", crate::lower::Operand::Arg(1))
-        .out();
-    for (values, [one, depth, height, width]) in lists {
-        let fields: &[&'static str] = match n {
-            1 => &[one],
-            2 => &[height, width],
-            _ => &[depth, height, width],
-        };
-        for (field, value) in fields.iter().zip(*values) {
-            inst = inst.int(field, *value as i64);
-        }
+    lists: &'a [(&'a [usize], [&'static str; 4])],
+    groups: usize,
+}
+
+impl Target<'_> {
+    fn rank(&self) -> usize {
+        self.lists.first().map_or(0, |(values, _)| values.len())
     }
-    Ok(Lowering::Insts(vec![
-        inst.int("groups", axes.groups as i64),
-    ]))
+
+    /// The instruction over these operands, without the groups.
+    fn inst(&self, x: Operand, w: Operand, out: Operand) -> Result<Inst, OpError> {
+        let n = self.rank();
+        let Some(node) = self.names.get(n.wrapping_sub(1)) else {
+            return fail(format!("{n} spatial axes"));
+        };
+        let mut inst = Inst::new(node)
+            .tensor("x", x)
+            .tensor("w", w)
+            .tensor("out", out);
+        for (values, [one, depth, height, width]) in self.lists {
+            let fields: &[&'static str] = match n {
+                1 => &[one],
+                2 => &[height, width],
+                _ => &[depth, height, width],
+            };
+            for (field, value) in fields.iter().zip(*values) {
+                inst = inst.int(field, *value as i64);
+            }
+        }
+        Ok(inst)
+    }
+
+    /// The instructions that compute `out` from `x`. The target takes groups over one and two axes only: over three, each group is a convolution of its own.
+    /// Temporaries are numbered from `temps`.
+    fn insts(
+        &self,
+        w: &TensorType,
+        x: Operand,
+        out: Operand,
+        temps: usize,
+    ) -> Result<Vec<Inst>, OpError> {
+        let (n, groups) = (self.rank(), self.groups);
+        if n < 3 || groups == 1 {
+            let inst = self.inst(x, Operand::Arg(1), out)?;
+            return Ok(vec![inst.int("groups", groups as i64)]);
+        }
+        let (Some(ins), Some(outs)) = (w.shape[n + 1].as_const(), w.shape[0].as_const()) else {
+            return fail(format!("the channels of {w} are not known"));
+        };
+        let part = |which: usize| -> Vec<Operand> {
+            (0..groups)
+                .map(|g| Operand::Temp(temps + which * groups + g))
+                .collect()
+        };
+        let split = |x: Operand, which: usize, axis: usize, size: i64| {
+            Inst::new("Split")
+                .tensor("x", x)
+                .with("outs", Field::Tensors(part(which)))
+                .with("sizes", Field::Ints(vec![size; groups]))
+                .int("axis", axis as i64)
+        };
+        let mut insts = vec![
+            split(x, 0, n + 1, ins),
+            split(Operand::Arg(1), 1, 0, outs / groups as i64),
+        ];
+        for ((x, w), out) in part(0).into_iter().zip(part(1)).zip(part(2)) {
+            insts.push(self.inst(x, w, out)?);
+        }
+        insts.push(
+            Inst::new("Concatenate")
+                .with("tensors", Field::Tensors(part(2)))
+                .tensor("out", out)
+                .int("axis", (n + 1) as i64),
+        );
+        Ok(insts)
+    }
+}
+
+/// Whether the target's CPU kernel for convolutions with groups or dilations is sound: over two and three axes it takes it that the result is at least as long as
+/// what the padding before an axis covers, `before` of which is given for each axis in positions of the result.
+fn fits(axes: &Axes<'_>, out: &TensorType, before: impl Fn(usize) -> usize) -> bool {
+    let n = axes.stride.len();
+    let direct = axes.groups == 1 && axes.dilation.iter().all(|d| *d == 1);
+    let covers = |axis: usize| match (before(axis), out.shape[axis + 1].as_const()) {
+        (0 | 1, _) => true,
+        (before, Some(size)) => usize::try_from(size).is_ok_and(|size| before <= size),
+        (_, None) => false,
+    };
+    n < 2 || direct || (0..n).all(covers)
+}
+
+/// Zeros around the spatial axes of argument 0.
+fn padded(padding: &[usize], out: Operand) -> Inst {
+    let widths = [0, 0].into_iter();
+    let widths = widths
+        .chain(padding.iter().flat_map(|p| [*p as i64; 2]))
+        .chain([0, 0]);
+    Inst::new("Pad")
+        .tensor("x", Operand::Arg(0))
+        .tensor("out", out)
+        .with("pad_width", Field::Dims(widths.map(Dim::from).collect()))
+        .with("mode", Field::Str("constant"))
+        .with("constant_value", Field::Float(0.0))
 }
 
 const STRIDE: [&str; 4] = ["stride", "stride_d", "stride_h", "stride_w"];
@@ -205,13 +284,29 @@ impl OpImpl for Conv {
         })
     }
 
-    fn lower(&self, _: &LowerCx<'_>) -> Result<Lowering, OpError> {
+    fn lower(&self, cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
+        let (out, w) = (tensor(&[cx.out], 0)?, tensor(cx.args, 1)?);
+        let none = vec![0; self.padding.len()];
+        let fits = fits(&self.axes(), out, |axis| {
+            self.padding[axis].div_ceil(self.stride[axis])
+        });
         let lists: [(&[usize], _); 3] = [
             (&self.stride, STRIDE),
-            (&self.padding, PADDING),
+            (if fits { &self.padding } else { &none }, PADDING),
             (&self.dilation, DILATION),
         ];
-        instruction(["Conv1D", "Conv2D", "Conv3D"], &lists, &self.axes())
+        let target = Target {
+            names: ["Conv1D", "Conv2D", "Conv3D"],
+            lists: &lists,
+            groups: self.groups,
+        };
+        if fits {
+            let insts = target.insts(w, Operand::Arg(0), Operand::Out(0), 0)?;
+            return Ok(Lowering::Insts(insts));
+        }
+        let mut insts = vec![padded(&self.padding, Operand::Temp(0))];
+        insts.extend(target.insts(w, Operand::Temp(0), Operand::Out(0), 1)?);
+        Ok(Lowering::Insts(insts))
     }
 }
 
@@ -240,18 +335,58 @@ impl OpImpl for ConvTranspose {
         })
     }
 
-    fn lower(&self, _: &LowerCx<'_>) -> Result<Lowering, OpError> {
+    fn lower(&self, cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
+        let (out, w) = (tensor(&[cx.out], 0)?, tensor(cx.args, 1)?);
+        let n = self.stride.len();
+        // With stride 1 it is a convolution with as much padding as the kernel reaches, less its own.
+        let reach = |axis: usize| {
+            let taps = w.shape[axis + 1].as_const().unwrap_or(1) as usize;
+            self.dilation[axis] * taps.saturating_sub(1)
+        };
+        let fits = self.stride.iter().any(|s| *s > 1)
+            || fits(&self.axes(), out, |axis| {
+                reach(axis).saturating_sub(self.padding[axis])
+            });
+        let none = vec![0; n];
         let lists: [(&[usize], _); 4] = [
             (&self.stride, STRIDE),
-            (&self.padding, PADDING),
+            (if fits { &self.padding } else { &none }, PADDING),
             (&self.dilation, DILATION),
             (&self.output_padding, OUTPUT_PADDING),
         ];
-        instruction(
-            ["ConvTranspose1D", "ConvTranspose2D", "ConvTranspose3D"],
-            &lists,
-            &self.axes(),
-        )
+        let target = Target {
+            names: ["ConvTranspose1D", "ConvTranspose2D", "ConvTranspose3D"],
+            lists: &lists,
+            groups: self.groups,
+        };
+        if fits {
+            let insts = target.insts(w, Operand::Arg(0), Operand::Out(0), 0)?;
+            return Ok(Lowering::Insts(insts));
+        }
+        // All of the result, and then what the padding leaves of it.
+        let mut insts = target.insts(w, Operand::Arg(0), Operand::Temp(0), n)?;
+        for (axis, padding) in self.padding.iter().enumerate() {
+            let last = axis + 1 == n;
+            let start = Dim::from(*padding);
+            let stop = &start + &out.shape[axis + 1];
+            insts.push(
+                Inst::new("Slice")
+                    .tensor("x", Operand::Temp(axis))
+                    .tensor(
+                        "out",
+                        if last {
+                            Operand::Out(0)
+                        } else {
+                            Operand::Temp(axis + 1)
+                        },
+                    )
+                    .int("axis", (axis + 1) as i64)
+                    .with("start", Field::Dim(start))
+                    .with("stop", Field::Dim(stop))
+                    .int("step", 1),
+            );
+        }
+        Ok(Lowering::Insts(insts))
     }
 }
 
@@ -319,5 +454,60 @@ mod tests {
         let x = type_of(&f(&[1, 3, 3, 1], &[0.0; 9]));
         let w = type_of(&f(&[2, 1, 1, 1], &[0.0; 2]));
         assert_eq!(nodes(&lowered(op, &[x, w]).unwrap()), ["Conv2D"]);
+    }
+
+    #[test]
+    fn three_axes_with_groups_are_one_convolution_each() {
+        let op = |groups| Conv {
+            stride: vec![1; 3],
+            padding: vec![0; 3],
+            dilation: vec![1; 3],
+            groups,
+        };
+        let ty = |shape: [i64; 5]| {
+            Type::tensor(
+                crate::dtype::DType::F32,
+                shape.iter().map(|&n| Dim::from(n)).collect(),
+            )
+        };
+        let args = [ty([1, 4, 4, 4, 6]), ty([4, 2, 2, 2, 3])];
+        assert_eq!(
+            nodes(&lowered(op(2), &args).unwrap()),
+            ["Split", "Split", "Conv3D", "Conv3D", "Concatenate"]
+        );
+        let args = [ty([1, 4, 4, 4, 6]), ty([4, 2, 2, 2, 6])];
+        assert_eq!(nodes(&lowered(op(1), &args).unwrap()), ["Conv3D"]);
+    }
+
+    #[test]
+    fn a_result_smaller_than_its_padding_is_padded_apart() {
+        let op = |groups| Conv {
+            stride: vec![1; 2],
+            padding: vec![3; 2],
+            dilation: vec![1; 2],
+            groups,
+        };
+        let ty = |shape: [Dim; 4]| Type::tensor(crate::dtype::DType::F32, shape.to_vec());
+        let n = |n: i64| Dim::from(n);
+        let image = |size: Dim| ty([n(1), size.clone(), size, n(2)]);
+        let weights = |ins| ty([n(2), n(7), n(7), n(ins)]);
+        let of = |groups, size: Dim, ins| {
+            nodes(&lowered(op(groups), &[image(size), weights(ins)]).unwrap())
+        };
+        assert_eq!(of(2, n(2), 1), ["Pad", "Conv2D"]);
+        assert_eq!(of(2, Dim::symbol("s0"), 1), ["Pad", "Conv2D"]);
+        assert_eq!(of(2, n(4), 1), ["Conv2D"]);
+        assert_eq!(of(1, n(2), 2), ["Conv2D"]);
+        let turned = ConvTranspose {
+            stride: vec![1; 2],
+            padding: vec![3; 2],
+            dilation: vec![1; 2],
+            output_padding: vec![0; 2],
+            groups: 2,
+        };
+        assert_eq!(
+            nodes(&lowered(turned, &[image(n(2)), weights(1)]).unwrap()),
+            ["ConvTranspose2D", "Slice", "Slice"]
+        );
     }
 }
