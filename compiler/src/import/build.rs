@@ -1,9 +1,11 @@
 //! Building the IR in the small: one function per op that handlers combine, each of which leaves out what does nothing.
 
+use std::sync::Arc;
+
 use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Dim, Graph, Loc, Op, Scalar, TensorType, Value};
 
-use super::error::{Result, invalid};
+use super::error::{Result, invalid, unsupported};
 
 /// The graph under construction, and the place that new values belong to.
 #[derive(Debug)]
@@ -67,6 +69,31 @@ impl Builder {
     /// A number as a 0-d tensor.
     pub fn scalar(&mut self, value: Scalar, dtype: DType) -> Result<Value> {
         self.full(value, dtype, Vec::new())
+    }
+
+    /// A constant matrix of floats whose element is `f(row, column)`. Tables of one name, shape and dtype are one constant.
+    pub fn table(
+        &mut self,
+        name: &str,
+        dtype: DType,
+        [rows, columns]: [i64; 2],
+        f: impl Fn(i64, i64) -> f64,
+    ) -> Result<Value> {
+        if !matches!(dtype, DType::F32 | DType::F64) {
+            return unsupported(format!("a table of {dtype}"));
+        }
+        let mut bytes = Vec::new();
+        for (row, column) in (0..rows).flat_map(|r| (0..columns).map(move |c| (r, c))) {
+            let value = f(row, column);
+            if dtype == DType::F64 {
+                bytes.extend(value.to_le_bytes());
+            } else {
+                bytes.extend((value as f32).to_le_bytes());
+            }
+        }
+        let ty = TensorType::new(dtype, vec![rows.into(), columns.into()]);
+        let name = format!("<{name} {rows}x{columns} {dtype}>");
+        Ok(self.graph.constant(name, ty, Some(Arc::new(bytes)))?)
     }
 
     /// A floating-point number as a 0-d tensor.

@@ -9,8 +9,8 @@ use super::call::Call;
 use super::error::{Fail, Result};
 use super::{Handler, Importer, Out, promote};
 use super::{
-    attention, control, conv, create, fourier, functionalized, index, matmul, mlx, movement, norm,
-    order, pointwise, pool, quant, rearrange, recurrent, reduce, resize,
+    attention, columns, control, conv, create, fourier, functionalized, index, matmul, mlx,
+    movement, norm, order, pointwise, pool, quant, rearrange, recurrent, reduce, resize, sample,
 };
 use crate::pt2::schema::{BaseType, Schema};
 
@@ -32,6 +32,8 @@ pub(super) fn find(target: &str) -> Option<Handler> {
         .or_else(|| control::find(target))
         .or_else(|| recurrent::find(target))
         .or_else(|| fourier::find(target))
+        .or_else(|| columns::find(target))
+        .or_else(|| sample::find(target))
         .or_else(|| mlx::find(target))
         .or_else(|| quant::find(target))
         .or_else(|| functionalized::find(target))

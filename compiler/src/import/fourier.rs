@@ -3,10 +3,8 @@
 //! A transform of n elements is one product with an n × n table, where n is small or has no factors; otherwise n = a·b, and it is transforms of a and
 //! of b elements with a multiplication in between, which costs n·(a + b) instead of n². Tables are computed here in double precision.
 
-use std::sync::Arc;
-
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{DType, Dim, Scalar, TensorType, Value};
+use fuseline_ir::{DType, Dim, Scalar, Value};
 
 use super::call::Call;
 use super::complex::Pair;
@@ -246,23 +244,26 @@ fn to_real(cx: &mut Importer<'_>, x: Pair, axes: &[usize], size: i64) -> Result<
     x = x.each(cx, |cx, part| resized(cx, part, last, kept))?;
     let end = cx.build.rank(x.re)?.saturating_sub(1);
     let x = x.each(cx, |cx, part| cx.build.swap(part, last, end))?;
-    let out = inverse_real(cx, x, size)?;
+    let out = inverse_real(cx, x, size, true)?;
     cx.build.swap(out, last, end)
 }
 
-/// The real sequence of `n` elements, not scaled, of the half spectrum in the last axis.
-fn inverse_real(cx: &mut Importer<'_>, x: Pair, n: i64) -> Result<Value> {
+/// The real sequence of `n` elements, not scaled, of the spectrum in the last axis, or of the half that determines it.
+pub(super) fn inverse_real(cx: &mut Importer<'_>, x: Pair, n: i64, half: bool) -> Result<Value> {
+    if !half {
+        return Ok(full(cx, x, 1)?.re);
+    }
     let kept = n / 2 + 1;
     if n <= DIRECT {
         // Every bin but the first and the middle one stands for two.
         let weight = |k: i64| if k == 0 || 2 * k == n { 1.0 } else { 2.0 };
         let dtype = cx.build.dtype(x.re)?;
-        let cos = table(cx, "irfft cos", dtype, [kept, n], |k, t| {
+        let cos = cx.build.table("irfft cos", dtype, [kept, n], |k, t| {
             weight(k) * angle(k, t, n).cos()
         })?;
         let re = cx.build.add(op::Matmul {}, &[x.re, cos])?;
         let Some(im) = x.im else { return Ok(re) };
-        let sin = table(cx, "irfft sin", dtype, [kept, n], |k, t| {
+        let sin = cx.build.table("irfft sin", dtype, [kept, n], |k, t| {
             if k == 0 || 2 * k == n {
                 0.0
             } else {
@@ -325,28 +326,6 @@ fn angle(j: i64, k: i64, n: i64) -> f64 {
     std::f64::consts::TAU * ((j * k) % n) as f64 / n as f64
 }
 
-/// A constant matrix. Tables of one name, shape and dtype are one constant.
-fn table(
-    cx: &mut Importer<'_>,
-    name: &str,
-    dtype: DType,
-    [rows, columns]: [i64; 2],
-    f: impl Fn(i64, i64) -> f64,
-) -> Result<Value> {
-    let mut bytes = Vec::new();
-    for value in (0..rows).flat_map(|r| (0..columns).map(move |c| (r, c))) {
-        let value = f(value.0, value.1);
-        if dtype == DType::F64 {
-            bytes.extend(value.to_le_bytes());
-        } else {
-            bytes.extend((value as f32).to_le_bytes());
-        }
-    }
-    let ty = TensorType::new(dtype, vec![rows.into(), columns.into()]);
-    let name = format!("<{name} {rows}x{columns} {dtype}>");
-    Ok(cx.build.graph.constant(name, ty, Some(Arc::new(bytes)))?)
-}
-
 /// One product with the basis.
 fn direct(cx: &mut Importer<'_>, x: Pair, sign: i64, n: i64, kept: i64) -> Result<Pair> {
     let dtype = cx.build.dtype(x.re)?;
@@ -354,9 +333,11 @@ fn direct(cx: &mut Importer<'_>, x: Pair, sign: i64, n: i64, kept: i64) -> Resul
         return unsupported(format!("a Fourier transform of {dtype}"));
     }
     let shape = [n, kept];
-    let cos = table(cx, "dft cos", dtype, shape, |t, k| angle(t, k, n).cos())?;
+    let cos = cx
+        .build
+        .table("dft cos", dtype, shape, |t, k| angle(t, k, n).cos())?;
     let name = if sign < 0 { "dft -sin" } else { "dft sin" };
-    let sin = table(cx, name, dtype, shape, |t, k| {
+    let sin = cx.build.table(name, dtype, shape, |t, k| {
         sign as f64 * angle(t, k, n).sin()
     })?;
     let product = |cx: &mut Importer<'_>, a, b| cx.build.add(op::Matmul {}, &[a, b]);
@@ -389,11 +370,13 @@ fn in_two(cx: &mut Importer<'_>, x: Pair, sign: i64, a: i64, b: i64) -> Result<P
     })?;
     let inner = full(cx, split, sign)?;
     let (n, dtype) = (a * b, cx.build.dtype(x.re)?);
-    let cos = table(cx, &format!("turn {n} cos"), dtype, [b, a], |u, k| {
-        angle(u, k, n).cos()
-    })?;
+    let cos = cx
+        .build
+        .table(&format!("turn {n} cos"), dtype, [b, a], |u, k| {
+            angle(u, k, n).cos()
+        })?;
     let name = format!("turn {n} {}", if sign < 0 { "-sin" } else { "sin" });
-    let sin = table(cx, &name, dtype, [b, a], |u, k| {
+    let sin = cx.build.table(&name, dtype, [b, a], |u, k| {
         sign as f64 * angle(u, k, n).sin()
     })?;
     let turned = inner.times(

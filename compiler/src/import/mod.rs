@@ -14,6 +14,7 @@
 mod attention;
 mod build;
 mod call;
+mod columns;
 mod complex;
 mod control;
 mod conv;
@@ -39,6 +40,7 @@ mod rearrange;
 mod recurrent;
 mod reduce;
 mod resize;
+mod sample;
 mod symbolic;
 #[cfg(test)]
 mod tests;

@@ -230,7 +230,7 @@ fn linear_weights(cx: &mut Importer<'_>, part: Value) -> Result<Vec<Value>> {
 }
 
 /// The cubic convolution kernel with A = −0.75 at distances 1 + t, t, 1 − t, 2 − t.
-fn cubic_weights(cx: &mut Importer<'_>, part: Value) -> Result<Vec<Value>> {
+pub(super) fn cubic_weights(cx: &mut Importer<'_>, part: Value) -> Result<Vec<Value>> {
     const A: f64 = -0.75;
     let one = cx.build.float(1.0, cx.build.dtype(part)?)?;
     let rest = cx.build.add(op::Sub {}, &[one, part])?;
