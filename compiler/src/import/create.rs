@@ -11,6 +11,11 @@ use super::pointwise::done;
 use super::{Handler, Importer, Out};
 
 pub(super) fn find(target: &str) -> Option<Handler> {
+    let target = if target == "prims.scalar_tensor.default" {
+        "aten.scalar_tensor.default"
+    } else {
+        target
+    };
     let (operator, _) = target.strip_prefix("aten.")?.split_once('.')?;
     Some(match operator {
         "zeros" | "zeros_like" | "new_zeros" | "zero" => {
@@ -52,7 +57,6 @@ pub(super) fn find(target: &str) -> Option<Handler> {
             done(cx.build.cast(hit, DType::I64))
         },
         "meshgrid" => meshgrid,
-        "complex" | "polar" => return None,
         _ => return None,
     })
 }

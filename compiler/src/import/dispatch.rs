@@ -9,34 +9,45 @@ use super::call::Call;
 use super::error::{Fail, Result};
 use super::{Handler, Importer, Out, promote};
 use super::{
-    attention, columns, control, conv, create, fourier, functionalized, index, matmul, mlx,
-    movement, norm, order, pointwise, pool, quant, rearrange, recurrent, reduce, resize, sample,
+    attention, columns, control, conv, create, cumulative, data_dependent, fourier, functionalized,
+    index, matmul, mlx, movement, norm, order, pointwise, pool, quant, rearrange, recurrent,
+    reduce, resize, sample, special,
 };
 use crate::pt2::schema::{BaseType, Schema};
 
+/// The themes, asked in this order.
+const THEMES: &[fn(&str) -> Option<Handler>] = &[
+    pointwise::find,
+    special::find,
+    movement::find,
+    rearrange::find,
+    matmul::find,
+    reduce::find,
+    index::find,
+    create::find,
+    norm::find,
+    attention::find,
+    conv::find,
+    pool::find,
+    order::find,
+    resize::find,
+    cumulative::find,
+    data_dependent::find,
+    control::find,
+    recurrent::find,
+    fourier::find,
+    columns::find,
+    sample::find,
+    mlx::find,
+    quant::find,
+    functionalized::find,
+];
+
 /// The handler of an operator, by its target without `torch.ops.`.
 pub(super) fn find(target: &str) -> Option<Handler> {
-    pointwise::find(target)
-        .or_else(|| movement::find(target))
-        .or_else(|| rearrange::find(target))
-        .or_else(|| matmul::find(target))
-        .or_else(|| reduce::find(target))
-        .or_else(|| index::find(target))
-        .or_else(|| create::find(target))
-        .or_else(|| norm::find(target))
-        .or_else(|| attention::find(target))
-        .or_else(|| conv::find(target))
-        .or_else(|| pool::find(target))
-        .or_else(|| order::find(target))
-        .or_else(|| resize::find(target))
-        .or_else(|| control::find(target))
-        .or_else(|| recurrent::find(target))
-        .or_else(|| fourier::find(target))
-        .or_else(|| columns::find(target))
-        .or_else(|| sample::find(target))
-        .or_else(|| mlx::find(target))
-        .or_else(|| quant::find(target))
-        .or_else(|| functionalized::find(target))
+    THEMES
+        .iter()
+        .find_map(|find| find(target))
         .or_else(|| row(target).map(|_| import_row as Handler))
 }
 

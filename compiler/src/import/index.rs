@@ -6,6 +6,7 @@ use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Dim, Value};
 
 use super::call::Call;
+use super::data_dependent::{by_rank, columns, nonzero};
 use super::error::{Result, invalid, unsupported};
 use super::movement::{from_start, slice_bounds};
 use super::pointwise::done;
@@ -282,7 +283,8 @@ fn from_zero(cx: &mut Importer<'_>, index: Value, size: &Dim) -> Result<Value> {
     cx.build.add(op::Remainder {}, &[index, size])
 }
 
-fn dim_tensor(cx: &mut Importer<'_>, dim: &Dim) -> Result<Value> {
+/// A size as a 0-d tensor.
+pub(super) fn dim_tensor(cx: &mut Importer<'_>, dim: &Dim) -> Result<Value> {
     let number = match dim.as_const() {
         Some(n) => super::call::Num::Known(fuseline_ir::Scalar::Int(n)),
         None => super::call::Num::Dim(dim.clone()),
@@ -352,7 +354,7 @@ fn advance(cx: &mut Importer<'_>, before: Option<Value>, size: &Dim, at: Value) 
     cx.build.add(op::Add {}, &[scaled, at])
 }
 
-/// Indices by axis, with boolean masks refused: their number of results depends on data.
+/// Indices by axis.
 fn index_list(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<(usize, Value)>> {
     let mut found = Vec::new();
     for (axis, index) in call.opt_values(cx, "indices")?.into_iter().enumerate() {
@@ -363,16 +365,45 @@ fn index_list(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<(usize, Valu
     Ok(found)
 }
 
+/// Boolean masks among indices, each replaced by the positions where it is true, one index per axis of the mask.
+fn without_masks(
+    cx: &mut Importer<'_>,
+    indices: Vec<(usize, Value)>,
+    count: &dyn Fn() -> Result<Dim>,
+) -> Result<Vec<(usize, Value)>> {
+    let mut plain = Vec::new();
+    let mut shift = 0;
+    for (axis, index) in indices {
+        let axis = axis + shift;
+        if cx.build.dtype(index)?.is_int() {
+            plain.push((axis, index));
+            continue;
+        }
+        let mask = cx.build.cast(index, DType::Bool)?;
+        let rows = nonzero(cx, mask, count()?)?;
+        for (n, column) in columns(cx, rows)?.into_iter().enumerate() {
+            plain.push((axis + n, column));
+        }
+        shift += cx.build.rank(mask)?.saturating_sub(1);
+    }
+    Ok(plain)
+}
+
 fn index(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     let x = call.value(cx, "self")?;
     let indices = index_list(cx, call)?;
-    for (_, index) in &indices {
-        if !cx.build.dtype(*index)?.is_int() {
-            return unsupported(
-                "indexing with a boolean mask, whose number of results depends on data",
-            );
-        }
-    }
+    let shape = call.out_shape(0)?;
+    // A mask's number of positions is the size that the export has no other name for.
+    let fresh = || match shape.iter().find(|size| {
+        size.as_symbol()
+            .is_some_and(|symbol| symbol.starts_with('u'))
+    }) {
+        Some(size) => Ok(size.clone()),
+        None => unsupported(
+            "indexing with a boolean mask whose number of positions the export does not name",
+        ),
+    };
+    let indices = without_masks(cx, indices, &fresh)?;
     match indices.as_slice() {
         [] => done(Ok(x)),
         [(axis, index)] => done(cx.build.add(op::Take { axis: *axis }, &[x, *index])),
@@ -507,7 +538,7 @@ fn index_put(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     done(cx.build.transpose(apart, inverse))
 }
 
-/// `x[mask] = value`: a choice where the value is the same for every hit.
+/// `x[mask] = values`: a choice, between x and one value for all, or the value of each position's rank among the true ones.
 fn masked_put(
     cx: &mut Importer<'_>,
     x: Value,
@@ -517,25 +548,27 @@ fn masked_put(
     add: bool,
 ) -> Result<Vec<Out>> {
     let shape = cx.build.shape(x)?;
-    let rank = cx.build.rank(mask)?;
-    let same_for_all = cx.build.rank(values)? == 0 || cx.build.ty(values)?.numel().is(1);
-    if !same_for_all {
-        return unsupported("writing different values through a boolean mask");
+    let mask_shape = cx.build.shape(mask)?;
+    let rank = mask_shape.len();
+    if axis + rank > shape.len() {
+        return invalid(format!(
+            "a mask with {rank} axes on axis {axis} of a {}-d tensor",
+            shape.len()
+        ));
     }
-    let mut aligned = vec![Dim::from(1i64); shape.len()];
-    for (n, size) in cx.build.shape(mask)?.into_iter().enumerate() {
-        match aligned.get_mut(axis + n) {
-            Some(own) => *own = size,
-            None => {
-                return invalid(format!(
-                    "a mask with {rank} axes on axis {axis} of a {}-d tensor",
-                    shape.len()
-                ));
-            }
-        }
-    }
+    let rest = shape.len() - axis - rank;
+    let own = cx.build.shape(values)?;
+    let value = if own.len() <= rest || (own.len() == rest + 1 && own[0].is(1)) {
+        // The same for every position: what is left broadcasts over the axes after the mask.
+        cx.build
+            .reshape(values, own[own.len().saturating_sub(rest)..].to_vec())?
+    } else if axis == 0 && own.len() == rest + 1 {
+        by_rank(cx, mask, values)?
+    } else {
+        return unsupported("writing through a boolean mask that stands between other axes");
+    };
+    let aligned = [mask_shape, vec![Dim::from(1i64); rest]].concat();
     let mask = cx.build.reshape(mask, aligned)?;
-    let value = cx.build.reshape(values, Vec::new())?;
     let value = if add {
         cx.build.add(op::Add {}, &[x, value])?
     } else {

@@ -19,6 +19,8 @@ mod complex;
 mod control;
 mod conv;
 mod create;
+mod cumulative;
+mod data_dependent;
 mod dispatch;
 mod error;
 mod fourier;
@@ -41,6 +43,7 @@ mod recurrent;
 mod reduce;
 mod resize;
 mod sample;
+mod special;
 mod symbolic;
 #[cfg(test)]
 mod tests;

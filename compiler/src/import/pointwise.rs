@@ -71,7 +71,7 @@ pub(super) fn find(target: &str) -> Option<Handler> {
         "bitwise_xor" | "__xor__" => |cx, call| binary(cx, call, op::BitwiseXor {}.into()),
         "bitwise_left_shift" | "__lshift__" => |cx, call| shift(cx, call, op::Mul {}.into()),
         "bitwise_right_shift" | "__rshift__" => |cx, call| shift(cx, call, op::FloorDiv {}.into()),
-        "where" => choose,
+        "where" if target != "aten.where.default" => choose,
         "masked_fill" => masked_fill,
         "clamp" | "clip" => |cx, call| clamp(cx, call, Some("min"), Some("max")),
         "clamp_min" => |cx, call| clamp(cx, call, Some("min"), None),
@@ -144,48 +144,11 @@ fn unary(operator: &str) -> Option<Handler> {
                 one_minus(cx, erf)
             })
         },
-        "logit" => |cx, call| {
-            let eps = call.opt_float(cx, "eps")?;
-            let x = call.value(cx, "self")?;
-            widened(cx, &[x], |cx, v| {
-                let mut x = v[0];
-                if let Some(eps) = eps {
-                    x = cx.build.with_float(op::Maximum {}, x, eps)?;
-                    x = cx.build.with_float(op::Minimum {}, x, 1.0 - eps)?;
-                }
-                let rest = one_minus(cx, x)?;
-                let odds = cx.build.add(op::Div {}, &[x, rest])?;
-                cx.build.add(op::Log {}, &[odds])
-            })
-        },
         "frac" => |cx, call| {
             let x = call.value(cx, "self")?;
             let whole = cx.build.add(op::Trunc {}, &[x])?;
             done(cx.build.add(op::Sub {}, &[x, whole]))
         },
-        "isnan" => |cx, call| {
-            let x = call.value(cx, "self")?;
-            done(cx.build.add(op::Ne {}, &[x, x]))
-        },
-        "isinf" => |cx, call| infinite(cx, call, op::Eq {}.into()),
-        "isfinite" => |cx, call| infinite(cx, call, op::Lt {}.into()),
-        "signbit" => |cx, call| {
-            let x = call.value(cx, "self")?;
-            let dtype = cx.build.dtype(x)?;
-            if dtype.is_float() {
-                // -0 has its sign only in what it does: 1/-0 is -inf.
-                let inverse = cx.build.add(op::Reciprocal {}, &[x])?;
-                let zero = cx.build.float(0.0, dtype)?;
-                let (below, inverse_below) = (
-                    cx.build.add(op::Lt {}, &[x, zero])?,
-                    cx.build.add(op::Lt {}, &[inverse, zero])?,
-                );
-                return done(cx.build.add(op::LogicalOr {}, &[below, inverse_below]));
-            }
-            let zero = cx.build.scalar(Scalar::Int(0), dtype)?;
-            done(cx.build.add(op::Lt {}, &[x, zero]))
-        },
-        "nan_to_num" => nan_to_num,
         "relu6" => |cx, call| {
             let x = call.value(cx, "self")?;
             done(between(cx, x, 0.0, 6.0))
@@ -372,7 +335,7 @@ fn binary(cx: &mut Importer<'_>, call: &Call<'_>, op: Op) -> Result<Vec<Out>> {
 }
 
 /// Applies a binary op; arithmetic on two booleans, which the IR lacks, is the logic that it amounts to.
-fn boolean(cx: &mut Importer<'_>, op: Op, a: Value, b: Value) -> Result<Value> {
+pub(super) fn boolean(cx: &mut Importer<'_>, op: Op, a: Value, b: Value) -> Result<Value> {
     let op = match op {
         _ if cx.build.dtype(a)? != DType::Bool => op,
         Op::Mul(_) | Op::Minimum(_) => op::LogicalAnd {}.into(),
@@ -470,7 +433,7 @@ fn ignore_nan(cx: &mut Importer<'_>, call: &Call<'_>, op: Op) -> Result<Vec<Out>
     done(cx.build.select(a_nan, b, without_b))
 }
 
-fn to_bool(cx: &mut Importer<'_>, value: Value) -> Result<Value> {
+pub(super) fn to_bool(cx: &mut Importer<'_>, value: Value) -> Result<Value> {
     cx.build.cast(value, DType::Bool)
 }
 
@@ -489,11 +452,6 @@ fn shift(cx: &mut Importer<'_>, call: &Call<'_>, op: Op) -> Result<Vec<Out>> {
 }
 
 fn choose(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
-    if call.target == "aten.where.default" {
-        return unsupported(
-            "`where` with a condition only returns indices, whose number depends on data",
-        );
-    }
     let cond = call.value(cx, "condition")?;
     let cond = to_bool(cx, cond)?;
     let (a, b) = operands(cx, call)?;
@@ -573,7 +531,7 @@ fn addc(cx: &mut Importer<'_>, call: &Call<'_>, op: Op) -> Result<Vec<Out>> {
 }
 
 /// Computes on floats as PyTorch does inside one operator: integers become the default float, halves are widened and rounded once.
-fn widened(
+pub(super) fn widened(
     cx: &mut Importer<'_>,
     values: &[Value],
     compute: impl FnOnce(&mut Importer<'_>, &[Value]) -> Result<Value>,
@@ -592,7 +550,7 @@ fn widened(
 }
 
 /// A function of `self`, computed [`widened`].
-fn activation(
+pub(super) fn activation(
     cx: &mut Importer<'_>,
     call: &Call<'_>,
     compute: impl FnOnce(&mut Importer<'_>, Value) -> Result<Value>,
@@ -601,7 +559,7 @@ fn activation(
     widened(cx, &[x], |cx, values| compute(cx, values[0]))
 }
 
-fn one_minus(cx: &mut Importer<'_>, x: Value) -> Result<Value> {
+pub(super) fn one_minus(cx: &mut Importer<'_>, x: Value) -> Result<Value> {
     let one = cx.build.float(1.0, cx.build.dtype(x)?)?;
     cx.build.add(op::Sub {}, &[one, x])
 }
@@ -618,7 +576,12 @@ fn hard_sigmoid(cx: &mut Importer<'_>, x: Value) -> Result<Value> {
     cx.build.with_float(op::Div {}, cut, 6.0)
 }
 
-fn where_positive(cx: &mut Importer<'_>, x: Value, then: Value, otherwise: Value) -> Result<Value> {
+pub(super) fn where_positive(
+    cx: &mut Importer<'_>,
+    x: Value,
+    then: Value,
+    otherwise: Value,
+) -> Result<Value> {
     let zero = cx.build.scalar(Scalar::Int(0), cx.build.dtype(x)?)?;
     let positive = cx.build.add(op::Gt {}, &[x, zero])?;
     cx.build.select(positive, then, otherwise)
@@ -677,43 +640,4 @@ fn shrink(
         let outside = outside(cx, x, lambda)?;
         cx.build.select(inside, zero, outside)
     })
-}
-
-/// Compares magnitudes with infinity.
-fn infinite(cx: &mut Importer<'_>, call: &Call<'_>, op: Op) -> Result<Vec<Out>> {
-    let x = call.value(cx, "self")?;
-    let dtype = promote::to_float(cx.build.dtype(x)?);
-    let x = cx.build.cast(x, dtype)?;
-    let size = cx.build.add(op::Abs {}, &[x])?;
-    let infinity = cx.build.float(f64::INFINITY, dtype)?;
-    done(cx.build.add(op, &[size, infinity]))
-}
-
-fn nan_to_num(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
-    let x = call.value(cx, "self")?;
-    let dtype = cx.build.dtype(x)?;
-    if !dtype.is_float() {
-        return done(Ok(x));
-    }
-    let largest = match dtype {
-        DType::F16 => 65504.0,
-        DType::BF16 => f64::from(f32::from_bits(0x7f7f_0000)),
-        DType::F32 => f64::from(f32::MAX),
-        _ => f64::MAX,
-    };
-    let nan = call.opt_float(cx, "nan")?.unwrap_or(0.0);
-    let (above, below) = (
-        call.opt_float(cx, "posinf")?.unwrap_or(largest),
-        call.opt_float(cx, "neginf")?.unwrap_or(-largest),
-    );
-    let mut result = x;
-    for (special, replacement) in [(f64::INFINITY, above), (f64::NEG_INFINITY, below)] {
-        let special = cx.build.float(special, dtype)?;
-        let found = cx.build.add(op::Eq {}, &[x, special])?;
-        let replacement = cx.build.float(replacement, dtype)?;
-        result = cx.build.select(found, replacement, result)?;
-    }
-    let found = cx.build.add(op::Ne {}, &[x, x])?;
-    let nan = cx.build.float(nan, dtype)?;
-    done(cx.build.select(found, nan, result))
 }

@@ -5,6 +5,7 @@ use fuseline_ir::{DType, Dim, Scalar, Value};
 
 use super::call::Call;
 use super::conv::per_axis;
+use super::cumulative::least;
 use super::error::{Result, invalid, unsupported};
 use super::pointwise::done;
 use super::promote;
@@ -110,18 +111,6 @@ impl Windows {
             dilations: self.dilation.clone(),
         };
         cx.build.add(window, &[x])
-    }
-}
-
-/// The least value of a dtype: what a maximum ignores.
-fn least(dtype: DType) -> Scalar {
-    match dtype {
-        DType::I8 => Scalar::Int(i64::from(i8::MIN)),
-        DType::I16 => Scalar::Int(i64::from(i16::MIN)),
-        DType::I32 => Scalar::Int(i64::from(i32::MIN)),
-        DType::I64 => Scalar::Int(i64::MIN),
-        dtype if dtype.is_float() => Scalar::float(f64::NEG_INFINITY),
-        _ => Scalar::Int(0),
     }
 }
 
