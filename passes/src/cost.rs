@@ -15,6 +15,12 @@ pub use tables::{Figure, Table, table};
 /// The cost of work that is done once, not in a step: enough to prefer less of it.
 const ONCE: u64 = 1;
 
+/// The cost of a weight that is dequantised for good. It was quantised to be small, so this is the last choice, though its product may be faster.
+const FILLS: u64 = 1 << 46;
+
+/// The cost of what the target has no kernel for, or none that is exact enough: more than any work, and not so much that sums overflow.
+const ABSENT: u64 = 1 << 52;
+
 /// The size that stands for a long input, where the symbol's range allows it.
 const LONG: i64 = 128;
 
@@ -51,14 +57,19 @@ impl Model {
             op,
             Op::Input(_) | Op::Constant(_) | Op::State(_) | Op::Size(_) | Op::Get(_)
         );
-        if once || leaf {
+        // A dequantised weight is made once, but it fills memory from then on.
+        let fills = matches!(op, Op::Dequantize(_));
+        if leaf || once && !fills {
             return ONCE;
         }
         let at = |point| self.at(point, op, args, out);
         let total = self.points.iter().map(at).fold(0u64, u64::saturating_add);
         let mean = total / u64::try_from(self.points.len().max(1)).unwrap_or(1);
         // Of two nodes that cost the same the one with fewer operands is cheaper: an operand that many share (a mask) can then fall away reader by reader.
-        mean.max(ONCE).saturating_add(args.len() as u64)
+        let memory = if once { FILLS } else { 0 };
+        mean.max(ONCE)
+            .saturating_add(memory)
+            .saturating_add(args.len() as u64)
     }
 
     fn at(&self, point: &BTreeMap<Symbol, i64>, op: &Op, args: &[&Type], out: &Type) -> u64 {
@@ -66,6 +77,14 @@ impl Model {
         let host = t.primitive.value.saturating_mul(primitives(op, args, t));
         if is_view(op) {
             return host;
+        }
+        let absent = match op {
+            Op::GatherMm(_) => !t.narrow_experts,
+            Op::QuantizedMatmul(_) | Op::GatherQmm(_) => !t.narrow_quantized,
+            _ => false,
+        };
+        if absent && is_narrow(out) {
+            return ABSENT;
         }
         let bytes = args
             .iter()
@@ -136,7 +155,11 @@ fn operations(op: &Op, args: &[&Type], out: &Type, point: &BTreeMap<Symbol, i64>
     };
     let results = out.as_tensor().map_or(0.0, |t| numel(t, point));
     match op {
-        Op::Matmul(_) | Op::Addmm(_) => 2.0 * results * last(0),
+        Op::Matmul(_)
+        | Op::Addmm(_)
+        | Op::GatherMm(_)
+        | Op::QuantizedMatmul(_)
+        | Op::GatherQmm(_) => 2.0 * results * last(0),
         Op::Sdpa(_) => {
             let keys = tensor(1)
                 .and_then(|k| k.shape.get(2))

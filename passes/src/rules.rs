@@ -11,19 +11,21 @@ mod attention;
 mod linear;
 mod norm;
 mod number;
+mod quant;
 mod rope;
 
 use crate::rule::Rule;
 
 /// Every rule, in a fixed order.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    let themes: [&'static [Rule]; 6] = [
+    let themes: [&'static [Rule]; 7] = [
         number::RULES,
         norm::RULES,
         activation::RULES,
         linear::RULES,
         rope::RULES,
         attention::RULES,
+        quant::RULES,
     ];
     themes.into_iter().flatten()
 }

@@ -21,6 +21,8 @@ pub enum Elem {
     Float(&'static str),
     /// A float dtype no wider than `f32`, named by a letter.
     Single(&'static str),
+    /// `f16` or `bf16`, named by a letter.
+    Narrow(&'static str),
     /// `f32`.
     F32,
     /// `bool`.
@@ -75,6 +77,17 @@ impl fmt::Display for Range {
     }
 }
 
+/// How a quantised tensor stores its elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// Integers, with scales and biases.
+    Affine,
+    /// Small floats, with scales.
+    Floats,
+    /// Either.
+    Any,
+}
+
 /// What a variable, or a letter, of a rule may be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sort {
@@ -94,6 +107,11 @@ pub enum Sort {
     Mask(Elem, &'static str),
     /// A mask that is true at query s and key n where n ≤ s + N − S, and nowhere else.
     Causal,
+    /// The packed words of a quantised tensor of that shape, with the scales in `?s`, the biases (where there are any) in `?z` or `?z*`, and the attributes `group`, `bits` and `mode`
+    /// in `$g`, `$b` and `$m`.
+    Packed(Packing, &'static str),
+    /// Integers of that shape that choose among as many things as the letter says.
+    Index(&'static str, &'static str),
     /// A number in an attribute.
     Literal(Range),
     /// A shape with as many elements as the variable has.
@@ -142,6 +160,22 @@ impl Sort {
             }
             // The reshape that takes it has counted.
             Sort::Elements(elem, _) => elem.unify(tensor(egraph, class(name.slot?, b)?)?.dtype, b),
+            Sort::Packed(_, schema) => {
+                let words = tensor(egraph, class(name.slot?, b)?)?;
+                let bits = match b.get(name.all.find("b")?)? {
+                    Bound::Attr(Attr::Int(bits)) => bits.clone(),
+                    _ => return None,
+                };
+                let mut shape = words.shape.clone();
+                let last = shape.last_mut()?;
+                *last = (&*last * &Dim::from(32i64)).exact_div(&bits)?;
+                unify(schema, &shape, b)
+            }
+            Sort::Index(_, schema) => {
+                let ty = tensor(egraph, class(name.slot?, b)?)?;
+                ty.dtype.is_int().then_some(())?;
+                unify(schema, &ty.shape, b)
+            }
             Sort::Number(dtype, range) => {
                 let id = class(name.slot?, b)?;
                 let ty = tensor(egraph, id)?;
@@ -222,7 +256,10 @@ impl Elem {
             Elem::Single(letter) if dtype.is_float() && dtype != DType::F64 => {
                 b.unify(letter, Letter::DType(dtype))
             }
-            Elem::Float(_) | Elem::Single(_) => None,
+            Elem::Narrow(letter) if matches!(dtype, DType::F16 | DType::BF16) => {
+                b.unify(letter, Letter::DType(dtype))
+            }
+            Elem::Float(_) | Elem::Single(_) | Elem::Narrow(_) => None,
         }
     }
 }
@@ -453,7 +490,9 @@ fn periods(egraph: &EGraph, table: &Rotary<Id>, half: Dim) -> Made {
 impl fmt::Display for Elem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Elem::Float(letter) | Elem::Single(letter) => f.write_str(letter),
+            Elem::Float(letter) | Elem::Single(letter) | Elem::Narrow(letter) => {
+                f.write_str(letter)
+            }
             Elem::Bool => f.write_str("bool"),
             Elem::F32 => f.write_str("f32"),
         }
@@ -487,6 +526,17 @@ impl fmt::Display for Sort {
                 )
             }
             Sort::Causal => f.write_str("true at [s, n] just where n ≤ s + N − S"),
+            Sort::Packed(packing, schema) => {
+                let what = match packing {
+                    Packing::Affine => "integers with biases",
+                    Packing::Floats => "small floats",
+                    Packing::Any => "quantised elements",
+                };
+                write!(f, "{what}, packed, [{}]", schema.replace(' ', ", "))
+            }
+            Sort::Index(count, schema) => {
+                write!(f, "indices among {count}, [{}]", schema.replace(' ', ", "))
+            }
             Sort::Literal(range) => write!(f, "a number, {range}"),
             Sort::Shape(x) => write!(f, "a shape for the elements of ?{x}"),
             Sort::Flag => f.write_str("true or false"),

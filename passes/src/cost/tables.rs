@@ -26,6 +26,10 @@ pub struct Table {
     pub narrow: Figure,
     /// How many primitives a fused norm, rotary embedding or attention is there.
     pub fused: Figure,
+    /// Whether a product with matrices that an index chooses takes f16 and bf16.
+    pub narrow_experts: bool,
+    /// Whether a product of f16 or bf16 with a quantised weight is summed in f32, and not in the dtype itself.
+    pub narrow_quantized: bool,
 }
 
 const fn figure(value: u64, source: &'static str) -> Figure {
@@ -48,6 +52,8 @@ const METAL: Table = Table {
         "Apple: M4 Max, f16 at the rate of f32 in simdgroup matrices",
     ),
     fused: figure(1, "mlx::fast has a kernel for each"),
+    narrow_experts: true,
+    narrow_quantized: true,
 };
 
 const CUDA: Table = Table {
@@ -63,6 +69,8 @@ const CUDA: Table = Table {
         "H200: 989 TFLOP/s, of which large products reach some two thirds",
     ),
     fused: figure(1, "mlx::fast has a kernel for each"),
+    narrow_experts: true,
+    narrow_quantized: true,
 };
 
 const CPU: Table = Table {
@@ -81,6 +89,8 @@ const CPU: Table = Table {
         4,
         "mlx::fast decomposes on the CPU; fewer than written out, since scalars are folded in",
     ),
+    narrow_experts: false,
+    narrow_quantized: false,
 };
 
 /// The figures of a target.

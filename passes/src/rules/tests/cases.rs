@@ -8,15 +8,16 @@ use fuseline_ir::{Graph, text};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-const FIRES: &str = "// fires\n";
+const FIRES: &str = "// fires";
+const ON_CPU: &str = " on cpu";
 const MUST_NOT: &str = "\n// must not fire";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The two graphs of a case file.
-fn graphs(rule: &Rule) -> (Graph, Graph) {
+/// The two graphs of a case file, and the target that makes the rule's right side worth choosing.
+fn graphs(rule: &Rule) -> (Graph, Graph, Target) {
     let path = root()
         .join("tests/cases/rules")
         .join(rule.name)
@@ -39,7 +40,11 @@ fn graphs(rule: &Rule) -> (Graph, Graph) {
         graph
     };
     let after_why = must_not.split_once('\n').map_or("", |(_, graph)| graph);
-    (read(fires), read(after_why))
+    let (target, fires) = match fires.strip_prefix(ON_CPU) {
+        Some(fires) => (Target::Cpu, fires),
+        None => (Target::Metal, fires),
+    };
+    (read(fires), read(after_why), target)
 }
 
 #[test]
@@ -48,9 +53,9 @@ fn every_row_fires_in_its_case_and_keeps_still_in_the_other() {
     settings.set_snapshot_path(root().join("snapshots/rules"));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    let cx = PassCx::new(Target::Metal);
     for rule in rules::all() {
-        let (fires, must_not) = graphs(rule);
+        let (fires, must_not, target) = graphs(rule);
+        let cx = PassCx::new(target);
         let (graph, report) = run_with(&fires, &cx, [rule]).unwrap();
         assert!(
             !report.steps.is_empty(),

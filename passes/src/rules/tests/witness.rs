@@ -6,7 +6,7 @@ use crate::build::least_normal;
 use crate::matcher::{Bindings, Letter, letters_of, resolve_axes};
 use crate::pattern::{Apply, AttrPattern, Pattern};
 use crate::rule::Compiled;
-use crate::sort::{Elem, Range, Sort, resolve};
+use crate::sort::{Elem, Packing, Range, Sort, resolve};
 use fuseline_ir::ops::{create, movement, pointwise};
 use fuseline_ir::{Attr, DType, Dim, F64, Graph, Loc, Op, Scalar, Tensor, TensorType, Type, Value};
 use std::collections::BTreeMap;
@@ -69,6 +69,7 @@ struct Maker<'a> {
     inputs: Vec<Tensor>,
     values: BTreeMap<usize, Value>,
     attrs: BTreeMap<usize, Attr>,
+    rests: BTreeMap<usize, Vec<Value>>,
     b: Bindings,
 }
 
@@ -90,6 +91,7 @@ pub fn witness(
         inputs: Vec::new(),
         values: BTreeMap::new(),
         attrs: BTreeMap::new(),
+        rests: BTreeMap::new(),
         b: Bindings::new(rule.names.0.len()),
     };
     let (letters, vars): (Vec<_>, Vec<_>) = rule.rule.vars.iter().partition(|(_, s)| s.is_letter());
@@ -133,6 +135,20 @@ impl Maker<'_> {
                 let dims = self.dims_of(of)?;
                 let shape = self.regrouped(dims);
                 self.attr(name, dims_attr(&shape))
+            }
+            Sort::Packed(packing, schema) => self.packed(name, packing, schema),
+            Sort::Index(count, schema) => {
+                self.draw_letters(count);
+                let count = letters_of(count, &self.b)?.as_const()?;
+                let shape = self.shape(schema)?;
+                let shape = TensorType::new(DType::I64, shape).static_shape()?;
+                let n: usize = shape.iter().product();
+                let draw = |rng: &mut Rng| {
+                    Some(rng.below(usize::try_from(count).ok().filter(|n| *n > 0)?) as i64)
+                };
+                let data = (0..n).map(|_| draw(&mut self.rng)).collect::<Option<_>>()?;
+                let value = self.input(name, Tensor::ints(DType::I64, shape, data).ok()?)?;
+                self.bind(name, value)
             }
             Sort::Given | Sort::RotarySin => Some(()),
             Sort::RotaryCos { sin, plain } => self.rotary(name, sin, plain),
@@ -380,7 +396,8 @@ impl Maker<'_> {
                 Tensor::floats(DType::F32, sizes, data).ok()?
             }
             Elem::Single(_) if self.dtype == DType::F64 => return None,
-            Elem::Float(letter) | Elem::Single(letter) => {
+            Elem::Narrow(_) if !matches!(self.dtype, DType::F16 | DType::BF16) => return None,
+            Elem::Float(letter) | Elem::Single(letter) | Elem::Narrow(letter) => {
                 let dtype = self.float(letter);
                 let data = (0..n).map(|_| self.element(dtype)).collect();
                 let tensor = Tensor::floats(dtype, sizes, data).ok()?;
@@ -404,6 +421,64 @@ impl Maker<'_> {
             .ok()?;
         self.inputs.push(tensor);
         Some(value)
+    }
+
+    /// The words, scales, biases and attributes of a quantised tensor.
+    fn packed(&mut self, name: &str, packing: Packing, schema: &str) -> Option<()> {
+        let affine = match packing {
+            Packing::Affine => true,
+            Packing::Floats => false,
+            Packing::Any => self.rng.below(2) == 0,
+        };
+        let (mode, group, bits) = if affine {
+            (
+                "affine",
+                self.rng.pick(&[32usize, 64]),
+                self.rng.pick(&[2usize, 3, 4, 5, 6, 8]),
+            )
+        } else {
+            self.rng
+                .pick(&[("nvfp4", 16, 4), ("mxfp4", 32, 4), ("mxfp8", 32, 8)])
+        };
+        let width = group.max(32) * (1 + self.rng.below(2));
+        let (lead, last) = schema.rsplit_once(' ')?;
+        self.b.unify(last, Letter::Dim(Dim::from(width)))?;
+        let lead = self.shape(lead)?;
+        let sizes = TensorType::new(DType::U32, lead.clone()).static_shape()?;
+        let row = |n: usize| sizes.iter().copied().chain([n]).collect::<Vec<_>>();
+        let shape = row(width * bits / 32);
+        let n: usize = shape.iter().product();
+        // Of FP8, bits that leave NaN and the largest exponents out.
+        let mask = if mode == "mxfp8" {
+            0xbfbf_bfbf
+        } else {
+            0xffff_ffff
+        };
+        let words = (0..n).map(|_| (self.rng.next() & mask) as i64).collect();
+        let words = self.input(name, Tensor::ints(DType::U32, shape, words).ok()?)?;
+        self.bind(name, words)?;
+        let mood = std::mem::replace(&mut self.mood, Mood::Plain);
+        let groups = [lead.as_slice(), &[Dim::from(width / group)]].concat();
+        if affine {
+            self.tensor("s", Elem::Float("T"), &groups)?;
+            self.tensor("z", Elem::Float("T"), &groups)?;
+        } else {
+            self.float("T");
+            let shape = row(width / group);
+            let n: usize = shape.iter().product();
+            let least = if mode == "nvfp4" { 0x30 } else { 120 };
+            let scales = (0..n).map(|_| least + self.rng.below(12) as i64).collect();
+            let scales = self.input("s", Tensor::ints(DType::U8, shape, scales).ok()?)?;
+            self.bind("s", scales)?;
+        }
+        self.mood = mood;
+        if let Some(slot) = self.slot("z") {
+            let biases = self.values.get(&slot).copied();
+            self.rests.insert(slot, biases.into_iter().collect());
+        }
+        self.attr("g", Attr::Int(Dim::from(group)))?;
+        self.attr("b", Attr::Int(Dim::from(bits)))?;
+        self.attr("m", Attr::Str(mode.into()))
     }
 
     /// The last input becomes a mask that leaves a key in each row; of floats, some elements become −∞.
@@ -517,7 +592,10 @@ impl Maker<'_> {
                 *place = Some(self.term(arg, like)?);
             }
         }
-        let args: Vec<Value> = args.into_iter().collect::<Option<_>>()?;
+        let mut args: Vec<Value> = args.into_iter().collect::<Option<_>>()?;
+        if let Some(rest) = apply.rest.and_then(|slot| self.rests.get(&slot)) {
+            args.extend(rest);
+        }
         let rank = args
             .first()
             .and_then(|v| Some(self.graph.tensor_ty(*v).ok()?.rank()));
