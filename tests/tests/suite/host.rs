@@ -9,7 +9,9 @@ fn an_operator_in_the_middle_leaves_two_segments_and_one_host_call() -> Result {
     for level in Level::ALL {
         for form in ["model.pt2", "model_core.pt2"] {
             let options = Options {
-                input: workspace::fixtures().join("modules/host_nonzero").join(form),
+                input: workspace::fixtures()
+                    .join("modules/host_nonzero")
+                    .join(form),
                 level,
                 cx: PassCx::new(roads::target()),
             };

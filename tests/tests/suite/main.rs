@@ -4,6 +4,7 @@ mod bad_input;
 mod demo;
 mod documents;
 mod fixtures;
+mod host;
 mod hostile;
 mod invariants;
 mod round_trip;

@@ -9,9 +9,10 @@ use fuseline_tests::{Result, workspace};
 use std::path::Path;
 
 /// The small cases: one pattern or construct each.
-const CASES: [&str; 13] = [
+const CASES: [&str; 14] = [
     "activations",
     "attention_written",
+    "host_nonzero",
     "inplace_buffer_views",
     "inplace_views",
     "layer_norm_written",
