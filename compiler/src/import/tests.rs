@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::pt2::testing::{Parts, Weight, dense, floats, meta};
 
+mod mlx;
+mod quant;
+
 const F16: i64 = 6;
 const F32: i64 = 7;
 const BF16: i64 = 13;
@@ -57,19 +60,27 @@ impl Program {
     }
 
     /// A node of one tensor result.
-    fn node(mut self, out: &str, meta: Value, target: &str, inputs: &[(&str, Value)]) -> Self {
+    fn node(self, out: &str, meta: Value, target: &str, inputs: &[(&str, Value)]) -> Self {
+        self.call(&[(out, meta)], &format!("aten.{target}"), inputs)
+    }
+
+    /// A node of any operator, with its results.
+    fn call(mut self, outs: &[(&str, Value)], target: &str, inputs: &[(&str, Value)]) -> Self {
         let inputs: Vec<Value> = inputs
             .iter()
             .map(|(name, arg)| json!({"name": name, "arg": arg, "kind": 1}))
             .collect();
         self.nodes.push(json!({
-            "target": format!("torch.ops.aten.{target}"), "inputs": inputs, "outputs": [t(out)], "name": out,
+            "target": format!("torch.ops.{target}"), "inputs": inputs, "name": outs[0].0,
+            "outputs": outs.iter().map(|(out, _)| t(out)).collect::<Vec<_>>(),
             "metadata": {
                 "nn_module_stack": "a,block,pkg.Block",
                 "stack_trace": format!("  File \"m/model.py\", line {}, in forward\n", self.nodes.len() + 1),
             },
         }));
-        self.types.insert(out.to_owned(), meta);
+        for (out, meta) in outs {
+            self.types.insert((*out).to_owned(), meta.clone());
+        }
         self
     }
 
