@@ -178,7 +178,7 @@ fn nibbles_with_scales_groups_first() {
         )
         .output("w");
     let bytes: Vec<u8> = (0..64)
-        .map(|i| (2 * i % 16) | (2 * i + 1) % 16 * 16)
+        .map(|i| (2 * i % 16) | ((2 * i + 1) % 16 * 16))
         .collect();
     let weights = [
         Weight {
@@ -228,7 +228,7 @@ fn small_floats_keep_their_bytes() {
         )
         .output("w");
     let bytes: Vec<u8> = (0..16)
-        .map(|i| (2 * i % 16) | (2 * i + 1) % 16 * 16)
+        .map(|i| (2 * i % 16) | ((2 * i + 1) % 16 * 16))
         .collect();
     let weights = [
         Weight {
