@@ -213,6 +213,7 @@ def main():
     install_cleaner()
     import fixture_decoders
     import fixture_modules
+    import fixture_networks  # noqa: F401, registers its cases with fixture_modules
 
     failed = 0
     for name, build in {**fixture_decoders.CASES, **fixture_modules.CASES}.items():

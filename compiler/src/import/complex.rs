@@ -10,7 +10,7 @@ use super::call::{Call, Val};
 use super::error::{Fail, Result, invalid, unsupported};
 use super::memory::TensorId;
 use super::pointwise::done;
-use super::{Handler, Importer, Out, Scope, dispatch, fourier, matmul, symbolic};
+use super::{Handler, Importer, Out, Scope, columns, dispatch, fourier, matmul, symbolic};
 use crate::pt2::exported::{Argument, OptionalTensor};
 
 /// A complex value, or a real one seen as complex.
@@ -178,7 +178,7 @@ pub(super) fn find(call: &Call<'_>) -> Option<Handler> {
             Ok(vec![Pair { re, im }.into()])
         });
     }
-    if let Some(handler) = fourier::find(call.target) {
+    if let Some(handler) = fourier::find(call.target).or_else(|| columns::find(call.target)) {
         return Some(handler);
     }
     Some(on_complex(operator).unwrap_or(|_, _| unsupported("this operator on complex numbers")))

@@ -92,6 +92,7 @@ pub(super) fn is_assertion(target: &str) -> bool {
             | "aten.sym_constrain_range.default"
             | "aten.sym_constrain_range_for_size.default"
             | "aten._print.default"
+            | "torch._functorch.predispatch.lazy_load_decompositions"
     )
 }
 

@@ -52,6 +52,20 @@ pub(super) fn find(target: &str) -> Option<Handler> {
             Ok(vec![times(cx, out, scale)?.into()])
         },
         "stft" => stft,
+        "hann_window" => |cx, call| window(cx, call, &[0.5, 0.5]),
+        "hamming_window" => |cx, call| {
+            let given = |cx: &mut Importer<'_>, name: &str, absent: f64| {
+                let has = call.schema.is_some_and(|schema| schema.arg(name).is_some());
+                if has {
+                    call.float(cx, name)
+                } else {
+                    Ok(absent)
+                }
+            };
+            let (alpha, beta) = (given(cx, "alpha", 0.54)?, given(cx, "beta", 0.46)?);
+            window(cx, call, &[alpha, beta])
+        },
+        "blackman_window" => |cx, call| window(cx, call, &[0.42, 0.5, 0.08]),
         _ => return None,
     })
 }
@@ -392,6 +406,42 @@ fn in_two(cx: &mut Importer<'_>, x: Pair, sign: i64, a: i64, b: i64) -> Result<P
         let part = turn(cx, part)?;
         cx.build.reshape(part, with(&[n]))
     })
+}
+
+/// A window that is a sum of cosines with alternating signs: `Σ (−1)ᵏ·cₖ·cos(2πk·t/n)`.
+fn window(cx: &mut Importer<'_>, call: &Call<'_>, terms: &[f64]) -> Result<Vec<Out>> {
+    let length = call.int("window_length")?;
+    if length < 0 {
+        return invalid(format!("a window of {length} elements"));
+    }
+    let has = call
+        .schema
+        .is_some_and(|schema| schema.arg("periodic").is_some());
+    let periodic = !has || call.bool("periodic")?;
+    let dtype = call.out_dtype(0)?;
+    if length < 2 {
+        return Ok(vec![
+            cx.build
+                .full(Scalar::Int(1), dtype, vec![length.into()])?
+                .into(),
+        ]);
+    }
+    let period = if periodic { length } else { length - 1 };
+    let value = |t: i64| -> f64 {
+        let terms = (0..).zip(terms);
+        terms
+            .map(|(k, c)| if k % 2 == 0 { *c } else { -c } * angle(k, t, period).cos())
+            .sum()
+    };
+    let name = format!("window {terms:?} {period}");
+    let wide = if dtype == DType::F64 {
+        DType::F64
+    } else {
+        DType::F32
+    };
+    let table = cx.build.table(&name, wide, [1, length], |_, t| value(t))?;
+    let flat = cx.build.reshape(table, vec![length.into()])?;
+    Ok(vec![cx.build.cast(flat, dtype)?.into()])
 }
 
 /// Short-time transforms: windows of the signal, `[batch?, bins, frames]`.

@@ -25,6 +25,7 @@ mod dispatch;
 mod error;
 mod fourier;
 mod functionalized;
+mod higher_order;
 mod index;
 mod inputs;
 mod matmul;
@@ -161,34 +162,45 @@ impl<'a> Importer<'a> {
 
     /// Imports the nodes of a graph whose inputs are bound.
     fn run_nodes(&mut self, scope: &mut Scope<'a>) -> std::result::Result<(), Error> {
-        for node in &scope.graph.nodes {
-            let loc = &node.place.module;
-            self.build.loc = if loc.is_empty() {
-                Loc::default()
-            } else {
-                Loc::module(loc.as_str())
-            };
-            let result = self.run_node(node, scope);
-            let outputs = match result {
-                Ok(outputs) => outputs,
-                Err(fail) => {
-                    match fail {
-                        Fail::Poisoned => {}
-                        Fail::Unsupported(reason) => {
-                            self.failures.add(target(node), reason, &node.place)
-                        }
-                        other => return Err(at(&describe(node), other)),
-                    }
-                    for name in all_out_names(node) {
-                        scope.names.insert(name.to_owned(), Val::Poison);
-                    }
-                    continue;
+        let graph = scope.graph;
+        let mut at = 0;
+        while at < graph.nodes.len() {
+            match self.batched(&graph.nodes, at, scope)? {
+                Some(next) => at = next,
+                None => {
+                    self.run_one(&graph.nodes[at], scope)?;
+                    at += 1;
                 }
-            };
-            for (name, value) in outputs {
-                scope.names.insert(name, value);
             }
         }
+        Ok(())
+    }
+
+    /// Imports one node, and notes it down where it is not supported.
+    fn run_one(&mut self, node: &'a Node, scope: &mut Scope<'a>) -> std::result::Result<(), Error> {
+        let loc = &node.place.module;
+        self.build.loc = if loc.is_empty() {
+            Loc::default()
+        } else {
+            Loc::module(loc.as_str())
+        };
+        let outputs = match self.run_node(node, scope) {
+            Ok(outputs) => outputs,
+            Err(fail) => {
+                match fail {
+                    Fail::Poisoned => {}
+                    Fail::Unsupported(reason) => {
+                        self.failures.add(target(node), reason, &node.place)
+                    }
+                    other => return Err(at(&describe(node), other)),
+                }
+                for name in all_out_names(node) {
+                    scope.names.insert(name.to_owned(), Val::Poison);
+                }
+                return Ok(());
+            }
+        };
+        scope.names.extend(outputs);
         Ok(())
     }
 
@@ -199,6 +211,9 @@ impl<'a> Importer<'a> {
         }
         if control::is_inlined(target) {
             return self.inline(node, scope);
+        }
+        if higher_order::is_higher_order(target) {
+            return self.higher_order(node, scope);
         }
         let schema = Schema::find(target);
         let call = Call {
@@ -313,6 +328,12 @@ impl<'a> Importer<'a> {
             (SymOp::Mul, all) => self.fold(op::Mul {}, all)?,
             (SymOp::Max, all) => self.fold(op::Maximum {}, all)?,
             (SymOp::Min, all) => self.fold(op::Minimum {}, all)?,
+            (SymOp::Lt, [a, b]) => self.build.add(op::Lt {}, &[*a, *b])?,
+            (SymOp::Le, [a, b]) => self.build.add(op::Le {}, &[*a, *b])?,
+            (SymOp::Gt, [a, b]) => self.build.add(op::Gt {}, &[*a, *b])?,
+            (SymOp::Ge, [a, b]) => self.build.add(op::Ge {}, &[*a, *b])?,
+            (SymOp::Eq, [a, b]) => self.build.add(op::Eq {}, &[*a, *b])?,
+            (SymOp::Ne, [a, b]) => self.build.add(op::Ne {}, &[*a, *b])?,
             _ => return unsupported(format!("the number `{expr}`")),
         };
         Ok(Num::Tensor(result))

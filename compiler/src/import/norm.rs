@@ -148,9 +148,6 @@ fn layer_norm(cx: &mut Importer<'_>, call: &Call<'_>, axes: usize, eps: f64) -> 
 }
 
 fn rms_norm(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
-    if call.target.contains("_fused") {
-        return unsupported("the fused form with its second result");
-    }
     let x = call.value(cx, "input")?;
     let axes = call.ints("normalized_shape")?.len();
     let dtype = cx.build.dtype(x)?;
@@ -171,7 +168,23 @@ fn rms_norm(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     }
     let out = cx.build.add(op::RmsNorm { eps: F64::new(eps) }, &args)?;
     let out = cx.build.reshape(out, shape)?;
-    done(cx.build.cast(out, call.out_dtype(0)?))
+    let out = cx.build.cast(out, call.out_dtype(0)?)?;
+    if call.target.starts_with("aten._fused") && call.out_names().len() > 1 {
+        // The second result is 1/√(mean(x²) + eps).
+        let wide = cx.build.cast(x, promote::compute_type(dtype))?;
+        let squares = cx.build.add(op::Square {}, &[wide])?;
+        let rank = cx.build.rank(x)?;
+        let mean = op::Mean {
+            axes: (rank.saturating_sub(axes)..rank).collect(),
+            keepdim: true,
+        };
+        let mean = cx.build.add(mean, &[squares])?;
+        let raised = cx.build.with_float(op::Add {}, mean, eps)?;
+        let scale = cx.build.add(op::Rsqrt {}, &[raised])?;
+        let scale = cx.build.cast(scale, call.out_dtype(1)?)?;
+        return Ok(vec![out.into(), scale.into()]);
+    }
+    done(Ok(out))
 }
 
 /// Mean and `1/√(variance + eps)` over axes, which stay as size 1, in f32 at least.

@@ -6,7 +6,7 @@ use fuseline_ir::{DType, Dim, Scalar, Value};
 use super::call::Call;
 use super::conv::per_axis;
 use super::cumulative::least;
-use super::error::{Result, invalid, unsupported};
+use super::error::{Result, invalid};
 use super::pointwise::done;
 use super::promote;
 use super::{Handler, Importer, Out};
@@ -184,7 +184,14 @@ fn max_pool(
         let mut lined = vec![Dim::from(1i64); out.len()];
         lined[first + axis] = out[first + axis].clone();
         let starts = cx.build.reshape(starts, lined)?;
-        let at = cx.build.add(op::Add {}, &[starts, offset])?;
+        let mut at = cx.build.add(op::Add {}, &[starts, offset])?;
+        if start < 0 {
+            // A window without anything above −∞ counts from its first position that is not padding.
+            let zero = cx.build.scalar(Scalar::Int(0), DType::I64)?;
+            let padding = cx.build.add(op::Lt {}, &[at, zero])?;
+            let first = cx.build.add(op::Remainder {}, &[at, dilation])?;
+            at = cx.build.select(padding, first, at)?;
+        }
         let number = match scale.as_const() {
             Some(n) => super::call::Num::Known(Scalar::Int(n)),
             None => super::call::Num::Dim(scale.clone()),
@@ -305,17 +312,154 @@ fn window_counts(
     )
 }
 
+/// The regions of an axis that adaptive pooling makes.
+struct Regions {
+    /// How many there are.
+    count: Dim,
+    /// The length of the longest.
+    longest: Dim,
+    /// Where they start and stop, `[count, 1]`.
+    start: Value,
+    stop: Value,
+    /// Their positions, `[count, longest]`, within the axis.
+    at: Value,
+    /// Which of those positions belong to the region.
+    inside: Value,
+}
+
+impl Regions {
+    fn of(cx: &mut Importer<'_>, from: &Dim, to: &Dim) -> Result<Self> {
+        let one = Dim::from(1i64);
+        let above = &(from + to) - &one;
+        let longest = &above.floor_div(to) + &one;
+        let (size, count) = (whole(cx, from)?, whole(cx, to)?);
+        let number = cx
+            .build
+            .arange(0i64.into(), one.clone(), to.clone(), DType::I64)?;
+        let scaled = cx.build.add(op::Mul {}, &[number, size])?;
+        let start = cx.build.add(op::FloorDiv {}, &[scaled, count])?;
+        let above = whole(cx, &above)?;
+        let next = cx.build.add(op::Add {}, &[scaled, above])?;
+        let stop = cx.build.add(op::FloorDiv {}, &[next, count])?;
+        let (start, stop) = (cx.build.unsqueeze(start, 1)?, cx.build.unsqueeze(stop, 1)?);
+        let inside = cx
+            .build
+            .arange(0i64.into(), one.clone(), longest.clone(), DType::I64)?;
+        let at = cx.build.add(op::Add {}, &[start, inside])?;
+        let inside = cx.build.add(op::Lt {}, &[at, stop])?;
+        let end = whole(cx, &(from - &one))?;
+        Ok(Self {
+            count: to.clone(),
+            longest,
+            start,
+            stop,
+            at: cx.build.add(op::Minimum {}, &[at, end])?,
+            inside,
+        })
+    }
+
+    /// `x` with an axis cut into regions and positions; positions outside of their region are `neutral`.
+    fn cut(&self, cx: &mut Importer<'_>, x: Value, axis: usize, neutral: Scalar) -> Result<Value> {
+        let parts = cx.build.add(op::Take { axis }, &[x, self.at])?;
+        let mut lined = vec![self.count.clone(), self.longest.clone()];
+        lined.resize(cx.build.rank(parts)? - axis, Dim::from(1i64));
+        let mask = cx.build.reshape(self.inside, lined)?;
+        let neutral = cx.build.scalar(neutral, cx.build.dtype(x)?)?;
+        cx.build.select(mask, parts, neutral)
+    }
+}
+
+/// One axis pooled to `to` regions, where sizes are known only at run time.
+fn dynamic_regions(
+    cx: &mut Importer<'_>,
+    x: Value,
+    axis: usize,
+    to: &Dim,
+    max: bool,
+) -> Result<Value> {
+    let from = cx.build.shape(x)?[axis].clone();
+    let regions = Regions::of(cx, &from, to)?;
+    let dtype = cx.build.dtype(x)?;
+    let neutral = if max { least(dtype) } else { Scalar::Int(0) };
+    let parts = regions.cut(cx, x, axis, neutral)?;
+    let (axes, keepdim) = (vec![axis + 1], false);
+    if max {
+        return cx.build.add(op::Amax { axes, keepdim }, &[parts]);
+    }
+    let sum = cx.build.add(op::Sum { axes, keepdim }, &[parts])?;
+    let length = cx.build.add(op::Sub {}, &[regions.stop, regions.start])?;
+    let mut lined = vec![to.clone()];
+    lined.resize(cx.build.rank(sum)? - axis, Dim::from(1i64));
+    let length = cx.build.reshape(length, lined)?;
+    let length = cx.build.cast(length, dtype)?;
+    cx.build.add(op::Div {}, &[sum, length])
+}
+
+/// Where the largest elements of the regions of the last `n` axes stand, counted within these axes.
+fn adaptive_indices(cx: &mut Importer<'_>, x: Value, n: usize, out: &[Dim]) -> Result<Value> {
+    let shape = cx.build.shape(x)?;
+    let lead = shape.len() - n;
+    let neutral = least(cx.build.dtype(x)?);
+    let mut parts = x;
+    let mut all = Vec::new();
+    for axis in (lead..shape.len()).rev() {
+        let regions = Regions::of(cx, &shape[axis], &out[axis])?;
+        parts = regions.cut(cx, parts, axis, neutral)?;
+        all.push(regions);
+    }
+    // [.., regions, positions, regions, positions, ..]: positions last, and as one axis.
+    let perm = (0..lead)
+        .chain((0..n).map(|i| lead + 2 * i))
+        .chain((0..n).map(|i| lead + 2 * i + 1))
+        .collect();
+    let parts = cx.build.transpose(parts, perm)?;
+    let mut flat = out.to_vec();
+    flat.push(
+        all.iter()
+            .fold(Dim::from(1i64), |n, regions| &n * &regions.longest),
+    );
+    let parts = cx.build.reshape(parts, flat)?;
+    let best = op::Argmax {
+        axis: out.len(),
+        keepdim: false,
+    };
+    let mut rest = cx.build.add(best, &[parts])?;
+    let mut sum = None;
+    let mut scale = Dim::from(1i64);
+    for (axis, regions) in (lead..shape.len()).rev().zip(&all) {
+        let longest = whole(cx, &regions.longest)?;
+        let step = cx.build.add(op::Remainder {}, &[rest, longest])?;
+        rest = cx.build.add(op::FloorDiv {}, &[rest, longest])?;
+        let mut lined = vec![regions.count.clone()];
+        lined.resize(out.len() - axis, Dim::from(1i64));
+        let start = cx.build.reshape(regions.start, lined)?;
+        let at = cx.build.add(op::Add {}, &[start, step])?;
+        let factor = whole(cx, &scale)?;
+        let at = cx.build.add(op::Mul {}, &[at, factor])?;
+        sum = Some(match sum {
+            None => at,
+            Some(sum) => cx.build.add(op::Add {}, &[sum, at])?,
+        });
+        scale = &scale * &shape[axis];
+    }
+    match sum {
+        Some(sum) => Ok(sum),
+        None => invalid("pooling without axes"),
+    }
+}
+
+/// A size as a 0-d tensor of i64.
+fn whole(cx: &mut Importer<'_>, size: &Dim) -> Result<Value> {
+    let number = match size.as_const() {
+        Some(n) => super::call::Num::Known(Scalar::Int(n)),
+        None => super::call::Num::Dim(size.clone()),
+    };
+    cx.number(&number, DType::I64)
+}
+
 /// Pooling to given sizes: region i of an axis is `⌊i·n/m⌋ .. ⌈(i+1)·n/m⌉`. Axes are independent.
 fn adaptive(cx: &mut Importer<'_>, call: &Call<'_>, n: usize, max: bool) -> Result<Vec<Out>> {
     let input = call.value(cx, "self")?;
-    if max
-        && call
-            .out_names()
-            .get(1)
-            .is_some_and(|name| !name.contains("_unused_"))
-    {
-        return unsupported("the indices of adaptive max pooling");
-    }
     let dtype = cx.build.dtype(input)?;
     let mut x = if max {
         input
@@ -349,9 +493,8 @@ fn adaptive(cx: &mut Importer<'_>, call: &Call<'_>, n: usize, max: bool) -> Resu
             x = reduce(cx, apart, vec![axis + 1], false)?;
         } else {
             let (Some(from), Some(to)) = (from.as_const(), to.as_const()) else {
-                return unsupported(
-                    "adaptive pooling of a dynamic size that is not a multiple of the result's",
-                );
+                x = dynamic_regions(cx, x, axis, to, max)?;
+                continue;
             };
             let mut regions = Vec::new();
             for i in 0..to {
@@ -361,6 +504,10 @@ fn adaptive(cx: &mut Importer<'_>, call: &Call<'_>, n: usize, max: bool) -> Resu
             }
             x = cx.build.cat(&regions, axis)?;
         }
+    }
+    if max {
+        let indices = adaptive_indices(cx, input, n, &out)?;
+        return Ok(vec![x.into(), indices.into()]);
     }
     done(cx.build.cast(x, dtype))
 }

@@ -285,6 +285,10 @@ pub(super) fn mirrored_pad(
     let mut x = x;
     for (n, pair) in widths.chunks_exact(2).enumerate() {
         let axis = rank - 1 - n;
+        // Negative widths cut: before a circle is closed, but after a border is repeated or mirrored.
+        if mode == "circular" {
+            x = cut(cx, x, axis, pair)?;
+        }
         let size = cx.build.shape(x)?[axis].clone();
         let [before, after] = [pair[0].max(0), pair[1].max(0)];
         let piece =
@@ -325,8 +329,18 @@ pub(super) fn mirrored_pad(
             });
         }
         x = cx.build.cat(&pieces, axis)?;
+        if mode != "circular" {
+            x = cut(cx, x, axis, pair)?;
+        }
     }
     done(Ok(x))
+}
+
+/// An axis without what the negative ones of two widths cut off.
+fn cut(cx: &mut Importer<'_>, x: Value, axis: usize, widths: &[i64]) -> Result<Value> {
+    let [before, after] = [0, 1].map(|n| widths.get(n).map_or(0, |width| (*width).min(0)));
+    let stop = &cx.build.shape(x)?[axis] + &after.into();
+    cx.build.slice(x, axis, (-before).into(), stop)
 }
 
 /// Channels to pixels (`shuffle`) or back: [.., C·r², H, W] and [.., C, H·r, W·r].

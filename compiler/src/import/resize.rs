@@ -6,7 +6,7 @@ use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Dim, Scalar, Value};
 
 use super::call::{Call, Num};
-use super::error::{Result, invalid, unsupported};
+use super::error::{Result, invalid};
 use super::pointwise::done;
 use super::promote;
 use super::{Handler, Importer, Out};
@@ -29,7 +29,7 @@ pub(super) fn find(target: &str) -> Option<Handler> {
 }
 
 /// Input positions per output position of each spatial axis: what the caller gave, or the ratio of sizes.
-fn scales(cx: &mut Importer<'_>, call: &Call<'_>, from: &[Dim], to: &[Dim]) -> Result<Vec<f64>> {
+fn scales(cx: &mut Importer<'_>, call: &Call<'_>, from: &[Dim], to: &[Dim]) -> Result<Vec<Step>> {
     let n = from.len();
     let has = |name: &str| call.schema.is_some_and(|schema| schema.arg(name).is_some());
     let mut given: Vec<Option<f64>> = vec![None; n];
@@ -51,31 +51,58 @@ fn scales(cx: &mut Importer<'_>, call: &Call<'_>, from: &[Dim], to: &[Dim]) -> R
             };
         }
     }
-    let mut scales = Vec::new();
+    let mut steps = Vec::new();
     for axis in 0..n {
-        scales.push(
-            match (
-                given.get(axis).copied().flatten(),
-                from[axis].as_const(),
-                to[axis].as_const(),
-            ) {
-                (Some(factor), _, _) if factor > 0.0 => 1.0 / factor,
-                (_, Some(from), Some(to)) if to > 0 => from as f64 / to as f64,
-                _ => match to[axis]
-                    .exact_div(&from[axis])
-                    .and_then(|factor| factor.as_const())
-                {
-                    Some(factor) => 1.0 / factor as f64,
-                    None => {
-                        return unsupported(
-                            "resampling a dynamic size to another without a fixed factor",
-                        );
-                    }
-                },
-            },
-        );
+        let (from, to) = (&from[axis], &to[axis]);
+        steps.push(match given.get(axis).copied().flatten() {
+            Some(factor) if factor > 0.0 => Step::Known(1.0 / factor),
+            _ => ratio(cx, from, to)?,
+        });
     }
-    Ok(scales)
+    Ok(steps)
+}
+
+/// Input positions per output position.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Known(f64),
+    /// A 0-d float32.
+    Value(Value),
+}
+
+impl Step {
+    fn is(self, n: f64) -> bool {
+        matches!(self, Self::Known(step) if step == n)
+    }
+
+    /// `x · step`.
+    fn times(self, cx: &mut Importer<'_>, x: Value) -> Result<Value> {
+        match self {
+            Self::Known(step) => cx.build.with_float(op::Mul {}, x, step),
+            Self::Value(step) => cx.build.add(op::Mul {}, &[x, step]),
+        }
+    }
+}
+
+/// The ratio of two sizes.
+fn ratio(cx: &mut Importer<'_>, from: &Dim, to: &Dim) -> Result<Step> {
+    if let (Some(from), Some(to)) = (from.as_const(), to.as_const())
+        && to > 0
+    {
+        return Ok(Step::Known(from as f64 / to as f64));
+    }
+    if let Some(factor) = to.exact_div(from).and_then(|factor| factor.as_const()) {
+        return Ok(Step::Known(1.0 / factor as f64));
+    }
+    let mut float = |size: &Dim| {
+        let number = match size.as_const() {
+            Some(n) => Num::Known(Scalar::Int(n)),
+            None => Num::Dim(size.clone()),
+        };
+        cx.number(&number, DType::F32)
+    };
+    let (from, to) = (float(from)?, float(to)?);
+    Ok(Step::Value(cx.build.add(op::Div {}, &[from, to])?))
 }
 
 /// `0, 1, …` as float32.
@@ -105,12 +132,15 @@ fn nearest(cx: &mut Importer<'_>, call: &Call<'_>, centre: f64) -> Result<Vec<Ou
     let scales = scales(cx, call, &from[2..], &to[2..])?;
     for (n, scale) in scales.into_iter().enumerate() {
         let axis = n + 2;
-        if from[axis] == to[axis] && scale == 1.0 {
+        if from[axis] == to[axis] && scale.is(1.0) {
             continue;
         }
         // A whole factor repeats each element.
-        let factor = (1.0 / scale).round();
-        if factor * scale == 1.0 && to[axis] == &from[axis] * &Dim::from(factor as i64) {
+        let factor = match scale {
+            Step::Known(scale) => (1.0 / scale).round(),
+            Step::Value(_) => 0.0,
+        };
+        if scale.is(1.0 / factor) && to[axis] == &from[axis] * &Dim::from(factor as i64) {
             let apart = cx.build.unsqueeze(x, axis + 1)?;
             let mut wide = cx.build.shape(apart)?;
             wide[axis + 1] = Dim::from(factor as i64);
@@ -124,7 +154,7 @@ fn nearest(cx: &mut Importer<'_>, call: &Call<'_>, centre: f64) -> Result<Vec<Ou
         if centre != 0.0 {
             position = cx.build.with_float(op::Add {}, position, centre)?;
         }
-        let position = cx.build.with_float(op::Mul {}, position, scale)?;
+        let position = scale.times(cx, position)?;
         let position = cx.build.add(op::Floor {}, &[position])?;
         let index = cx.build.cast(position, DType::I64)?;
         let index = limited(cx, index, &from[axis])?;
@@ -170,22 +200,25 @@ fn smooth(cx: &mut Importer<'_>, call: &Call<'_>, cubic: bool) -> Result<Vec<Out
     let scales = scales(cx, call, &from[2..], &to[2..])?;
     for (n, mut scale) in scales.into_iter().enumerate() {
         let axis = n + 2;
-        if from[axis] == to[axis] && (corners || scale == 1.0) {
+        if from[axis] == to[axis] && (corners || scale.is(1.0)) {
             continue;
         }
         if corners {
-            scale = match (from[axis].as_const(), to[axis].as_const()) {
-                (Some(from), Some(to)) if to > 1 => (from - 1) as f64 / (to - 1) as f64,
-                (Some(_), Some(_)) => 0.0,
-                _ => return unsupported("resampling a dynamic size with aligned corners"),
+            // With one position there is nothing between the corners.
+            let one = Dim::from(1i64);
+            scale = if to[axis].is(1) {
+                Step::Known(0.0)
+            } else {
+                let gaps = (&to[axis] - &one).maximum(&one);
+                ratio(cx, &(&from[axis] - &one), &gaps)?
             };
         }
         let count = counted(cx, &to[axis])?;
         let position = if corners {
-            cx.build.with_float(op::Mul {}, count, scale)?
+            scale.times(cx, count)?
         } else {
             let centre = cx.build.with_float(op::Add {}, count, 0.5)?;
-            let scaled = cx.build.with_float(op::Mul {}, centre, scale)?;
+            let scaled = scale.times(cx, centre)?;
             let shifted = cx.build.with_float(op::Sub {}, scaled, 0.5)?;
             // Linear interpolation does not look before the first element.
             if cubic {

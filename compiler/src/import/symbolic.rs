@@ -107,6 +107,7 @@ fn call(expr: &SymExpr, op: &SymOp, args: &[SymExpr]) -> Result<Dim> {
             [SymExpr::Call(SymOp::ToFloat, inner)] if inner.len() == 1 => {
                 inner.iter().map(dim).next().unwrap_or_else(two_fail)
             }
+            [SymExpr::Call(SymOp::Mul, factors)] => scaled(expr, factors),
             _ => unsupported(format!("the size `{expr}`")),
         },
         SymOp::CeilToInt => match args {
@@ -118,6 +119,22 @@ fn call(expr: &SymExpr, op: &SymOp, args: &[SymExpr]) -> Result<Dim> {
         },
         _ => unsupported(format!("`{}` in the size `{expr}`", op.name())),
     }
+}
+
+/// `c · float(size)` without its fraction, for a positive number c of few binary digits: the product of floats is exact then.
+fn scaled(expr: &SymExpr, factors: &[SymExpr]) -> Result<Dim> {
+    const HALVINGS: i32 = 20;
+    if let [SymExpr::Float(c), SymExpr::Call(SymOp::ToFloat, size)]
+    | [SymExpr::Call(SymOp::ToFloat, size), SymExpr::Float(c)] = factors
+        && let [size] = size.as_slice()
+    {
+        let above = c * f64::from(1 << HALVINGS);
+        if above.fract() == 0.0 && above > 0.0 && above <= f64::from(i32::MAX) {
+            let product = &dim(size)? * &Dim::from(above as i64);
+            return Ok(product.floor_div(&Dim::from(1i64 << HALVINGS)));
+        }
+    }
+    unsupported(format!("the size `{expr}`"))
 }
 
 fn two_fail() -> Result<Dim> {
