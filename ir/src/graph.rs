@@ -71,9 +71,18 @@ pub struct Node {
 pub trait Payload: Send + Sync {
     /// The elements, row-major and contiguous, little-endian. As long as the type says.
     fn bytes(&self) -> Result<Cow<'_, [u8]>, String>;
+
+    /// The same bytes where they lie ready, so that nothing has to be made to look at them.
+    fn stored(&self) -> Option<&[u8]> {
+        None
+    }
 }
 
 impl Payload for Vec<u8> {
+    fn stored(&self) -> Option<&[u8]> {
+        Some(self)
+    }
+
     fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
         Ok(Cow::Borrowed(self))
     }

@@ -17,7 +17,6 @@ use fuseline_program::container::{
 use fuseline_program::graph::{Dim as MetaDim, TensorMeta};
 use segment::{ConstantSource, io_type, meta_dim};
 use sha2::{Digest, Sha256};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// A method to be emitted.
@@ -185,16 +184,15 @@ impl<'a> MethodEmitter<'a> {
             })
         });
         let size = size.ok_or_else(|| missing("has a dynamic shape"))?;
-        match payload.bytes() {
+        Ok(match payload.stored() {
             // In a mapping, or in memory already: written from where it is.
-            Ok(Cow::Borrowed(bytes)) => Ok(Data::borrowed(bytes)),
-            // Made on demand: not kept, made again when the file is written.
-            Ok(Cow::Owned(_)) => Ok(Data::made(size, move || {
+            Some(bytes) => Data::borrowed(bytes),
+            // Made when the file is written, and not kept.
+            None => Data::made(size, move || {
                 let bytes = payload.bytes().map_err(std::io::Error::other)?;
                 Ok(bytes.into_owned())
-            })),
-            Err(reason) => Err(missing(&reason)),
-        }
+            }),
+        })
     }
 
     /// A kernel call: the arguments in order, then the output, which the kernel's `out` overload writes.

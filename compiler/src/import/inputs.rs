@@ -25,6 +25,10 @@ impl Payload for WeightPayload {
     fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
         Ok(self.0.contiguous_bytes())
     }
+
+    fn stored(&self) -> Option<&[u8]> {
+        self.0.stored()
+    }
 }
 
 /// Where storages that exist before the program runs get their first value.

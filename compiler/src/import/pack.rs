@@ -179,6 +179,10 @@ impl Payload for Reinterpreted {
     fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
         Ok(self.0.contiguous_bytes())
     }
+
+    fn stored(&self) -> Option<&[u8]> {
+        self.0.stored()
+    }
 }
 
 #[cfg(test)]

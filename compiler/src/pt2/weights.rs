@@ -64,6 +64,17 @@ impl WeightRef {
             .slice(start..start + self.numel() * self.dtype.size())
     }
 
+    /// The elements in row-major order, where they lie so.
+    pub fn stored(&self) -> Option<&[u8]> {
+        if self.numel() == 0 {
+            return Some(&[]);
+        }
+        let width = self.dtype.size();
+        let start = self.storage_offset * width;
+        let range = start..start + self.numel() * width;
+        self.storage.get(range).filter(|_| self.is_contiguous())
+    }
+
     /// The elements in row-major order: borrowed where they lie so, gathered where they don't.
     pub fn contiguous_bytes(&self) -> Cow<'_, [u8]> {
         let width = self.dtype.size();

@@ -226,4 +226,16 @@ pub const RULES: &[Rule] = &[
         rhs: "cast[dtype=T](gather_qmm[group=$g, bits=$b, mode=$m](cast[dtype=f32](?x), ?i, ?w, ?s))",
         class: Reassociates,
     },
+    Rule {
+        name: "gather_mm_apart",
+        doc: "The inverse of `gather_mm`, for a target whose product with chosen matrices takes no narrow floats.",
+        vars: &[
+            ("x", Tensor(Narrow("T"), "L.. S K")),
+            ("w", Tensor(Narrow("T"), "E K N")),
+            ("i", Index("E", "M..")),
+        ],
+        lhs: "gather_mm(?x, ?w, ?i)",
+        rhs: "matmul(?x, take[axis=0](?w, ?i))",
+        class: Exact,
+    },
 ];
