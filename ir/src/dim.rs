@@ -89,6 +89,19 @@ impl Dim {
         }
     }
 
+    /// `(symbol, factor, offset)` where the dim is `factor · symbol + offset` with a positive factor: then its value gives the symbol's, `(value − offset) / factor`.
+    pub fn as_linear(&self) -> Option<(&Symbol, i64, i64)> {
+        let (term, offset) = match self.terms.as_slice() {
+            [term] => (term, 0),
+            [(constant, offset), term] if constant.is_empty() => (term, *offset),
+            _ => return None,
+        };
+        match (term.0.as_slice(), term.1) {
+            ([Atom::Sym(s)], factor @ 1..) => Some((s, factor, offset)),
+            _ => None,
+        }
+    }
+
     /// The normal form: `(monomial, coefficient)` pairs, sorted.
     pub fn terms(&self) -> &[(Vec<Atom>, i64)] {
         &self.terms
@@ -568,6 +581,19 @@ mod tests {
         assert_eq!(s().floor_div(&Dim::from(2)).to_string(), "floordiv(s0, 2)");
         assert_eq!(Dim::from(-7).floor_div(&Dim::from(2)), Dim::from(-4));
         assert_eq!(Dim::from(-7).modulo(&Dim::from(2)), Dim::from(1));
+    }
+
+    #[test]
+    fn linear_dims_are_told() {
+        let d = &(&Dim::from(2) * &s()) + &Dim::from(3);
+        assert_eq!(
+            d.as_linear().map(|(s, f, o)| (s.to_string(), f, o)),
+            Some(("s0".into(), 2, 3))
+        );
+        assert_eq!(s().as_linear().map(|(_, f, o)| (f, o)), Some((1, 0)));
+        assert_eq!((&s() * &s()).as_linear(), None);
+        assert_eq!((-&s()).as_linear(), None);
+        assert_eq!(Dim::from(3).as_linear(), None);
     }
 
     #[test]

@@ -218,6 +218,28 @@ impl Graph {
                 symbols.entry(symbol.clone()).or_insert(*size);
             }
         }
+        // A symbol that no input has on its own is solved from a multiple of it.
+        for (what, dim, size) in &later {
+            let Some((symbol, factor, offset)) = dim.as_linear() else {
+                continue;
+            };
+            if symbols.contains_key(symbol) {
+                continue;
+            }
+            let value = size.saturating_sub(offset).div_euclid(factor);
+            if let Some(range) = self.symbols.get(symbol)
+                && !(range.min..=range.max).contains(&value)
+            {
+                return Err(binding(
+                    what,
+                    format!(
+                        "is {size}, but {dim} with {symbol} in {}..={} is expected",
+                        range.min, range.max
+                    ),
+                ));
+            }
+            symbols.insert(symbol.clone(), value);
+        }
         for (what, dim, size) in &later {
             if dim.eval(&symbols) != Some(*size) {
                 return Err(binding(what, format!("is {size}, expected {dim}")));

@@ -12,6 +12,17 @@ use std::collections::BTreeMap;
 pub enum Source {
     /// The size of an axis of a tensor slot.
     Size(Place, usize),
+    /// The size of an axis of a tensor slot, less `offset`, divided by `factor`.
+    Linear {
+        /// The slot.
+        place: Place,
+        /// The axis.
+        axis: usize,
+        /// What the symbol is multiplied by in the size.
+        factor: i64,
+        /// What is added to that.
+        offset: i64,
+    },
     /// The number in a one-element tensor slot.
     Item(Place),
     /// A value slot that has been set.
@@ -147,6 +158,18 @@ impl Dims {
         }
     }
 
+    /// The size of an axis, in a new value slot.
+    fn size(&mut self, place: Place, axis: usize, chain: &mut Vec<Instruction>) -> Build<Vid> {
+        let out = self.value();
+        let fields = [
+            ("a", Field::Tid(place.provisional())),
+            ("dim", Field::Int(axis as i64)),
+            ("out", Field::Vid(out)),
+        ];
+        chain.push(Instruction::build("SymSize", &fields)?);
+        Ok(out)
+    }
+
     fn symbol(&mut self, symbol: &Symbol, chain: &mut Vec<Instruction>) -> Build<IntOrVid> {
         let key = Dim::symbol(symbol.clone());
         if let Some(known) = self.known.get(&key) {
@@ -158,15 +181,21 @@ impl Dims {
             .ok_or_else(|| DimError::Symbol(symbol.clone()))?;
         let vid = match source {
             Source::Value(vid) => vid,
-            Source::Size(place, axis) => {
-                let out = self.value();
-                let fields = [
-                    ("a", Field::Tid(place.provisional())),
-                    ("dim", Field::Int(axis as i64)),
-                    ("out", Field::Vid(out)),
-                ];
-                chain.push(Instruction::build("SymSize", &fields)?);
-                out
+            Source::Size(place, axis) => self.size(place, axis, chain)?,
+            Source::Linear {
+                place,
+                axis,
+                factor,
+                offset,
+            } => {
+                let size = IntOrVid::Vid(self.size(place, axis, chain)?);
+                let moved = match offset {
+                    0 => size,
+                    n => self.binary("SubtractInt", size, IntOrVid::Int(n), chain)?,
+                };
+                let number = self.binary("FloorDivideInt", moved, IntOrVid::Int(factor), chain)?;
+                self.known.insert(key, number);
+                return Ok(number);
             }
             Source::Item(place) => {
                 let out = self.value();

@@ -119,9 +119,31 @@ impl<'a> Segment<'a> {
                 Type::Tuple(_) => {}
             }
         }
+        segment.solve_linear_sizes();
         segment.find_states();
         segment.liveness()?;
         Ok(segment)
+    }
+
+    /// Symbols that no input has as a size of its own come from sizes that are a multiple of them.
+    fn solve_linear_sizes(&mut self) {
+        for (i, &value) in self.spec.inputs.iter().enumerate() {
+            let Type::Tensor(ty) = self.graph.ty(value) else {
+                continue;
+            };
+            for (axis, dim) in ty.shape.iter().enumerate() {
+                if let Some((symbol, factor, offset)) = dim.as_linear() {
+                    let place = Place::Input(number(i));
+                    let source = Source::Linear {
+                        place,
+                        axis,
+                        factor,
+                        offset,
+                    };
+                    self.main.dims.define(symbol, source);
+                }
+            }
+        }
     }
 
     /// The states that the segment reads or whose next value it has, in the graph's order.

@@ -9,9 +9,9 @@ use super::call::Call;
 use super::error::{Fail, Result};
 use super::{Handler, Importer, Out, promote};
 use super::{
-    attention, columns, control, conv, create, cumulative, data_dependent, fourier, functionalized,
-    index, matmul, mlx, movement, norm, order, pointwise, pool, quant, rearrange, recurrent,
-    reduce, resize, sample, special,
+    attention, columns, composite, control, conv, create, cumulative, data_dependent, fourier,
+    functionalized, index, matmul, mlx, movement, norm, order, pointwise, pool, quant, rearrange,
+    recurrent, reduce, resize, sample, scatter, special,
 };
 use crate::pt2::schema::{BaseType, Schema};
 
@@ -33,6 +33,8 @@ const THEMES: &[fn(&str) -> Option<Handler>] = &[
     resize::find,
     cumulative::find,
     data_dependent::find,
+    scatter::find,
+    composite::find,
     control::find,
     recurrent::find,
     fourier::find,
@@ -78,6 +80,16 @@ pub(super) fn may_return_self(target: &str) -> bool {
             | "aten.type_as.default"
             | "aten._autocast_to_full_precision.default"
             | "aten._autocast_to_reduced_precision.default"
+    )
+}
+
+/// Operators that return a view or a copy, whichever the strides allow; their handlers decide.
+pub(super) fn may_copy(target: &str) -> bool {
+    matches!(
+        target.split('.').nth(1),
+        Some(
+            "reshape" | "reshape_as" | "flatten" | "ravel" | "contiguous" | "to" | "_reshape_alias"
+        )
     )
 }
 

@@ -41,6 +41,8 @@ struct Storage {
     value: Option<Value>,
     /// Number of writes so far.
     version: u32,
+    /// Set where PyTorch has a view of another storage, of which only the value at that storage's version is known here.
+    snapshot_of: Option<(StorageId, u32)>,
 }
 
 /// All tensors and storages of an import.
@@ -65,6 +67,7 @@ impl Memory {
             root,
             value,
             version: 0,
+            snapshot_of: None,
         });
         self.tensors.push(Tensor {
             storage,
@@ -72,6 +75,17 @@ impl Memory {
             cached: value.map(|value| (value, 0)),
         });
         root
+    }
+
+    /// A view that can't be expressed as a chain of movement ops: its value, good as long as nobody writes to it or to what it views.
+    pub fn snapshot(&mut self, value: Value, of: TensorId) -> TensorId {
+        let base = self.storage(of);
+        let record = &self.storages[base.0];
+        let seen = record.snapshot_of.unwrap_or((base, record.version));
+        let tensor = self.root(Some(value));
+        let storage = self.storage(tensor);
+        self.storages[storage.0].snapshot_of = Some(seen);
+        tensor
     }
 
     /// The storage that a tensor views.
@@ -109,6 +123,13 @@ impl Memory {
     ) -> Result<Value> {
         // Up to the first fresh tensor, then down again.
         let storage = self.storage(tensor);
+        if let Some((base, seen)) = self.storages[storage.0].snapshot_of
+            && self.storages[base.0].version != seen
+        {
+            return unsupported(
+                "reading a view by index (such as `diagonal` or `unfold`) after a write to what it views",
+            );
+        }
         let version = self.storages[storage.0].version;
         let mut stale = Vec::new();
         let mut at = tensor;
@@ -149,6 +170,9 @@ impl Memory {
         sources: &mut impl Sources,
     ) -> Result<()> {
         let storage = self.storage(tensor);
+        if self.storages[storage.0].snapshot_of.is_some() {
+            return unsupported("writing through a view by index (such as `diagonal` or `unfold`)");
+        }
         let version = self.storages[storage.0].version + 1;
         let mut fresh = vec![(tensor, value)];
         let (mut at, mut value) = (tensor, value);

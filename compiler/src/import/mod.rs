@@ -16,6 +16,7 @@ mod build;
 mod call;
 mod columns;
 mod complex;
+mod composite;
 mod control;
 mod conv;
 mod create;
@@ -44,6 +45,7 @@ mod recurrent;
 mod reduce;
 mod resize;
 mod sample;
+mod scatter;
 mod special;
 mod symbolic;
 #[cfg(test)]
@@ -246,19 +248,29 @@ impl<'a> Importer<'a> {
         self.bind(&call, vec![Out::Tensor(written)])
     }
 
-    /// Gives results a storage of their own where the operator's schema promises one.
+    /// Makes sharing agree with the operator's schema: a storage of its own for a result that is no view, and a snapshot for a view
+    /// that the handler has only the value of.
     fn unshare(&mut self, call: &Call<'_>, outs: Vec<Out>) -> Result<Vec<Out>> {
-        let shares = call
-            .schema
-            .is_none_or(|schema| schema.returns.iter().any(|one| one.alias.is_some()));
-        if shares || dispatch::may_return_self(call.target) {
+        let Some(schema) = call.schema else {
             return Ok(outs);
-        }
-        let own = |out| match out {
-            Out::Tensor(tensor) => self.read(tensor).map(Out::Value),
-            other => Ok(other),
         };
-        outs.into_iter().map(own).collect()
+        let is_view = schema
+            .returns
+            .iter()
+            .any(|one| one.alias.as_ref().is_some_and(|alias| !alias.write));
+        let viewed = match schema.args.first() {
+            Some(arg) if is_view && arg.alias.is_some() && !dispatch::may_copy(call.target) => {
+                call.tensor(&arg.name).ok()
+            }
+            _ => None,
+        };
+        let may_share = is_view || dispatch::may_return_self(call.target);
+        let agree = |out| match (out, viewed) {
+            (Out::Tensor(tensor), _) if !may_share => self.read(tensor).map(Out::Value),
+            (Out::Value(value), Some(of)) => Ok(Out::Tensor(self.memory.snapshot(value, of))),
+            (other, _) => Ok(other),
+        };
+        outs.into_iter().map(agree).collect()
     }
 
     /// The value of a tensor now.

@@ -142,7 +142,7 @@ pub(super) fn find(target: &str) -> Option<Handler> {
 }
 
 /// The argument `self`, the axes to reduce and `keepdim`. No axes given are all of them.
-fn over(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<(Value, Vec<usize>, bool)> {
+pub(super) fn over(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<(Value, Vec<usize>, bool)> {
     let x = call.value(cx, "self")?;
     let rank = cx.build.rank(x)?;
     let has = |name: &str| call.schema.is_some_and(|schema| schema.arg(name).is_some());
@@ -338,7 +338,7 @@ pub(super) fn log_sum_exp(
     cx.build.add(op::Add {}, &[log, max])
 }
 
-fn vector_norm(
+pub(super) fn vector_norm(
     cx: &mut Importer<'_>,
     x: Value,
     ord: f64,

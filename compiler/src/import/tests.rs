@@ -345,6 +345,66 @@ fn writing_to_an_expanded_tensor_is_refused() {
 }
 
 #[test]
+fn views_by_index_are_snapshots_that_refuse_to_lie() {
+    let diagonal = || {
+        Program::default().buffer("b", dense(F32, &[2, 2])).node(
+            "d",
+            meta(F32, &[2], &[3], 0),
+            "diagonal.default",
+            &[("self", t("b_b"))],
+        )
+    };
+    let data = [1.0, 2.0, 3.0, 4.0];
+    let (outputs, _) = run_with_buffer(
+        &diagonal()
+            .node(
+                "s",
+                dense(F32, &[2, 2]),
+                "add_.Scalar",
+                &[("self", t("b_b")), ("other", int(0))],
+            )
+            .output("b_b"),
+        &[2, 2],
+        &data,
+        &[],
+    );
+    assert_eq!(outputs[0].to_f64(), [1.0, 2.0, 3.0, 4.0]);
+    let weight = || Weight {
+        fqn: "b",
+        dtype: F32,
+        sizes: &[2, 2],
+        bytes: floats(data),
+    };
+    let written = diagonal()
+        .node(
+            "z",
+            meta(F32, &[2], &[3], 0),
+            "zero_.default",
+            &[("self", t("d"))],
+        )
+        .output("b_b");
+    let error = written.import(&[weight()]).unwrap_err().to_string();
+    assert!(
+        error.contains("aten.zero_.default (1×): writing through a view by index"),
+        "{error}"
+    );
+    let stale = diagonal()
+        .node(
+            "z",
+            dense(F32, &[2, 2]),
+            "zero_.default",
+            &[("self", t("b_b"))],
+        )
+        .node("n", dense(F32, &[2]), "neg.default", &[("self", t("d"))])
+        .output("n");
+    let error = stale.import(&[weight()]).unwrap_err().to_string();
+    assert!(
+        error.contains("aten.neg.default (1×): reading a view by index"),
+        "{error}"
+    );
+}
+
+#[test]
 fn the_functional_dialect_states_its_mutations() {
     let program = Program::default()
         .buffer("b", dense(F32, &[2]))
