@@ -196,6 +196,14 @@ impl<'a> Segment<'a> {
                 self.needed[root.index()] |= !self.constant[value.index()];
             }
         }
+        // A state without a next value keeps the one it has.
+        for (value, node) in graph.values() {
+            if let Op::State(op) = &node.op
+                && graph.states.iter().any(|s| s.name == op.name && s.next.is_none())
+            {
+                self.last_use[value.index()] = usize::MAX;
+            }
+        }
         let nexts = graph.states.iter().filter_map(|s| s.next);
         for value in self.spec.outputs.iter().copied().chain(nexts) {
             let root = self.root[value.index()];
@@ -350,6 +358,10 @@ impl<'a> Segment<'a> {
                 _ => None,
             });
         }
+        // Sizes are computed while the arguments still hold their slots: the way over tensors takes temporaries.
+        for inst in insts {
+            self.sizes(value, node, inst, hoisted)?;
+        }
         // With one instruction, an argument that dies here may give its slot to the result.
         if insts.len() == 1 && !hoisted {
             for arg in &node.args {
@@ -376,6 +388,29 @@ impl<'a> Segment<'a> {
         }
         if let Some(place) = out {
             self.place.insert(value, place);
+        }
+        Ok(())
+    }
+
+    /// Computes every size that an instruction names, so that the fields find them known.
+    fn sizes(&mut self, value: Value, node: &Node, inst: &Inst, hoisted: bool) -> Result<(), EmitError> {
+        for (_, field) in &inst.fields {
+            match field {
+                IrField::Dim(dim) => {
+                    self.dim(value, dim, hoisted)?;
+                }
+                IrField::Dims(dims) => {
+                    for dim in dims {
+                        self.dim(value, dim, hoisted)?;
+                    }
+                }
+                IrField::Value(Operand::Arg(n)) => {
+                    if let Some(Type::Int(dim)) = node.args.get(*n).map(|a| self.graph.ty(*a)) {
+                        self.dim(value, dim, hoisted)?;
+                    }
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
