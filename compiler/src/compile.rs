@@ -6,6 +6,7 @@ use crate::{emit, import, pt2};
 use fuseline_ir::Graph;
 use fuseline_passes::partition::partition;
 use fuseline_passes::{Level, PassCx, optimise};
+use fuseline_program::Program;
 use fuseline_program::container::Trees;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -61,20 +62,33 @@ pub fn open(path: &Path) -> Result<pt2::Archive, Error> {
     })
 }
 
-/// Imports and optimises a model.
+/// Imports and optimises a model as the method `forward`.
+///
+/// # Errors
+/// As [`compile_method`].
+pub fn compile(options: &Options, observer: &mut dyn Observer) -> Result<Compiled, Error> {
+    compile_method("forward", options, observer)
+}
+
+/// Imports and optimises a model as the method of that name.
 ///
 /// # Errors
 /// The archive can't be read, holds something that is not supported, or a pass fails.
-pub fn compile(options: &Options, observer: &mut dyn Observer) -> Result<Compiled, Error> {
+pub fn compile_method(
+    name: &str,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Compiled, Error> {
     let mut clock = Clock::default();
     observer.step("read");
     let archive = open(&options.input)?;
     clock.lap("read");
     observer.step("import");
-    let graph = import::import(&archive).map_err(|source| Error::Import {
+    let mut graph = import::import(&archive).map_err(|source| Error::Import {
         path: options.input.clone(),
         source,
     })?;
+    graph.name = name.to_string();
     let trees = trees(&archive);
     clock.lap("import");
     let mut compiled = compile_graph(&graph, options.level, &options.cx, observer)?;
@@ -101,6 +115,7 @@ pub fn compile_graph(
     let plan = partition(&optimised);
     clock.lap("optimise");
     let report = Report {
+        methods: vec![graph.name.clone()],
         level: level.to_string(),
         target: cx.target.to_string(),
         passes: passes.passes.iter().map(pass_report).collect(),
@@ -126,41 +141,68 @@ pub fn compile_graph(
 }
 
 impl Compiled {
-    /// The program. It borrows the weights.
+    /// The program with this method alone. It borrows the weights.
     ///
     /// # Errors
     /// Something that the target or the format can't express.
-    pub fn program(&self) -> Result<fuseline_program::Program<'_>, Error> {
-        let method = emit::MethodInput {
-            graph: &self.graph,
-            plan: &self.plan,
-            trees: self.trees.clone(),
-        };
-        Ok(emit::emit(&[method])?)
+    pub fn program(&self) -> Result<Program<'_>, Error> {
+        program(std::slice::from_ref(self))
     }
 
-    /// Writes the program: to a temporary file beside `output`, renamed when it is complete. Returns what was done.
+    /// Writes the program with this method alone: see [`write`].
     ///
     /// # Errors
-    /// As [`Compiled::program`]; a weight or the output can't be read or written. The file at `output` is then what it was before.
+    /// As [`write`].
     pub fn write(&self, output: &Path, observer: &mut dyn Observer) -> Result<Report, Error> {
-        let mut clock = Clock::default();
-        let mut report = self.report.clone();
-        observer.step("emit");
-        let program = self.program()?;
-        (report.instructions, report.init_instructions) = report::instructions(&program);
-        report.segments = report::segments(&program);
-        report.weights = Weights {
-            count: program.named_data.len(),
-            bytes: program.named_data.iter().map(|d| d.data.len()).sum(),
-        };
-        clock.lap("emit");
-        observer.step("write");
-        report.bytes = program.write_file(output)?.bytes;
-        clock.lap("write");
-        report.milliseconds.extend(clock.times);
-        Ok(report)
+        write(std::slice::from_ref(self), output, observer)
     }
+}
+
+/// The program with these methods. It borrows the weights.
+///
+/// # Errors
+/// Something that the target or the format can't express; two methods of one name.
+pub fn program(methods: &[Compiled]) -> Result<Program<'_>, Error> {
+    let inputs: Vec<emit::MethodInput<'_>> = methods
+        .iter()
+        .map(|m| emit::MethodInput {
+            graph: &m.graph,
+            plan: &m.plan,
+            trees: m.trees.clone(),
+        })
+        .collect();
+    Ok(emit::emit(&inputs)?)
+}
+
+/// Writes the program with these methods: to a temporary file beside `output`, renamed when it is complete. Weights with the same bytes are stored once, whichever methods
+/// they belong to. Returns what was done.
+///
+/// # Errors
+/// As [`program`]; a weight or the output can't be read or written. The file at `output` is then what it was before.
+pub fn write(
+    methods: &[Compiled],
+    output: &Path,
+    observer: &mut dyn Observer,
+) -> Result<Report, Error> {
+    let mut clock = Clock::default();
+    let mut report = Report::default();
+    for method in methods {
+        report.add(&method.graph.name, &method.report);
+    }
+    observer.step("emit");
+    let program = program(methods)?;
+    (report.instructions, report.init_instructions) = report::instructions(&program);
+    report.segments = report::segments(&program);
+    report.weights = Weights {
+        count: program.named_data.len(),
+        bytes: program.named_data.iter().map(|d| d.data.len()).sum(),
+    };
+    clock.lap("emit");
+    observer.step("write");
+    report.bytes = program.write_file(output)?.bytes;
+    clock.lap("write");
+    report.milliseconds.extend(clock.times);
+    Ok(report)
 }
 
 /// How arguments and results nest in Python, as the export states it.

@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// The report of one compile.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
+    /// The methods, in order. What follows is the sum over them.
+    pub methods: Vec<String>,
     /// Level and target, as on the command line.
     pub level: String,
     /// `metal`, `cuda` or `cpu`.
@@ -147,6 +149,35 @@ pub fn state(graph: &Graph) -> Weights {
 
 fn size(dtype: DType) -> u64 {
     dtype.size() as u64
+}
+
+impl Report {
+    /// Adds what was done for a method to this report of the whole program.
+    pub fn add(&mut self, method: &str, other: &Report) {
+        fn sum(into: &mut BTreeMap<String, usize>, from: &BTreeMap<String, usize>) {
+            for (name, n) in from {
+                *into.entry(name.clone()).or_insert(0) += n;
+            }
+        }
+        self.methods.push(method.to_string());
+        self.level.clone_from(&other.level);
+        self.target.clone_from(&other.target);
+        self.passes.extend(other.passes.iter().cloned());
+        sum(&mut self.rules, &other.rules);
+        for note in &other.notes {
+            if !self.notes.contains(note) {
+                self.notes.push(note.clone());
+            }
+        }
+        sum(&mut self.imported, &other.imported);
+        sum(&mut self.optimised, &other.optimised);
+        self.host.extend(other.host.iter().cloned());
+        self.state.count += other.state.count;
+        self.state.bytes += other.state.bytes;
+        for (step, ms) in &other.milliseconds {
+            *self.milliseconds.entry(step.clone()).or_insert(0.0) += ms;
+        }
+    }
 }
 
 impl fmt::Display for Report {

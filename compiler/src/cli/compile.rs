@@ -1,15 +1,19 @@
 //! `fuseline compile`.
 
 use super::output::{self, Progress};
-use crate::compile::{Options, compile};
+use crate::compile::{Options, compile_method, program, write};
 use crate::error::Error;
 use fuseline_passes::{Level, PassCx, Target};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The exported model
-    model: PathBuf,
+    /// The exported model; it becomes the method `forward`
+    #[arg(required_unless_present = "methods", conflicts_with = "methods")]
+    model: Option<PathBuf>,
+    /// Put a model into the file as the method NAME; may be given several times. Weights that the models share are stored once; state is each method's own
+    #[arg(long = "method", id = "methods", value_name = "NAME=MODEL", value_parser = method)]
+    methods: Vec<(String, PathBuf)>,
     /// Where to write the program
     #[arg(short, long)]
     output: PathBuf,
@@ -46,34 +50,64 @@ fn default_target() -> String {
     target.to_string()
 }
 
+/// Reads `NAME=MODEL`.
+fn method(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok((name.to_string(), path.into()))
+        }
+        _ => Err("expected NAME=MODEL.pt2".to_string()),
+    }
+}
+
 pub fn run(args: &Args) -> Result<(), Error> {
-    let options = Options {
-        input: args.model.clone(),
-        level: args.level.parse::<Level>().map_err(Error::Usage)?,
-        cx: PassCx::new(args.target.parse::<Target>().map_err(Error::Usage)?),
-    };
-    let mut imported = None;
+    let mut models = args.methods.clone();
+    models.extend(
+        args.model
+            .iter()
+            .map(|path| ("forward".to_string(), path.clone())),
+    );
+    let repeated = models
+        .iter()
+        .enumerate()
+        .find(|(i, (name, _))| models[..*i].iter().any(|(n, _)| n == name));
+    if let Some((_, (name, _))) = repeated {
+        return Err(Error::Usage(format!("the method `{name}` is given twice")));
+    }
+    let level = args.level.parse::<Level>().map_err(Error::Usage)?;
+    let cx = PassCx::new(args.target.parse::<Target>().map_err(Error::Usage)?);
+    let mut imported = String::new();
     let mut after = String::new();
     let mut progress = Progress::new(|pass, graph| {
         if pass == "import" && args.emit.as_deref() == Some("imported") {
-            imported = Some(graph.to_string());
+            imported.push_str(&graph.to_string());
         }
         if args.print_after_all {
             after.push_str(&format!("// after {pass}\n{graph}\n"));
         }
     });
-    let result = compile(&options, &mut progress).and_then(|compiled| {
-        let report = compiled.write(&args.output, &mut progress)?;
-        Ok((compiled, report))
+    let mut methods = Vec::new();
+    let result = models.iter().try_for_each(|(name, path)| {
+        let options = Options {
+            input: path.clone(),
+            level,
+            cx: cx.clone(),
+        };
+        methods.push(compile_method(name, &options, &mut progress)?);
+        Ok(())
     });
+    let result = result.and_then(|()| write(&methods, &args.output, &mut progress));
     progress.done();
     output::warn(&after);
-    let (compiled, report) = result?;
+    let report = result?;
     match args.emit.as_deref() {
-        Some("ir") => output::write_file(&args.emit_to, &compiled.graph.to_string())?,
-        Some("imported") => output::write_file(&args.emit_to, &imported.unwrap_or_default())?,
+        Some("ir") => {
+            let graphs: Vec<String> = methods.iter().map(|m| m.graph.to_string()).collect();
+            output::write_file(&args.emit_to, &graphs.concat())?;
+        }
+        Some("imported") => output::write_file(&args.emit_to, &imported)?,
         Some("program") => {
-            let text = super::inspect::describe_program(&compiled.program()?);
+            let text = super::inspect::describe_program(&program(&methods)?);
             output::write_file(&args.emit_to, &text)?;
         }
         _ => {}

@@ -199,7 +199,10 @@ impl<'a> Segment<'a> {
         // A state without a next value keeps the one it has.
         for (value, node) in graph.values() {
             if let Op::State(op) = &node.op
-                && graph.states.iter().any(|s| s.name == op.name && s.next.is_none())
+                && graph
+                    .states
+                    .iter()
+                    .any(|s| s.name == op.name && s.next.is_none())
             {
                 self.last_use[value.index()] = usize::MAX;
             }
@@ -393,7 +396,13 @@ impl<'a> Segment<'a> {
     }
 
     /// Computes every size that an instruction names, so that the fields find them known.
-    fn sizes(&mut self, value: Value, node: &Node, inst: &Inst, hoisted: bool) -> Result<(), EmitError> {
+    fn sizes(
+        &mut self,
+        value: Value,
+        node: &Node,
+        inst: &Inst,
+        hoisted: bool,
+    ) -> Result<(), EmitError> {
         for (_, field) in &inst.fields {
             match field {
                 IrField::Dim(dim) => {
