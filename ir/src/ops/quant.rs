@@ -2,6 +2,7 @@
 //!
 //! A row of K elements is a stream of K·bits bits, the lowest first, in K·bits/32 words; a group of neighbours shares a scale. What an element means depends on the [`Mode`].
 
+use super::create::fill;
 use super::experts::GatherMm;
 use super::experts::{choose, infer_chosen};
 use super::index::check_indices;
@@ -10,6 +11,7 @@ use super::movement::{Transpose, check_args};
 use super::table::{Matmul, Op};
 use super::util::{fail, tensor};
 use super::{EvalCx, OpImpl};
+use crate::attr::Scalar;
 use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -227,15 +229,62 @@ impl OpImpl for Dequantize {
         )?])
     }
 
+    /// The target wants two axes at least, and elements.
     fn lower(&self, cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
         let format = Format::new(self.group, self.bits, &self.mode)?;
+        let Some(out) = cx.out() else {
+            return fail("gives a tensor");
+        };
+        if is_empty(out) {
+            return Ok(Lowering::Insts(fill(Scalar::float(0.0), out)?));
+        }
+        let count = cx.args.len();
+        let row = out.rank() == 1;
+        let arg = |n: usize| {
+            if row {
+                Operand::Temp(n)
+            } else {
+                Operand::Arg(n)
+            }
+        };
+        let result = if row {
+            Operand::Temp(count)
+        } else {
+            Operand::Out(0)
+        };
         let inst = Inst::new("Dequantize")
-            .tensor("w", Operand::Arg(0))
-            .tensor("scales", Operand::Arg(1))
-            .tensor_if(cx.args.len() > 2, "biases", Operand::Arg(2));
-        let inst = format.fields(inst).with("dtype", Field::DType(self.dtype));
-        Ok(Lowering::Insts(vec![inst.out()]))
+            .tensor("w", arg(0))
+            .tensor("scales", arg(1))
+            .tensor_if(count > 2, "biases", arg(2));
+        let inst = format
+            .fields(inst)
+            .with("dtype", Field::DType(self.dtype))
+            .tensor("out", result);
+        if !row {
+            return Ok(Lowering::Insts(vec![inst]));
+        }
+        let widened = |n: usize| {
+            Inst::new("ExpandDims")
+                .tensor("x", Operand::Arg(n))
+                .tensor("out", Operand::Temp(n))
+                .int("axis", 0)
+        };
+        let mut insts: Vec<Inst> = (0..count).map(widened).collect();
+        insts.push(inst);
+        let narrowed = Inst::new("Squeeze").tensor("x", result);
+        insts.push(narrowed.with("dims", Field::Ints(vec![0])).out());
+        Ok(Lowering::Insts(insts))
     }
+}
+
+/// Whether a tensor is known to have no elements.
+fn is_empty(ty: &TensorType) -> bool {
+    ty.shape.iter().any(|d| d.is(0))
+}
+
+/// Whether a product is known to be of nothing: the target's kernels don't take that.
+fn of_nothing(cx: &LowerCx<'_>) -> bool {
+    [cx.arg(0), cx.out()].into_iter().flatten().any(is_empty)
 }
 
 /// `dequantize(w)` with the axes of its matrices exchanged, as nodes.
@@ -317,6 +366,9 @@ impl OpImpl for QuantizedMatmul {
     }
 
     fn lower(&self, cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
+        if of_nothing(cx) {
+            return Ok(Lowering::Decompose);
+        }
         let inst = Inst::new("QuantizedMatmul")
             .tensor("x", Operand::Arg(0))
             .tensor("w", Operand::Arg(1))
@@ -376,6 +428,9 @@ impl OpImpl for GatherQmm {
     }
 
     fn lower(&self, cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
+        if of_nothing(cx) {
+            return Ok(Lowering::Decompose);
+        }
         let inst = Inst::new("GatherQmm")
             .tensor("x", Operand::Arg(0))
             .tensor("rhs_indices", Operand::Arg(1))
@@ -513,6 +568,32 @@ mod tests {
         );
         assert_eq!(chosen.to_f64(), [direct.to_f64()[2], direct.to_f64()[3]]);
         assert_eq!(chosen, plain);
+    }
+
+    #[test]
+    fn rows_and_nothing_lower_to_what_the_target_takes() {
+        let (w, s) = (words(&[1, 8], 4), f(&[1, 2], &[1.0; 2]));
+        let names = |types: &[&Tensor]| {
+            let types = types.iter().map(|t| type_of(t)).collect::<Vec<_>>();
+            nodes(&lowered(affine(32, 4, DType::F32), &types).unwrap()).join(" ")
+        };
+        assert_eq!(names(&[&w, &s, &s]), "Dequantize");
+        let row = (
+            w.with_shape(vec![8]).unwrap(),
+            s.with_shape(vec![2]).unwrap(),
+        );
+        assert_eq!(
+            names(&[&row.0, &row.1, &row.1]),
+            "ExpandDims ExpandDims ExpandDims Dequantize Squeeze"
+        );
+        let op = QuantizedMatmul {
+            group: 32,
+            bits: 4,
+            mode: "affine".into(),
+        };
+        let none = f(&[0, 64], &[]);
+        let types = [&none, &w, &s, &s].map(type_of);
+        assert_eq!(lowered(op, &types).unwrap(), Lowering::Decompose);
     }
 
     #[test]
