@@ -107,6 +107,30 @@ pub(super) fn find(target: &str) -> Option<Handler> {
     })
 }
 
+/// The product of matrices, both at least 2-d. The target multiplies matrices of floats only: integers are multiplied in pairs and summed, which is exact.
+fn product(cx: &mut Importer<'_>, a: Value, b: Value) -> Result<Value> {
+    let dtype = cx.build.dtype(a)?;
+    if dtype.is_float() {
+        return cx.build.add(op::Matmul {}, &[a, b]);
+    }
+    let (rank_a, rank_b) = (cx.build.rank(a)?, cx.build.rank(b)?);
+    if rank_a < 2 || rank_b < 2 {
+        return invalid("a product of tensors that are no matrices");
+    }
+    let rows = cx.build.unsqueeze(a, rank_a)?;
+    let columns = cx.build.unsqueeze(b, rank_b - 2)?;
+    let pairs = cx.build.add(op::Mul {}, &[rows, columns])?;
+    let axis = rank_a.max(rank_b) - 1;
+    let sum = cx.build.add(
+        op::Sum {
+            axes: vec![axis],
+            keepdim: false,
+        },
+        &[pairs],
+    )?;
+    cx.build.cast(sum, dtype)
+}
+
 /// `torch.matmul`: vectors are rows on the left and columns on the right; leading axes broadcast.
 pub(super) fn matmul(cx: &mut Importer<'_>, a: Value, b: Value) -> Result<Value> {
     let (rank_a, rank_b) = (cx.build.rank(a)?, cx.build.rank(b)?);
@@ -123,7 +147,7 @@ pub(super) fn matmul(cx: &mut Importer<'_>, a: Value, b: Value) -> Result<Value>
     } else {
         b
     };
-    let product = cx.build.add(op::Matmul {}, &[left, right])?;
+    let product = product(cx, left, right)?;
     let mut shape = cx.build.shape(product)?;
     if rank_b == 1 {
         shape.pop();
@@ -367,7 +391,7 @@ fn contract(
     if summed_a != summed_b {
         return unsupported("einsum that broadcasts a summed axis");
     }
-    let product = |dims: &[Dim]| dims.iter().fold(Dim::from(1i64), |n, d| &n * d);
+    let count = |dims: &[Dim]| dims.iter().fold(Dim::from(1i64), |n, d| &n * d);
     let (row_sizes, column_sizes) = (sizes(cx, &a, &rows)?, sizes(cx, &b, &columns)?);
     let arrange = |cx: &mut Importer<'_>,
                    term: &Term,
@@ -383,22 +407,22 @@ fn contract(
         let moved = cx.build.transpose(term.value, perm)?;
         cx.build.reshape(moved, [lead, &last].concat())
     };
-    let k = product(&summed_a);
+    let k = count(&summed_a);
     let left = arrange(
         cx,
         &a,
         [&batch, &rows, &summed],
-        [product(&row_sizes), k.clone()],
+        [count(&row_sizes), k.clone()],
         &batch_a,
     )?;
     let right = arrange(
         cx,
         &b,
         [&batch, &summed, &columns],
-        [k, product(&column_sizes)],
+        [k, count(&column_sizes)],
         &batch_b,
     )?;
-    let value = cx.build.add(op::Matmul {}, &[left, right])?;
+    let value = product(cx, left, right)?;
     let value = cx
         .build
         .reshape(value, [batch_sizes, row_sizes, column_sizes].concat())?;

@@ -774,3 +774,21 @@ fn index_put_writes_and_accumulates_through_several_indices() {
     assert_eq!(put(false), [10.0, 2.0, 3.0, 10.0]);
     assert_eq!(put(true), [11.0, 2.0, 3.0, 24.0]);
 }
+
+#[test]
+fn matrices_of_integers_multiply_exactly() {
+    let big = 1i64 << 40;
+    let program = Program::default()
+        .input("a", dense(I64, &[1, 2]))
+        .input("b", dense(I64, &[3, 2, 1]))
+        .node(
+            "y",
+            dense(I64, &[3, 1, 1]),
+            "matmul.default",
+            &[("self", t("a")), ("other", t("b"))],
+        )
+        .output("y");
+    let a = Tensor::ints(DType::I64, vec![1, 2], vec![big, 1]).unwrap();
+    let b = Tensor::ints(DType::I64, vec![3, 2, 1], vec![3, 1, 0, 5, -1, 7]).unwrap();
+    assert_eq!(program.run(&[a, b])[0].to_i64(), [3 * big + 1, 5, 7 - big]);
+}
