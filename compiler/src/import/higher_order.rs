@@ -281,6 +281,7 @@ impl<'a> Importer<'a> {
         rest: Vec<Val>,
     ) -> Result<Vec<Val>> {
         let mut carried = carried;
+        let mut memo = BTreeMap::new();
         for _ in 0..MAX_STEPS {
             let mut inputs = carried.clone();
             inputs.extend(rest.iter().cloned());
@@ -289,7 +290,11 @@ impl<'a> Importer<'a> {
                 return invalid("the condition of a loop has one result");
             };
             let verdict = self.tensor_of(verdict)?;
-            match self.known(verdict).as_ref().map(Tensor::to_f64).as_deref() {
+            match self
+                .known(verdict, &mut memo)
+                .map(Tensor::to_f64)
+                .as_deref()
+            {
                 Some([x]) if *x == 0.0 => return Ok(carried),
                 Some([_]) => carried = self.run_graph(body, inputs)?,
                 _ => {
@@ -302,17 +307,20 @@ impl<'a> Importer<'a> {
         unsupported(format!("a loop of more than {MAX_STEPS} steps"))
     }
 
-    /// The value of a small tensor that depends on constants alone.
-    fn known(&self, value: Value) -> Option<Tensor> {
+    /// The value of a small tensor that depends on constants alone. What was found out on the way is kept in `known`, by the number of the value.
+    fn known<'k>(
+        &self,
+        value: Value,
+        known: &'k mut BTreeMap<usize, Tensor>,
+    ) -> Option<&'k Tensor> {
         let graph = &self.build.graph;
         let mut needed = BTreeSet::new();
         let mut open = vec![value];
         while let Some(value) = open.pop() {
-            if needed.insert(value.index()) {
+            if !known.contains_key(&value.index()) && needed.insert(value.index()) {
                 open.extend_from_slice(&graph.nodes()[value.index()].args);
             }
         }
-        let mut known: BTreeMap<usize, Tensor> = BTreeMap::new();
         let symbols = BTreeMap::new();
         for index in needed {
             let node = &graph.nodes()[index];
@@ -326,23 +334,20 @@ impl<'a> Importer<'a> {
             let result = match &node.op {
                 Op::Constant(constant) => graph.constant_tensor(&constant.name).ok()?,
                 op => {
-                    let args: Option<Vec<&Tensor>> = node
-                        .args
-                        .iter()
-                        .map(|arg| known.get(&arg.index()))
-                        .collect();
+                    let args = node.args.iter().map(|arg| known.get(&arg.index()));
+                    let args: Vec<&Tensor> = args.collect::<Option<_>>()?;
                     let types: Vec<&Type> = node.args.iter().map(|arg| graph.ty(*arg)).collect();
                     let cx = EvalCx {
                         symbols: &symbols,
                         args: &types,
                         out: &node.ty,
                     };
-                    op.eval(&cx, &args?).ok()?.into_iter().next()?
+                    op.eval(&cx, &args).ok()?.into_iter().next()?
                 }
             };
             known.insert(index, result);
         }
-        known.remove(&value.index())
+        known.get(&value.index())
     }
 
     /// If node `n` opens a batch: imports the nodes up to its end once for each element, and returns the index after them.

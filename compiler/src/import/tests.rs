@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::pt2::testing::{Parts, Weight, dense, floats, meta};
 
+mod graphs;
 mod mlx;
 mod quant;
 
