@@ -13,6 +13,7 @@ mod container;
 mod error;
 pub mod exported;
 mod json;
+mod scalar;
 pub mod schema;
 pub mod summary;
 pub mod sym;
