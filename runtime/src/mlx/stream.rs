@@ -76,32 +76,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts the GPU's runtime before the first stream is made, and sees to an orderly end.
+/// Starts MLX's scheduler before the first stream on a GPU is made, for the sake of an orderly end.
 ///
-/// MLX keeps streams for any thread in a table that is destroyed when the process ends, which waits for their work. CUDA's
-/// own shutdown must come after that, so CUDA and what MLX keeps of it have to be started before the table is made: MLX's
-/// scheduler does so when it is first used. Emptying the table before any library shuts down makes the end independent of the order
-/// in which others registered theirs.
+/// MLX keeps streams for any thread in a table that is destroyed when the process ends, and that waits for their work. CUDA's own shutdown must come
+/// after that, so CUDA and what MLX keeps of it have to be started before the table is made: the scheduler does so when it is first used. Without
+/// this the process aborts at its end, "driver shutting down". Emptying the table earlier, in a handler of `atexit`, corrupts the heap. (Both seen with MLX 0.32.2.)
 fn start_gpu() -> Result<(), MlxError> {
-    unsafe extern "C" {
-        fn atexit(handler: extern "C" fn()) -> std::ffi::c_int;
-    }
-    extern "C" fn clear_streams() {
-        // SAFETY: the process is ending, and nothing is submitted any more. There is nobody to tell about a failure.
-        unsafe { mlx_sys::mlx_clear_streams() };
-    }
     static STARTED: OnceLock<Result<(), MlxError>> = OnceLock::new();
     STARTED
         .get_or_init(|| {
-            // SAFETY: the handle is made, used and freed here; the handler keeps nothing.
+            // SAFETY: the handle is made, used and freed here.
             unsafe {
                 let stream = mlx_sys::mlx_default_cpu_stream_new();
                 let status = mlx_sys::mlx_synchronize(stream);
                 mlx_sys::mlx_stream_free(stream);
-                check(status)?;
-                atexit(clear_streams);
+                check(status)
             }
-            Ok(())
         })
         .clone()
 }
