@@ -4,18 +4,18 @@
 //! - An op that updates one of its arguments (`index_copy`, …) writes that argument's slot where the argument is dead afterwards: so state is updated in place.
 //! - A state's next value is computed into the state's slot where nothing reads the old value any more; elsewhere it is copied there at the end.
 
-use super::dims::{DimError, Dims, Source, checked_scalar_type};
+mod ends;
+mod fields;
+
+use super::dims::{Dims, Source, checked_scalar_type};
 use super::error::EmitError;
 use super::slots::{Place, Temps};
-use fuseline_ir::lower::{Field as IrField, Inst, LowerCx, Lowering, Operand};
+use fuseline_ir::lower::{Inst, LowerCx, Lowering};
 use fuseline_ir::{DType, Dim, Graph, Node, Op, Scalar, Symbol, Tensor, TensorType, Type, Value};
 use fuseline_passes::partition::Segment as PlanSegment;
-use fuseline_program::graph::{Dim as MetaDim, IoSlot, MlxGraph, NamedSlot, TensorMeta};
-use fuseline_program::instr::{
-    Field, FieldKind, FloatOrVid, Instruction, IntOrVid, IntOrVidOrTid, SlotMut, Tid, VidOrTid,
-    instruction_table,
-};
-use fuseline_program::{ScalarType, SlotCounts};
+use fuseline_program::ScalarType;
+use fuseline_program::graph::{Dim as MetaDim, MlxGraph, TensorMeta};
+use fuseline_program::instr::{Field, Instruction};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a constant slot's bytes come from.
@@ -395,35 +395,6 @@ impl<'a> Segment<'a> {
         Ok(())
     }
 
-    /// Computes every size that an instruction names, so that the fields find them known.
-    fn sizes(
-        &mut self,
-        value: Value,
-        node: &Node,
-        inst: &Inst,
-        hoisted: bool,
-    ) -> Result<(), EmitError> {
-        for (_, field) in &inst.fields {
-            match field {
-                IrField::Dim(dim) => {
-                    self.dim(value, dim, hoisted)?;
-                }
-                IrField::Dims(dims) => {
-                    for dim in dims {
-                        self.dim(value, dim, hoisted)?;
-                    }
-                }
-                IrField::Value(Operand::Arg(n)) => {
-                    if let Some(Type::Int(dim)) = node.args.get(*n).map(|a| self.graph.ty(*a)) {
-                        self.dim(value, dim, hoisted)?;
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
     fn chain(&mut self, hoisted: bool) -> &mut Chain {
         if hoisted {
             &mut self.init
@@ -490,173 +461,6 @@ impl<'a> Segment<'a> {
         (!read_later).then_some(place)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the pieces of one instruction")]
-    fn instruction(
-        &mut self,
-        value: Value,
-        node: &Node,
-        inst: &Inst,
-        args: &[Option<Place>],
-        out: Option<Place>,
-        temps: &mut BTreeMap<usize, Place>,
-        hoisted: bool,
-    ) -> Result<Instruction, EmitError> {
-        let bug = |reason: String| EmitError::Op {
-            place: self.graph.describe(value, node),
-            reason,
-        };
-        let info = instruction_table()
-            .iter()
-            .find(|info| {
-                info.node.strip_suffix("Node") == Some(inst.node) || info.name == inst.node
-            })
-            .ok_or_else(|| bug(format!("no instruction {}", inst.node)))?;
-        let mut fields = Vec::new();
-        for (name, field) in &inst.fields {
-            let kind = info.fields.iter().find(|f| f.name == *name).map(|f| f.kind);
-            let kind = kind.ok_or_else(|| bug(format!("{} has no field {name}", inst.node)))?;
-            let mut tensor = |this: &mut Self, operand: &Operand| -> Result<Tid, EmitError> {
-                let place = match operand {
-                    Operand::Arg(n) => args.get(*n).copied().flatten(),
-                    Operand::Out(0) => out,
-                    Operand::Out(_) => None,
-                    Operand::Temp(n) => Some(
-                        *temps
-                            .entry(*n)
-                            .or_insert_with(|| this.chain(hoisted).temps.take()),
-                    ),
-                };
-                place.map(Place::provisional).ok_or_else(|| {
-                    this.refuse(
-                        value,
-                        &format!("{} names {operand:?}, which is no tensor", inst.node),
-                    )
-                })
-            };
-            let field = match field {
-                IrField::Tensor(Operand::Out(0)) | IrField::Value(Operand::Out(0))
-                    if kind == FieldKind::Vid =>
-                {
-                    let chain = self.chain(hoisted);
-                    let vid = chain.dims.value();
-                    if let Op::Item(item) = &node.op {
-                        chain.dims.define(&item.symbol, Source::Value(vid));
-                    }
-                    Field::Vid(vid)
-                }
-                IrField::Tensor(operand) => Field::Tid(tensor(self, operand)?),
-                IrField::Tensors(operands) => {
-                    let tids = operands
-                        .iter()
-                        .map(|o| tensor(self, o))
-                        .collect::<Result<_, _>>()?;
-                    Field::Tids(tids)
-                }
-                IrField::Value(operand) => {
-                    self.value_field(value, node, operand, kind, hoisted, &mut tensor)?
-                }
-                IrField::Int(n) => Field::Int(*n),
-                IrField::Ints(ns) if kind == FieldKind::IntOrVids => {
-                    Field::IntOrVids(ns.iter().map(|n| IntOrVid::Int(*n)).collect())
-                }
-                IrField::Ints(ns) => Field::Ints(ns.clone()),
-                IrField::Dim(dim) => match (self.dim(value, dim, hoisted)?, kind) {
-                    (IntOrVid::Vid(v), FieldKind::FloatOrVid) => {
-                        Field::FloatOrVid(FloatOrVid::Vid(v))
-                    }
-                    (IntOrVid::Int(n), FieldKind::FloatOrVid) => {
-                        Field::FloatOrVid(FloatOrVid::Float(n as f64))
-                    }
-                    (n, _) => Field::IntOrVid(n),
-                },
-                IrField::Dims(dims) => {
-                    let dims = dims
-                        .iter()
-                        .map(|d| self.dim(value, d, hoisted))
-                        .collect::<Result<_, _>>()?;
-                    Field::IntOrVids(dims)
-                }
-                IrField::Float(x) => float(*x, kind),
-                IrField::Scalar(s) => match (s, kind) {
-                    (Scalar::Int(n), FieldKind::IntOrVid | FieldKind::IntOrVidOrTid) => {
-                        Field::IntOrVid(IntOrVid::Int(*n))
-                    }
-                    (s, kind) => float(s.as_f64(), kind),
-                },
-                IrField::Bool(b) => Field::Bool(*b),
-                IrField::Str(s) => Field::Str((*s).to_string()),
-                IrField::DType(d) => Field::DType(dtype(*d, || self.describe(value))?),
-            };
-            fields.push((*name, field));
-        }
-        Instruction::build(info.name, &fields).map_err(|error| EmitError::Instruction {
-            place: self.graph.describe(value, node),
-            error,
-        })
-    }
-
-    /// A field that takes a tensor or an integer: which of the two the argument is, its type says.
-    fn value_field(
-        &mut self,
-        value: Value,
-        node: &Node,
-        operand: &Operand,
-        kind: FieldKind,
-        hoisted: bool,
-        tensor: &mut dyn FnMut(&mut Self, &Operand) -> Result<Tid, EmitError>,
-    ) -> Result<Field, EmitError> {
-        let ty = match operand {
-            Operand::Arg(n) => node.args.get(*n).map(|a| self.graph.ty(*a)),
-            _ => None,
-        };
-        if let Some(Type::Int(dim)) = ty {
-            let n = self.dim(value, dim, hoisted)?;
-            return Ok(match (kind, n) {
-                (FieldKind::VidOrTid, IntOrVid::Int(n)) => {
-                    // The field has no room for a literal: the number becomes a constant.
-                    let ty = TensorType::new(DType::I64, vec![]);
-                    let bytes = ConstantSource::Bytes(n.to_le_bytes().to_vec());
-                    let place = self.constant_slot(format!("full.{ty}.{n}"), bytes, &ty)?;
-                    Field::VidOrTid(VidOrTid::Tid(place.provisional()))
-                }
-                (FieldKind::VidOrTid, IntOrVid::Vid(v)) => Field::VidOrTid(VidOrTid::Vid(v)),
-                (FieldKind::FloatOrVid, IntOrVid::Vid(v)) => Field::FloatOrVid(FloatOrVid::Vid(v)),
-                (FieldKind::FloatOrVid, IntOrVid::Int(n)) => {
-                    Field::FloatOrVid(FloatOrVid::Float(n as f64))
-                }
-                (_, n) => Field::IntOrVid(n),
-            });
-        }
-        let tid = tensor(self, operand)?;
-        Ok(match kind {
-            FieldKind::VidOrTid => Field::VidOrTid(VidOrTid::Tid(tid)),
-            FieldKind::IntOrVidOrTid => Field::IntOrVidOrTid(IntOrVidOrTid::Tid(tid)),
-            _ => Field::Tid(tid),
-        })
-    }
-
-    fn dim(&mut self, value: Value, dim: &Dim, hoisted: bool) -> Result<IntOrVid, EmitError> {
-        let chain = if hoisted {
-            &mut self.init
-        } else {
-            &mut self.main
-        };
-        chain
-            .dims
-            .get(dim, &mut chain.instructions, &mut chain.temps)
-            .map_err(|e| match e {
-                DimError::Symbol(symbol) => EmitError::Symbol {
-                    place: self.describe(value),
-                    dim: dim.to_string(),
-                    symbol: symbol.to_string(),
-                },
-                DimError::Build(error) => EmitError::Instruction {
-                    place: self.describe(value),
-                    error,
-                },
-            })
-    }
-
     fn graph_constant(&mut self, name: &Symbol, ty: &TensorType) -> Result<Place, EmitError> {
         self.constant_slot(name.to_string(), ConstantSource::Graph(name.clone()), ty)
     }
@@ -676,198 +480,6 @@ impl<'a> Segment<'a> {
         self.constant_keys.insert(key.clone(), n);
         self.constants.push((key, source, meta));
         Ok(Place::Constant(n))
-    }
-
-    fn finish_states(&mut self) -> Result<(), EmitError> {
-        let mut copies = Vec::new();
-        for (i, name) in self.states.clone().iter().enumerate() {
-            let to = Place::State(number(i));
-            let next = self
-                .graph
-                .states
-                .iter()
-                .find(|s| s.name == *name)
-                .and_then(|s| s.next);
-            if let Some(next) = next {
-                let from = self.read(next)?;
-                if from != to {
-                    copies.push((from, to));
-                }
-            }
-        }
-        // A state that is the source of another one's copy is saved before any is overwritten.
-        let targets: BTreeSet<Place> = copies.iter().map(|(_, to)| *to).collect();
-        for (from, _) in &mut copies {
-            if targets.contains(from) {
-                let saved = self.main.temps.take();
-                self.main
-                    .instructions
-                    .push(copy(*from, saved, || "state".into())?);
-                *from = saved;
-            }
-        }
-        // Outputs that are an old state's value are taken before it changes.
-        for i in 0..self.spec.outputs.len() {
-            let value = self.spec.outputs[i];
-            let from = self.output_source(value)?;
-            let to = Place::Output(number(i));
-            if targets.contains(&from) {
-                self.main
-                    .instructions
-                    .push(copy(from, to, || "output".into())?);
-                self.outputs.push(to);
-            }
-        }
-        for (from, to) in copies {
-            self.main
-                .instructions
-                .push(copy(from, to, || "state".into())?);
-        }
-        Ok(())
-    }
-
-    fn output_source(&mut self, value: Value) -> Result<Place, EmitError> {
-        if let Type::Int(dim) = self.graph.ty(value) {
-            // An integer output travels as a 0-d tensor.
-            let n = self.dim(value, dim, false)?;
-            let out = self.main.temps.take();
-            let v = match n {
-                IntOrVid::Int(n) => FloatOrVid::Float(n as f64),
-                IntOrVid::Vid(v) => FloatOrVid::Vid(v),
-            };
-            let fields = [
-                ("out", Field::Tid(out.provisional())),
-                ("shape", Field::IntOrVids(vec![])),
-                ("v", Field::FloatOrVid(v)),
-                (
-                    "scalar_type",
-                    Field::DType(dtype(DType::I64, || self.describe(value))?),
-                ),
-            ];
-            let full =
-                Instruction::build("Full", &fields).map_err(|error| EmitError::Instruction {
-                    place: self.describe(value),
-                    error,
-                })?;
-            self.main.instructions.push(full);
-            return Ok(out);
-        }
-        self.read(value)
-    }
-
-    fn finish_outputs(&mut self) -> Result<(), EmitError> {
-        for i in 0..self.spec.outputs.len() {
-            let to = Place::Output(number(i));
-            if self.outputs.contains(&to) {
-                continue;
-            }
-            let from = self.output_source(self.spec.outputs[i])?;
-            if from != to {
-                self.main
-                    .instructions
-                    .push(copy(from, to, || format!("output {i}"))?);
-            }
-        }
-        Ok(())
-    }
-
-    fn meta(&self, ty: &TensorType, place: &str) -> Result<TensorMeta, EmitError> {
-        let mut shape = Vec::new();
-        for dim in &ty.shape {
-            shape.push(meta_dim(dim, self.graph, place)?);
-        }
-        Ok(TensorMeta {
-            dtype: dtype(ty.dtype, || place.to_string())?,
-            shape,
-        })
-    }
-
-    fn build(mut self) -> Result<Lowered, EmitError> {
-        let counts = SlotCounts {
-            constants: number(self.constants.len()),
-            inputs: number(self.spec.inputs.len()),
-            outputs: number(self.spec.outputs.len()),
-            state: number(self.states.len()),
-            temps: self.main.temps.count().max(self.init.temps.count()),
-            values: self.main.dims.count().max(self.init.dims.count()),
-        };
-        let mut tensors: Vec<TensorMeta> = self
-            .constants
-            .iter()
-            .map(|(_, _, meta)| meta.clone())
-            .collect();
-        let mut names = Vec::new();
-        let tid = |place: Place| Place::resolve(place.provisional(), &counts);
-        for (i, (key, _, _)) in self.constants.iter().enumerate() {
-            names.push(NamedSlot {
-                name: key.clone(),
-                slot: IoSlot::Tensor(tid(Place::Constant(number(i)))),
-            });
-        }
-        let values = self
-            .spec
-            .inputs
-            .iter()
-            .map(|v| ("input", *v))
-            .chain(self.spec.outputs.iter().map(|v| ("output", *v)));
-        for (what, value) in values {
-            let ty = io_type(self.graph.ty(value))
-                .ok_or_else(|| self.refuse(value, &format!("can't be an {what}")))?;
-            tensors.push(self.meta(&ty, &format!("{what} {value}"))?);
-        }
-        for (i, name) in self.states.iter().enumerate() {
-            let state = self.graph.states.iter().find(|s| s.name == *name);
-            if let Some(state) = state {
-                tensors.push(self.meta(&state.ty, &format!("state \"{name}\""))?);
-                names.push(NamedSlot {
-                    name: format!("{}/{name}", self.prefix),
-                    slot: IoSlot::Tensor(tid(Place::State(number(i)))),
-                });
-            }
-        }
-        for instruction in self
-            .main
-            .instructions
-            .iter_mut()
-            .chain(&mut self.init.instructions)
-        {
-            instruction.for_each_slot_mut(|slot| {
-                if let SlotMut::Tensor(t) = slot {
-                    *t = Place::resolve(*t, &counts);
-                }
-            });
-        }
-        let io = |n: usize, place: fn(u32) -> Place| {
-            (0..number(n))
-                .map(|i| IoSlot::Tensor(tid(place(i))))
-                .collect::<Vec<_>>()
-        };
-        let inputs = io(self.spec.inputs.len(), Place::Input);
-        let outputs = io(self.spec.outputs.len(), Place::Output);
-        let state = io(self.states.len(), Place::State);
-        let init_chain = (!self.init.instructions.is_empty()).then_some(1);
-        let mut chains = vec![self.main.instructions];
-        if init_chain.is_some() {
-            chains.push(self.init.instructions);
-        }
-        Ok(Lowered {
-            graph: MlxGraph {
-                counts,
-                chains,
-                main_chain: 0,
-                init_chain,
-                inputs,
-                outputs,
-                state,
-                names,
-                tensors,
-            },
-            constants: self
-                .constants
-                .into_iter()
-                .map(|(key, source, _)| (key, source))
-                .collect(),
-        })
     }
 }
 
@@ -908,14 +520,6 @@ fn scalar_text(s: Scalar) -> String {
 
 fn number(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-fn float(x: f64, kind: FieldKind) -> Field {
-    match kind {
-        FieldKind::F32 => Field::F32(x as f32),
-        FieldKind::FloatOrVid => Field::FloatOrVid(FloatOrVid::Float(x)),
-        _ => Field::F64(x),
-    }
 }
 
 fn dtype(d: DType, place: impl FnOnce() -> String) -> Result<ScalarType, EmitError> {
