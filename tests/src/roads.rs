@@ -135,7 +135,8 @@ fn to_tensor(array: &Array) -> Result<Tensor> {
     )?)
 }
 
-fn from_tensor(tensor: &Tensor) -> Array {
+/// The tensor as it stands in a file.
+pub fn from_tensor(tensor: &Tensor) -> Array {
     Array {
         dtype: named(tensor.dtype().name()),
         shape: tensor.shape().to_vec(),
@@ -152,7 +153,11 @@ fn to_value(array: &Array) -> Result<Value> {
     )?))
 }
 
-fn from_value(value: &Value) -> Result<Array> {
+/// A result as it stands in a file.
+///
+/// # Errors
+/// It is not a tensor nor an integer, or its computation fails.
+pub fn from_value(value: &Value) -> Result<Array> {
     match value {
         Value::Tensor(tensor) => Ok(Array {
             dtype: named(tensor.dtype().name()),

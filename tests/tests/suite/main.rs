@@ -7,5 +7,7 @@ mod fixtures;
 mod host;
 mod hostile;
 mod invariants;
+#[cfg(test)]
+mod random;
 mod round_trip;
 mod snapshots;
