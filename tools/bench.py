@@ -3,7 +3,7 @@
 usage: bench.py --bin DIR [--model MODEL.pt2] [--runs N] [--json FILE] [--executorch PYTHON]
 
 Every figure is a median over the runs, with the smallest and largest beside it: machines are noisy, so compare figures of one run only.
---executorch names a Python that has executorch 1.5.1: its own lowering of the same model is then timed in turn with ours (imports and loading left out), and the ratio is printed.
+--executorch names a Python that has executorch 1.5.1 (on Linux its wheel lacks Python files that its backends/mlx/serialization/generate.py makes): its own lowering of the same model is then timed in turn with ours (imports and loading left out), and the ratio is printed.
 """
 import argparse
 import json
@@ -21,7 +21,6 @@ import torch
 from executorch.exir import to_edge_transform_and_lower
 from executorch.backends.mlx import MLXPartitioner
 program = torch.export.load(sys.argv[1])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()
 to_edge_transform_and_lower(program, partitioner=[MLXPartitioner()]).to_executorch()
 print(json.dumps({"seconds": time.perf_counter() - start, "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
