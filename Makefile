@@ -23,7 +23,9 @@ demo: setup ## compile a small trained model and continue a piece of Python with
 test: setup ## formatting, lints and every test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --workspace --locked
+	@mkdir -p build && : > build/snapshots.txt
+	INSTA_SNAPSHOT_REFERENCES_FILE=$(CURDIR)/build/snapshots.txt $(CARGO) test --workspace --locked
+	@python3 tools/snapshots.py build/snapshots.txt
 
 bless: setup ## rewrite the snapshots and the documents that are made from the code
 	@FUSELINE_BLESS=1 INSTA_UPDATE=always $(CARGO) test --quiet --workspace --locked
