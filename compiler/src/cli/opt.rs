@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A graph in the text form (`-` for standard input)
-    case: PathBuf,
+    /// One or more graphs in the text form (`-` for standard input)
+    #[arg(required_unless_present = "list")]
+    case: Option<PathBuf>,
     /// The passes to run, in order, separated by commas; default: those of -O2
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     passes: Option<Vec<String>>,
@@ -34,18 +35,21 @@ pub fn run(args: &Args) -> Result<(), Error> {
             .collect();
         return output::print(&rows.concat());
     }
-    let path = if args.case == std::path::Path::new("-") {
+    let case = args.case.clone().unwrap_or_else(|| PathBuf::from("-"));
+    let path = if case == std::path::Path::new("-") {
         PathBuf::from("/dev/stdin")
     } else {
-        args.case.clone()
+        case.clone()
     };
     let text = output::read_file(&path)?;
     let malformed = |reason: String| Error::Malformed {
-        path: args.case.clone(),
+        path: case.clone(),
         reason,
     };
-    let graph = fuseline_ir::text::parse(&text).map_err(|e| malformed(e.to_string()))?;
-    graph.verify().map_err(|e| malformed(e.to_string()))?;
+    let graphs = fuseline_ir::text::parse_all(&text).map_err(|e| malformed(e.to_string()))?;
+    for graph in &graphs {
+        graph.verify().map_err(|e| malformed(e.to_string()))?;
+    }
     let default: Vec<String> = Level::O2.passes().iter().map(|p| p.to_string()).collect();
     let names = args.passes.as_ref().unwrap_or(&default);
     if let Some(unknown) = names
@@ -59,16 +63,19 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let count = args.stop_after.unwrap_or(names.len()).min(names.len());
     let names: Vec<&str> = names[..count].iter().map(String::as_str).collect();
     let cx = PassCx::new(args.target.parse::<Target>().map_err(Error::Usage)?);
-    let mut after = String::new();
-    let (graph, _) = run_passes(&graph, &names, &cx, &mut |pass, g| {
-        if args.print_after_all {
-            after.push_str(&format!("// after {pass}\n{g}\n"));
+    let mut out = String::new();
+    for graph in &graphs {
+        let (result, report) = run_passes(graph, &names, &cx, &mut |pass, g| {
+            if args.print_after_all {
+                out.push_str(&format!("// after {pass}\n{g}\n"));
+            }
+        })?;
+        for (rule, times) in &report.rules {
+            out.push_str(&format!("// fired {times} times: {rule}\n"));
         }
-    })?;
-    let text = if args.print_after_all {
-        after
-    } else {
-        graph.to_string()
-    };
-    output::print(&text)
+        if !args.print_after_all {
+            out.push_str(&result.to_string());
+        }
+    }
+    output::print(&out)
 }

@@ -24,5 +24,5 @@ mod print;
 #[cfg(test)]
 mod tests;
 
-pub use parse::{Cursor, parse, parse_attr, parse_attrs};
+pub use parse::{Cursor, parse, parse_all, parse_attr, parse_attrs};
 pub use print::INLINE_ELEMENTS;

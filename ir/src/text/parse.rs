@@ -25,6 +25,18 @@ pub fn parse(text: &str) -> Result<Graph, ParseError> {
     Ok(graph)
 }
 
+/// Reads a text of several graphs, one after the other, as case files hold them.
+///
+/// Errors: as [`parse`]; a text without any graph.
+pub fn parse_all(text: &str) -> Result<Vec<Graph>, ParseError> {
+    let mut cursor = Cursor::new(text)?;
+    let mut graphs = vec![graph(&mut cursor)?];
+    while !cursor.at_end() {
+        graphs.push(graph(&mut cursor)?);
+    }
+    Ok(graphs)
+}
+
 /// Reads one attribute literal.
 ///
 /// Errors: not a literal, or something after it.

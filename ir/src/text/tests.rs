@@ -1,4 +1,4 @@
-use super::parse;
+use super::{parse, parse_all};
 
 const DEMO: &str = r#"
 graph "forward" {
@@ -44,4 +44,12 @@ fn errors_say_where() {
     assert!(e.reason.contains("f32[2]"), "{e}");
     let deep = format!("graph \"g\" {{ %0 = full[value={}", "[".repeat(10_000));
     assert!(parse(&deep).is_err());
+}
+
+#[test]
+fn a_case_file_holds_several_graphs() {
+    let graphs = parse_all(&format!("{DEMO}// another\n{DEMO}")).expect("parses");
+    assert_eq!(graphs.len(), 2);
+    assert!(graphs[0].same(&graphs[1]));
+    assert!(parse_all("// nothing").is_err());
 }
