@@ -5,10 +5,11 @@
 //! evaluated, except where a host number must be known (`ItemInt`, the indices of `IndexCopy`).
 //!
 //! MLX trusts its callers in some places where a program file must not be trusted: negative lengths, strides of zero, views
-//! beyond the end, integer division by zero. These are refused here, before MLX sees them.
+//! beyond the end, integer division by zero, sorts of nothing. These are refused here, before MLX sees them.
 
 mod host;
 mod metal_kernel;
+mod nothing;
 mod several;
 
 use fuseline_program::ScalarType;
@@ -48,7 +49,8 @@ pub(crate) fn execute(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
     // `$all` reduces every axis, `$some` those that are listed.
     macro_rules! reduce {
         ($i:expr, $all:ident, $some:ident $(, $more:expr)*) => {{
-            let x = f.raw($i.x)?;
+            let fresh = nothing::fresh(f.get($i.x)?)?;
+            let x = fresh.as_ref().map_or(f.raw($i.x)?, Array::raw);
             let reduced = if $i.axes.is_empty() {
                 op!(f, $all, x, $i.keepdims $(, $more)*)
             } else {
@@ -58,11 +60,16 @@ pub(crate) fn execute(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
         }};
     }
     macro_rules! along_axis {
-        ($i:expr, $name:ident $(, $more:expr)*) => {
-            f.put($i.out, op!(f, $name, f.raw($i.x)?, $i.axis $(, $more)*))
-        };
+        ($i:expr, $name:ident $(, $more:expr)*) => {{
+            let fresh = nothing::fresh(f.get($i.x)?)?;
+            let x = fresh.as_ref().map_or(f.raw($i.x)?, Array::raw);
+            f.put($i.out, op!(f, $name, x, $i.axis $(, $more)*))
+        }};
     }
 
+    if let Some((out, made)) = nothing::of_nothing(instruction, f)? {
+        return f.put(out, made);
+    }
     match instruction {
         I::Noop(_) => Ok(()),
         I::IdCopy(i) => f.put(i.out, f.get(i.x)?.share()?),
@@ -430,24 +437,16 @@ pub(crate) fn execute(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
         // Fused operations of transformers.
         I::RmsNorm(i) => {
             let weight = f.optional(i.weight)?;
-            f.put(
-                i.out,
-                op!(f, mlx_fast_rms_norm, f.raw(i.x)?, weight.raw(), i.eps),
-            )
+            let fresh = nothing::fresh(f.get(i.x)?)?;
+            let x = fresh.as_ref().map_or(f.raw(i.x)?, Array::raw);
+            f.put(i.out, op!(f, mlx_fast_rms_norm, x, weight.raw(), i.eps))
         }
         I::LayerNorm(i) => {
             let (weight, bias) = (f.optional(i.weight)?, f.optional(i.bias)?);
-            f.put(
-                i.out,
-                op!(
-                    f,
-                    mlx_fast_layer_norm,
-                    f.raw(i.x)?,
-                    weight.raw(),
-                    bias.raw(),
-                    i.eps
-                ),
-            )
+            let fresh = nothing::fresh(f.get(i.x)?)?;
+            let x = fresh.as_ref().map_or(f.raw(i.x)?, Array::raw);
+            let (weight, bias) = (weight.raw(), bias.raw());
+            f.put(i.out, op!(f, mlx_fast_layer_norm, x, weight, bias, i.eps))
         }
         I::Rope(i) => {
             let freqs = f.optional(i.freqs)?;

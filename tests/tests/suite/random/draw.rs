@@ -1,12 +1,14 @@
 //! Graphs at random whose every value is there to compare: finite, of moderate size, at each size of the symbol.
 
 use super::common::{Random, witness};
-use super::graphs::{arguments, fragment, leaf, op, start};
-use super::reference::node;
+use super::graphs::{arguments, fragment, leaf, literal, op, start};
+use super::reference::{moderate, node};
 use fuseline_ir::ops::{
-    attention, create, index, movement as mv, norm, pointwise, reduce, rope, sort,
+    attention, conv, create, index, movement as mv, norm, pointwise, reduce, rope, sort, window,
 };
-use fuseline_ir::{DType, Dim, F64, Graph, Loc, Op, Symbol, Tensor, TensorType, Type, Value};
+use fuseline_ir::{
+    DType, Dim, F64, Graph, Loc, Op, Range, Symbol, Tensor, TensorType, Type, Value,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -18,7 +20,8 @@ pub struct Drawn {
     pub inputs: Vec<Vec<Tensor>>,
 }
 
-const SIZES: [i64; 2] = [1, 3];
+/// What the symbol stands for: of the range that [`start`] gives it, or with nothing at all where a graph takes that.
+const SIZES: [[i64; 2]; 2] = [[1, 3], [0, 3]];
 
 const NUMBERS: &[f64] = &[
     0.0, 1.0, -1.0, 0.5, -2.5, 3.75, 0.1, -0.3, 1.7, 0.01, -0.9, 2.2, -1.3, 0.66, -3.1, 0.25,
@@ -46,7 +49,7 @@ fn other(r: &mut Random, g: &Graph, x: Value) -> Option<Op> {
     let keepdim = r.one_in(2);
     let axes: Vec<usize> = (0..rank).filter(|a| *a == axis || r.one_in(3)).collect();
     let eps = F64::new(1e-5);
-    Some(match r.below(24) {
+    Some(match r.below(30) {
         0..=5 => Op::build(
             r.pick::<&str>(&[
                 "sign", "expm1", "log", "log2", "log10", "log1p", "rsqrt", "sin", "tan", "asin",
@@ -78,6 +81,44 @@ fn other(r: &mut Random, g: &Graph, x: Value) -> Option<Op> {
         16 => sort::Sort { axis }.into(),
         17 => sort::Argsort { axis }.into(),
         18 => index::ScatterAdd { axis }.into(),
+        23 => pointwise::Cast {
+            dtype: *r.pick(&[
+                DType::U8,
+                DType::I8,
+                DType::I16,
+                DType::U32,
+                DType::F16,
+                DType::I32,
+            ]),
+        }
+        .into(),
+        24 => window::Window {
+            axes: vec![axis],
+            sizes: vec![1 + r.below(3)],
+            steps: vec![1 + r.below(2)],
+            dilations: vec![1 + r.below(2)],
+        }
+        .into(),
+        25 => mv::Pad {
+            low: (0..rank).map(|_| r.below(2).into()).collect(),
+            high: (0..rank).map(|_| r.below(3).into()).collect(),
+            value: literal(r, ty.dtype),
+        }
+        .into(),
+        26 => index::SliceUpdate {
+            axis,
+            start: r.below(2).into(),
+            step: 1 + i64::from(r.one_in(2)),
+        }
+        .into(),
+        27 => mv::Flip { axes }.into(),
+        28 => mv::Slice {
+            axis,
+            start: 0.into(),
+            stop: ty.shape.get(axis)? - &Dim::from(1i64),
+            step: 1,
+        }
+        .into(),
         19..=20 => norm::Softmax { axis }.into(),
         21 => norm::RmsNorm { eps }.into(),
         22 => norm::LayerNorm { eps }.into(),
@@ -96,7 +137,7 @@ fn block(r: &mut Random, g: &mut Graph, inputs: &Inputs, x: Value) -> Option<Val
     let loc = Loc::default();
     let ty = g.ty(x).as_tensor()?.clone();
     let mut add = |op: Op, args: &[Value]| g.add(op, args, &loc).ok();
-    match r.below(5) {
+    match r.below(6) {
         0 => {
             let (q, kv) = *r.pick(&inputs.heads);
             let scale = F64::new(*r.pick(&[0.5, 1.0, 0.3]));
@@ -167,6 +208,23 @@ fn block(r: &mut Random, g: &mut Graph, inputs: &Inputs, x: Value) -> Option<Val
                 &[base, source],
             )
         }
+        4 => {
+            // [N, length, C] and [O, kernel, C / groups].
+            let grouped = r.one_in(2);
+            let shape = if grouped {
+                vec![4.into(), 2.into(), 2.into()]
+            } else {
+                vec![2.into(), 2.into(), 4.into()]
+            };
+            let w = add(mv::Reshape { shape }.into(), &[inputs.weights])?;
+            let conv = conv::Conv {
+                stride: vec![1 + r.below(2)],
+                padding: vec![r.below(2)],
+                dilation: vec![1 + r.below(2)],
+                groups: if grouped { 2 } else { 1 },
+            };
+            add(conv.into(), &[*r.pick(&[x, Value::from_index(2)]), w])
+        }
         _ => {
             let cast = pointwise::Cast { dtype: ty.dtype };
             let w = add(cast.into(), &[inputs.weights])?;
@@ -202,6 +260,12 @@ fn leaves(r: &mut Random, g: &mut Graph) -> Inputs {
     };
     let weight = constant(g, "weight", vec![4.into()]);
     let weights = constant(g, "weights", vec![4.into(), 4.into()]);
+    let ty = TensorType::new(DType::I64, vec![2.into()]);
+    let places = [-1i64, 0]
+        .iter()
+        .flat_map(|i| i.to_le_bytes())
+        .collect::<Vec<u8>>();
+    g.constant("places", ty, Some(Arc::new(places))).unwrap();
     let ty = TensorType::new(DType::F32, vec![4.into(), 4.into()]);
     let init = r.one_in(2).then(|| Symbol::from("weights"));
     let state = g.state("memory", ty, init).unwrap();
@@ -228,8 +292,22 @@ impl Run {
             Op::State(op) => g.initial_states().ok()?.get(&op.name)?.clone(),
             _ => node(g, v, &self.symbols, &self.values)?,
         };
-        let moderate = t.to_f64().iter().all(|x| x.abs() < 1e4);
-        (moderate && t.len() < 4096).then_some(t)
+        // PyTorch and MLX refuse a kernel that is longer than its padded input, and the largest of no elements even where there is no place for it.
+        let first = g
+            .node(v)
+            .args
+            .first()
+            .map(|a| self.values[a.index()].shape());
+        let nothing = |axes: &[usize]| first.is_some_and(|s| axes.iter().any(|a| s[*a] == 0));
+        let refused = match &g.node(v).op {
+            Op::Conv(_) => t.is_empty(),
+            Op::Amax(op) => nothing(&op.axes),
+            Op::Amin(op) => nothing(&op.axes),
+            Op::Argmax(op) => nothing(&[op.axis]),
+            Op::Argmin(op) => nothing(&[op.axis]),
+            _ => false,
+        };
+        (moderate(&t) && !refused && t.len() < 4096).then_some(t)
     }
 }
 
@@ -237,8 +315,12 @@ impl Run {
 pub fn draw(seed: u64) -> Drawn {
     let mut r = Random::new(seed);
     let mut g = start();
+    let sizes = SIZES[usize::from(r.one_in(4))];
+    if sizes[0] == 0 {
+        g.declare_symbol("s", Range { min: 0, max: 4 });
+    }
     let inputs = leaves(&mut r, &mut g);
-    let mut runs: Vec<Run> = SIZES
+    let mut runs: Vec<Run> = sizes
         .iter()
         .map(|s| Run {
             symbols: BTreeMap::from([("s".into(), *s)]),
