@@ -4,13 +4,14 @@ use std::ffi::CString;
 
 use fuseline_program::ScalarType;
 
+use crate::device::Device;
 use crate::fault::Fault;
 use crate::mlx::Array;
 
 /// The most bytes that one instruction may fill without an input of that size; ExecuTorch's delegate has the same limit.
 const FILL_LIMIT: u64 = 4 << 30;
 
-/// The most indices that are looked at on the host before they are used.
+/// The most indices on a GPU that are looked at on the host before they are used.
 pub(super) const CHECKED_INDICES: usize = 1 << 16;
 
 /// `axis` counted from the front, for an array of `rank` axes.
@@ -160,10 +161,17 @@ pub(super) fn item(array: &Array) -> Result<i64, Fault> {
     }
 }
 
-/// Refuses indices outside the axis if that can be seen without waiting. MLX itself would read beyond the array.
-pub(super) fn check_indices(x: &Array, axis: i32, indices: &Array) -> Result<(), Fault> {
+/// Refuses indices outside the axis. MLX itself would read beyond the array: on the CPU that can end the process, so indices are always looked at there; on a GPU
+/// they are if that can be seen without waiting.
+pub(super) fn check_indices(
+    x: &Array,
+    axis: i32,
+    indices: &Array,
+    device: Device,
+) -> Result<(), Fault> {
     let length = i64::from(x.shape()[axis_of(axis, x.rank())?]);
-    if indices.len() > CHECKED_INDICES || !indices.is_computed() {
+    let without_waiting = indices.is_computed() && indices.len() <= CHECKED_INDICES;
+    if device != Device::Cpu && !without_waiting {
         return Ok(());
     }
     match integers(indices)?

@@ -200,6 +200,9 @@ pub(crate) fn execute(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
         }
         I::GatherMm(i) => several::gather_mm(i, f),
         I::QuantizedMatmul(i) => {
+            if f.get(i.x)?.len() == 0 {
+                return f.put(i.out, several::empty_product(i, f)?);
+            }
             let (groups, bits, mode) = quantization(i.group_size, i.bits, &i.mode)?;
             let (x, w, scales) = (f.raw(i.x)?, f.raw(i.w)?, f.raw(i.scales)?);
             let biases = f.optional(i.biases)?.raw();
@@ -575,7 +578,7 @@ pub(crate) fn execute(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
         I::Take(i) => several::take(i, f),
         I::TakeAlongAxis(i) => {
             let (x, indices) = (f.get(i.x)?, f.get(i.indices)?);
-            check_indices(x, i.axis, indices)?;
+            check_indices(x, i.axis, indices, f.stream.device())?;
             f.put(
                 i.out,
                 op!(f, mlx_take_along_axis, x.raw(), indices.raw(), i.axis),
@@ -584,7 +587,7 @@ pub(crate) fn execute(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
         I::Gather(i) => several::gather(i, f),
         I::ScatterAdd(i) => {
             let (x, indices) = (f.get(i.x)?, f.get(i.indices)?);
-            check_indices(x, i.axis, indices)?;
+            check_indices(x, i.axis, indices, f.stream.device())?;
             let updates = f.raw(i.updates)?;
             f.put(
                 i.out,

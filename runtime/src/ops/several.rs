@@ -3,7 +3,8 @@
 use fuseline_program::ScalarType;
 use fuseline_program::instr::{
     Arange, AsStrided, BroadcastTo, FloorDivide, Gather, GatherMm, Gelu, IndexCopy, IntOrVid,
-    IntOrVidOrTid, Pad, RandomBits, Sdpa, Slice, SliceUpdate, Split, Squeeze, Take,
+    IntOrVidOrTid, Pad, QuantizedMatmul, RandomBits, Sdpa, Slice, SliceUpdate, Split, Squeeze,
+    Take,
 };
 
 use super::host::{
@@ -345,7 +346,7 @@ pub(super) fn take(i: &Take, f: &mut Frame<'_>) -> Result<(), Fault> {
         IntOrVidOrTid::Vid(vid) => f.number(IntOrVid::Vid(vid))?,
         IntOrVidOrTid::Tid(tid) => {
             let indices = f.get(tid)?;
-            check_indices(x, i.axis, indices)?;
+            check_indices(x, i.axis, indices, f.stream.device())?;
             return f.put(i.out, op!(f, mlx_take_axis, x.raw(), indices.raw(), i.axis));
         }
     };
@@ -373,7 +374,7 @@ pub(super) fn gather(i: &Gather, f: &mut Frame<'_>) -> Result<(), Fault> {
     lengths(&i.slice_sizes, 0)?;
     let indices = f.all(&i.indices)?;
     for (axis, indices) in i.axes.iter().zip(&indices) {
-        check_indices(x, *axis, indices)?;
+        check_indices(x, *axis, indices, f.stream.device())?;
     }
     let indices = Vector::of(indices)?;
     let out = op!(
@@ -545,4 +546,26 @@ pub(super) fn random_bits(i: &RandomBits, f: &mut Frame<'_>) -> Result<(), Fault
             key
         ),
     )
+}
+
+/// The product of no rows with a quantised matrix. MLX's CPU kernel divides by the number of rows, which ends the process.
+pub(super) fn empty_product(i: &QuantizedMatmul, f: &Frame<'_>) -> Result<Array, Fault> {
+    let (x, w) = (f.get(i.x)?, f.get(i.w)?);
+    // The matrix holds 32 bits of packed numbers in each element of its last axis.
+    let columns = match (w.shape(), i.transpose) {
+        ([.., rows, _], true) => *rows,
+        ([.., packed], false) => packed.saturating_mul(32) / i.bits.max(1),
+        _ => {
+            return Err(Fault::Axis {
+                axis: -2,
+                rank: w.rank(),
+            });
+        }
+    };
+    let mut shape = x.shape().to_vec();
+    match shape.last_mut() {
+        Some(last) => *last = columns,
+        None => return Err(Fault::Axis { axis: -1, rank: 0 }),
+    }
+    super::zeros(&shape, x.dtype(), f)
 }

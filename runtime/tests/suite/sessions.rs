@@ -398,6 +398,38 @@ fn indices_and_divisors_that_would_end_the_process_are_errors() {
         })
     ));
 
+    // An index that is computed is looked at as well: on the CPU a wild one would end the process.
+    let computed = GraphBuilder {
+        constants: vec![("table", fixed(F32, &[3]), bytes(&[1.0, 2.0, 3.0]))],
+        inputs: vec![("at", i64s(4))],
+        outputs: vec![up_to(F32, 4)],
+        main: vec![
+            Add {
+                a: Tid(1),
+                b: Tid(1),
+                out: Tid(2),
+            }
+            .into(),
+            Take {
+                x: Tid(0),
+                index: IntOrVidOrTid::Tid(Tid(2)),
+                out: Tid(2),
+                axis: 0,
+            }
+            .into(),
+        ],
+        ..GraphBuilder::default()
+    };
+    let mut session = cpu(&computed.file()).session().unwrap();
+    assert!(matches!(
+        run(&mut session, &at(1 << 40)),
+        Err(Error::Instruction {
+            fault: Fault::Index { .. },
+            ..
+        })
+    ));
+    assert_eq!(run(&mut session, &at(1)).unwrap(), [3.0]);
+
     let remainder = GraphBuilder {
         inputs: vec![("a", i64s(4)), ("b", i64s(4))],
         outputs: vec![i64s(4)],
