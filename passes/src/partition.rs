@@ -9,7 +9,7 @@
 
 use crate::hoist;
 use fuseline_ir::lower::{LowerCx, Lowering};
-use fuseline_ir::{Graph, Op, Symbol, Type, Value};
+use fuseline_ir::{Flag, Graph, Op, Symbol, Type, Value};
 use std::collections::BTreeSet;
 
 /// A part of a graph that becomes one delegate.
@@ -52,7 +52,9 @@ pub fn partition(graph: &Graph) -> Plan {
     for level in 0..=last {
         let own = |v: Value| live[v.index()] && levels[v.index()] == level;
         let segment = segment(graph, &levels, level, last, &constant, &live);
-        if !segment.nodes.is_empty() || !segment.outputs.is_empty() {
+        // Nothing may be left to compute but a state that takes a constant, an input or another state.
+        let sets = level == last && steps.is_empty() && takes_leaf(graph);
+        if !segment.nodes.is_empty() || !segment.outputs.is_empty() || sets {
             steps.push(Step::Segment(segment));
         }
         for (value, node) in graph.values() {
@@ -62,6 +64,16 @@ pub fn partition(graph: &Graph) -> Plan {
         }
     }
     Plan { steps }
+}
+
+/// Whether a state's next value is a leaf other than the state itself.
+fn takes_leaf(graph: &Graph) -> bool {
+    graph.states.iter().any(|state| {
+        state.next.is_some_and(|next| {
+            let op = &graph.node(next).op;
+            op.info().has(Flag::Leaf) && !matches!(op, Op::State(s) if s.name == state.name)
+        })
+    })
 }
 
 /// Whether the node is an instruction of the target, as opposed to a leaf that is there anyway.

@@ -9,6 +9,7 @@
 #[path = "../../../passes/tests/common/mod.rs"]
 mod common;
 mod draw;
+mod found;
 #[path = "../../../passes/tests/common/graphs.rs"]
 mod graphs;
 mod reference;
@@ -172,5 +173,27 @@ fn programs_compute_what_their_graphs_mean() -> Result {
         total.compared,
         total.all
     );
+    Ok(())
+}
+
+#[test]
+fn what_was_found_is_right() -> Result {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("found.pte");
+    for (sizes, text) in found::FOUND {
+        let graph = text::parse(text)?;
+        let name = graph.name.clone();
+        let mut r = Random::new(1);
+        let inputs = sizes
+            .iter()
+            .map(|s| draw::inputs(&mut r, &graph, *s))
+            .collect();
+        let drawn = Drawn { graph, inputs };
+        let expected = expected(&drawn, &mut r)?;
+        for (road, graph, level) in roads_of(&drawn.graph, 1)? {
+            compare(&graph, level, &file, &drawn, &expected)
+                .map_err(|e| format!("{name}, {road}: {e}"))?;
+        }
+    }
     Ok(())
 }

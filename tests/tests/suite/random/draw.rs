@@ -7,7 +7,7 @@ use fuseline_ir::ops::{
     attention, conv, create, index, movement as mv, norm, pointwise, reduce, rope, sort, window,
 };
 use fuseline_ir::{
-    DType, Dim, F64, Graph, Loc, Op, Range, Symbol, Tensor, TensorType, Type, Value,
+    DType, Dim, F64, Flag, Graph, Loc, Op, OpImpl, Range, Symbol, Tensor, TensorType, Type, Value,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -132,11 +132,19 @@ fn other(r: &mut Random, g: &Graph, x: Value) -> Option<Op> {
     })
 }
 
+/// Adds the op, or where it is a fused one and `spelled`, what it means in plain ops: rules find it again.
+fn apply(g: &mut Graph, op: Op, args: &[Value], spelled: bool) -> Option<Value> {
+    if spelled && op.info().has(Flag::Fused) {
+        return op.decompose(g, args).ok()?;
+    }
+    g.add(op, args, &Loc::default()).ok()
+}
+
 /// Attention, rotary embedding, a norm with weights, an update of a state: what needs arguments of shapes that chance seldom brings.
 fn block(r: &mut Random, g: &mut Graph, inputs: &Inputs, x: Value) -> Option<Value> {
-    let loc = Loc::default();
     let ty = g.ty(x).as_tensor()?.clone();
-    let mut add = |op: Op, args: &[Value]| g.add(op, args, &loc).ok();
+    let spelled = r.one_in(2);
+    let mut add = |op: Op, args: &[Value]| apply(g, op, args, spelled);
     match r.below(6) {
         0 => {
             let (q, kv) = *r.pick(&inputs.heads);
@@ -277,6 +285,12 @@ fn leaves(r: &mut Random, g: &mut Graph) -> Inputs {
     }
 }
 
+/// Inputs at that size of the symbol.
+pub fn inputs(r: &mut Random, g: &Graph, s: i64) -> Vec<Tensor> {
+    let types = g.inputs().iter().map(|v| g.tensor_ty(*v).unwrap());
+    types.map(|ty| witness(r, ty, s, NUMBERS)).collect()
+}
+
 /// Every node's value at one size.
 struct Run {
     symbols: BTreeMap<Symbol, i64>,
@@ -324,11 +338,7 @@ pub fn draw(seed: u64) -> Drawn {
         .iter()
         .map(|s| Run {
             symbols: BTreeMap::from([("s".into(), *s)]),
-            inputs: g
-                .inputs()
-                .iter()
-                .map(|v| witness(&mut r, g.tensor_ty(*v).unwrap(), *s, NUMBERS))
-                .collect(),
+            inputs: self::inputs(&mut r, &g, *s),
             values: Vec::new(),
         })
         .collect();
@@ -361,7 +371,7 @@ pub fn draw(seed: u64) -> Drawn {
                 };
                 op.and_then(|op| {
                     let args = arguments(&mut r, &g, &op, x, choose)?;
-                    next.add(op, &args, &Loc::default()).ok()
+                    apply(&mut next, op, &args, r.one_in(2))
                 })
             }
         };
