@@ -7,7 +7,7 @@ use fuseline_ir::ops::{
     attention, conv, create, index, movement as mv, norm, pointwise, reduce, rope, sort, window,
 };
 use fuseline_ir::{
-    DType, Dim, F64, Flag, Graph, Loc, Op, OpImpl, Range, Symbol, Tensor, TensorType, Type, Value,
+    DType, Dim, F64, Flag, Graph, Loc, Op, Range, Symbol, Tensor, TensorType, Type, Value,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,9 +33,6 @@ fn left_out(g: &Graph, v: Value) -> bool {
     let node = g.node(v);
     // No target but the host computes in f64.
     node.ty.as_tensor().is_some_and(|t| t.dtype == DType::F64)
-        // Where the quotient is nearly an integer, one rounding of it is a whole divisor in the result.
-        || matches!(node.op, Op::FloorDiv(_) | Op::Remainder(_))
-            && node.ty.as_tensor().is_some_and(|t| t.dtype.is_float())
         // The importer writes products of integer matrices in other ops.
         || matches!(node.op, Op::Matmul(_) | Op::Addmm(_))
             && node.ty.as_tensor().is_some_and(|t| !t.dtype.is_float())
@@ -61,7 +58,16 @@ fn other(r: &mut Random, g: &Graph, x: Value) -> Option<Op> {
         .ok()?,
         6 => pointwise::Gelu { tanh: r.one_in(2) }.into(),
         7..=8 => Op::build(
-            r.pick::<&str>(&["atan2", "logaddexp", "minimum", "maximum", "div"]),
+            r.pick::<&str>(&[
+                "atan2",
+                "logaddexp",
+                "minimum",
+                "maximum",
+                "div",
+                "floor_div",
+                "remainder",
+                "pow",
+            ]),
             &[],
         )
         .ok()?,
