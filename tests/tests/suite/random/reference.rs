@@ -151,13 +151,23 @@ fn shaken(
     } else {
         clean.clone()
     };
-    let (sizes, step) = (sizes.to_f64(), rounding(clean.dtype()));
+    let (mut sizes, step) = (sizes.to_f64(), rounding(clean.dtype()));
+    // Sums inside of an op, of terms of both signs.
+    if matches!(op, Op::Rope(_) | Op::LayerNorm(_)) {
+        let largest = sizes.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+        sizes.fill(largest);
+    }
     if sizes.len() != clean.len() {
         return None;
     }
     map(&clean, |i, x| {
-        let sign = if r.one_in(2) { 1.0 } else { -1.0 };
-        x + sign * step * sizes[i].abs().max(x.abs())
+        let off = step * sizes[i].abs().max(x.abs());
+        // What may be zero is, now and then: a truth value or a quotient sees that.
+        match r.below(3) {
+            0 if x.abs() <= off => 0.0,
+            1 => x + off,
+            _ => x - off,
+        }
     })
 }
 
