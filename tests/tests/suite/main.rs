@@ -7,6 +7,7 @@ mod fixtures;
 mod host;
 mod hostile;
 mod invariants;
+mod methods;
 mod nothing;
 #[cfg(test)]
 mod random;
