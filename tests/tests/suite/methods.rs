@@ -25,7 +25,7 @@ fn two_exports_in_one_file() -> Result {
     };
     let plain = method("plain", "model.pt2");
     let functional = method("functional", "model_func.pt2");
-    let one = compile(&[plain.clone()], "one.pte")?;
+    let one = compile(std::slice::from_ref(&plain), "one.pte")?;
     let two = compile(&[plain.clone(), functional], "two.pte")?;
     assert!(two < one + one / 2, "{two} bytes for both, {one} for one");
     for name in ["plain", "functional"] {
