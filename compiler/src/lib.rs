@@ -2,7 +2,7 @@
 //!
 //! [`pt2`] reads the archive that `torch.export.save` writes (it is mapped and validated, never unpickled), [`import`] turns its graph into the IR, the
 //! passes of `fuseline-passes` make it a better graph, [`emit`] lowers it to instructions, and `fuseline-program` writes the file.
-//! [`compile`](compile::compile) is the whole road; [`cli`] is the command `fuseline` on top of it. Nothing in this crate needs MLX or Python.
+//! [`compile`](compile::compile) is the whole road; [`cli`] is the command `fuseline` on top of it, [`workbench`] what it shows to people who write passes. Nothing in this crate needs MLX or Python.
 
 pub mod cli;
 pub mod compile;
@@ -11,6 +11,7 @@ pub mod error;
 pub mod import;
 pub mod pt2;
 pub mod report;
+pub mod workbench;
 
 pub use compile::{Compiled, Observer, Options, Quiet, compile};
 pub use error::Error;

@@ -54,17 +54,18 @@ pub fn plan(egraph: &EGraph, pattern: &Pattern, b: &Bindings, ty: &Type) -> Opti
 }
 
 /// Adds what was planned. New nodes stand in the place of value `near` of the input graph. `None` only for a plan that isn't one of [`plan`]'s.
-pub fn build(egraph: &mut EGraph, planned: Planned, near: u32) -> Option<Id> {
+pub fn build(egraph: &mut EGraph, planned: &Planned, near: u32) -> Option<Id> {
     let mut ids: Vec<Id> = Vec::new();
     let there = |r: &Ref, ids: &[Id]| match r {
         Ref::There(id) => Some(*id),
         Ref::New(n) => ids.get(*n).copied(),
     };
-    for (op, args) in planned.nodes {
+    for (op, args) in &planned.nodes {
         let children = args
             .iter()
             .map(|a| there(a, &ids))
             .collect::<Option<Vec<Id>>>()?;
+        let op = op.clone();
         ids.push(add_near(egraph, ENode { op, children }, near));
     }
     there(&planned.root, &ids)

@@ -29,11 +29,37 @@ pub fn extract(
     classes: &[Option<Id>],
     weigh: Weigh<'_>,
 ) -> Result<(Graph, (u64, u64)), PassError> {
+    choose(graph, egraph, classes, weigh).map(|e| (e.graph, e.cost))
+}
+
+/// What was taken out of an e-graph.
+pub struct Extracted {
+    /// The graph.
+    pub graph: Graph,
+    /// The class of each of its values.
+    pub classes: Vec<Id>,
+    /// The costs of the input graph and of this one.
+    pub cost: (u64, u64),
+}
+
+/// As [`extract`], and which class each value of the graph is of.
+///
+/// Errors: as [`extract`].
+pub fn choose(
+    graph: &Graph,
+    egraph: &EGraph,
+    classes: &[Option<Id>],
+    weigh: Weigh<'_>,
+) -> Result<Extracted, PassError> {
     let mut choice = Choice::new(graph, egraph, classes, weigh)?;
     let before = choice.total;
     choice.improve();
-    let out = choice.rebuild(graph, classes)?;
-    Ok((out, (before, choice.total)))
+    let (graph, classes) = choice.rebuild(graph, classes)?;
+    Ok(Extracted {
+        graph,
+        classes,
+        cost: (before, choice.total),
+    })
 }
 
 /// A node that a class may choose.
@@ -289,7 +315,7 @@ impl<'a> Choice<'a> {
     }
 
     /// The chosen graph. Inputs keep their order; a class that stood in the input graph stays as near to its place as its arguments allow.
-    fn rebuild(&self, graph: &Graph, values: &[Option<Id>]) -> Result<Graph, PassError> {
+    fn rebuild(&self, graph: &Graph, values: &[Option<Id>]) -> Result<(Graph, Vec<Id>), PassError> {
         let mut out = graph.rebuilt();
         let mut done: Vec<Option<Value>> = vec![None; self.classes.len()];
         for input in graph.inputs() {
@@ -315,7 +341,13 @@ impl<'a> Choice<'a> {
         for (new, old) in out.states.iter_mut().zip(&graph.states) {
             new.next = old.next.map(value).transpose()?;
         }
-        Ok(out)
+        let mut of: Vec<(Value, Id)> = self
+            .index
+            .iter()
+            .filter_map(|(id, n)| Some((done[*n]?, *id)))
+            .collect();
+        of.sort_unstable();
+        Ok((out, of.into_iter().map(|(_, id)| id).collect()))
     }
 
     fn emit(

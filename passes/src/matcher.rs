@@ -57,6 +57,19 @@ pub struct Bindings {
     letters: BTreeMap<String, Letter>,
     /// Attributes whose patterns mention letters: pattern, what stands there.
     later: Vec<(AttrPattern, Attr)>,
+    /// The nodes that the pattern's applications matched, in the order in which they are written.
+    trace: Vec<Matched>,
+}
+
+/// A node that an application in a pattern matched, as long as the e-graph is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Matched {
+    /// The class.
+    pub class: Id,
+    /// Which of its nodes.
+    pub node: usize,
+    /// Whether its two arguments matched in the other order.
+    pub swapped: bool,
 }
 
 impl Bindings {
@@ -66,6 +79,11 @@ impl Bindings {
             slots: vec![None; n],
             ..Bindings::default()
         }
+    }
+
+    /// The nodes that the pattern's applications matched, in the order in which they are written.
+    pub fn trace(&self) -> &[Matched] {
+        &self.trace
     }
 
     /// What the variable in `slot` stands for.
@@ -330,12 +348,17 @@ impl Search<'_> {
 
     fn class(&mut self, apply: &Apply, id: Id, rest: &[Goal<'_>], b: Bindings) {
         let egraph = self.egraph;
-        for node in &egraph[id].nodes {
+        for (index, node) in egraph[id].nodes.iter().enumerate() {
             if node.discriminant() != apply.name {
                 continue;
             }
             let mut b = b.clone();
             if self.node(apply, node, &mut b) {
+                b.trace.push(Matched {
+                    class: id,
+                    node: index,
+                    swapped: false,
+                });
                 self.args(apply, node, rest, b);
             }
         }
@@ -387,7 +410,11 @@ impl Search<'_> {
             ([x, y], [c, d]) if commutes(&apply.name) && c != d => {
                 let mut goals = rest.to_vec();
                 goals.extend([(y, *c), (x, *d)]);
-                Some((goals, b.clone()))
+                let mut b = b.clone();
+                if let Some(matched) = b.trace.last_mut() {
+                    matched.swapped = true;
+                }
+                Some((goals, b))
             }
             _ => None,
         };

@@ -70,6 +70,24 @@ impl fmt::Display for Numerics {
     }
 }
 
+impl FromStr for Numerics {
+    type Err = String;
+    /// `exact`, `ulps` (any number of them), `ulps(N)` or `reassociate`.
+    fn from_str(s: &str) -> Result<Numerics, String> {
+        let bound = |n: &str| n.strip_suffix(')')?.parse().ok().map(Numerics::Ulps);
+        match s {
+            "exact" => Ok(Numerics::Exact),
+            "ulps" => Ok(Numerics::Ulps(u32::MAX)),
+            "reassociate" | "reassociates" => Ok(Numerics::Reassociates),
+            _ => s.strip_prefix("ulps(").and_then(bound).ok_or_else(|| {
+                format!(
+                    "`{s}` is no class of numerics; there are exact, ulps, ulps(N) and reassociate"
+                )
+            }),
+        }
+    }
+}
+
 /// Bounds on a saturation. There is no clock among them, so the same graph always stops at the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

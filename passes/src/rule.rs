@@ -144,11 +144,4 @@ impl Compiled {
     pub fn plan(&self, egraph: &EGraph, m: &Match) -> Option<Planned> {
         build::plan(egraph, &self.rhs, &m.bindings, &egraph[m.root].data.ty)
     }
-
-    /// Builds the right side of `m`: its class, not yet merged with the left. `None` where its type isn't the left side's.
-    pub fn build(&self, egraph: &mut EGraph, m: &Match) -> Option<Id> {
-        let planned = self.plan(egraph, m)?;
-        let near = egraph[m.root].data.near;
-        build::build(egraph, planned, near)
-    }
 }

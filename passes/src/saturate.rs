@@ -2,11 +2,10 @@
 
 use crate::cost::Model;
 use crate::egraph::{self, EGraph, Loaded, add_near, place};
-use crate::extract;
-use crate::leading;
 use crate::pass::{PassCx, PassError, verified};
-use crate::rule::{Compiled, Rule};
-use crate::rules;
+use crate::proof::{self, Log};
+use crate::rule::{Compiled, Match, Rule};
+use crate::{build, extract, leading, rules};
 use egg::Id;
 use fuseline_ir::{Graph, Op, Type, Value};
 use std::collections::BTreeMap;
@@ -78,6 +77,36 @@ pub fn run_with<'r>(
     Ok((verified(NAME, out)?, report))
 }
 
+/// A saturation with the proof of everything that it found.
+pub struct Proved {
+    /// The e-graph.
+    pub loaded: Loaded,
+    /// What was done to it.
+    pub log: Log,
+    /// The graph that was taken out.
+    pub graph: Graph,
+    /// The class of each of its values.
+    pub chosen: Vec<Id>,
+}
+
+/// As [`run`], with every rule's firings kept so that they can be explained.
+///
+/// Errors: as [`run`].
+pub fn proved(graph: &Graph, cx: &PassCx) -> Result<Proved, PassError> {
+    let mut log = Log::default();
+    let rules = compiled(cx, rules::all())?;
+    let (loaded, _) = saturated_by(graph, cx, &rules, Some(&mut log))?;
+    let model = Model::new(cx.target, &graph.symbols);
+    let weigh = |op: &Op, args: &[&Type], out: &Type, once: bool| model.cost(op, args, out, once);
+    let choice = extract::choose(graph, &loaded.egraph, &loaded.classes, &weigh)?;
+    Ok(Proved {
+        log,
+        graph: verified(NAME, choice.graph)?,
+        chosen: choice.classes,
+        loaded,
+    })
+}
+
 /// The graph's e-graph with everything that the rules find.
 ///
 /// Errors: as [`run`].
@@ -86,20 +115,43 @@ pub fn saturated<'r>(
     cx: &PassCx,
     rules: impl IntoIterator<Item = &'r Rule>,
 ) -> Result<(Loaded, Report), PassError> {
-    let rules = rules
-        .into_iter()
-        .filter(|r| r.class <= cx.numerics)
-        .map(Rule::compile)
-        .collect::<Result<Vec<_>, _>>()?;
+    let rules = compiled(cx, rules)?;
+    saturated_by(graph, cx, &rules, None)
+}
+
+/// The rules that `cx.numerics` allows, ready to be applied.
+fn compiled<'r>(
+    cx: &PassCx,
+    rules: impl IntoIterator<Item = &'r Rule>,
+) -> Result<Vec<Compiled>, PassError> {
+    let allowed = rules.into_iter().filter(|r| r.class <= cx.numerics);
+    allowed.map(Rule::compile).collect()
+}
+
+/// As [`saturated`], with rules that have been compiled, and with every firing written to a log.
+///
+/// Errors: as [`run`].
+pub fn saturated_by(
+    graph: &Graph,
+    cx: &PassCx,
+    rules: &[Compiled],
+    log: Option<&mut Log>,
+) -> Result<(Loaded, Report), PassError> {
     let mut loaded = egraph::load(graph)?;
     let mut report = Report::default();
-    saturate(&mut loaded.egraph, &rules, cx, &mut report);
+    saturate(&mut loaded.egraph, rules, cx, &mut report, log);
     report.classes = loaded.egraph.number_of_classes();
     report.nodes = loaded.egraph.total_number_of_nodes();
     Ok((loaded, report))
 }
 
-fn saturate(egraph: &mut EGraph, rules: &[Compiled], cx: &PassCx, report: &mut Report) {
+fn saturate(
+    egraph: &mut EGraph,
+    rules: &[Compiled],
+    cx: &PassCx,
+    report: &mut Report,
+    mut log: Option<&mut Log>,
+) {
     let limits = cx.limits;
     let most = limits
         .nodes
@@ -116,15 +168,26 @@ fn saturate(egraph: &mut EGraph, rules: &[Compiled], cx: &PassCx, report: &mut R
             if more {
                 report.limit = Some(format!("matches of {}", rule.rule.name));
             }
-            found.extend(matches.into_iter().map(|m| (rule, m)));
+            // Nodes are named by their numbers in their classes, so what matched is written down before anything changes.
+            let left = |m: &Match| log.as_ref().and_then(|_| proof::matched(egraph, rule, m));
+            found.extend(matches.into_iter().map(|m| (rule, left(&m), m)));
         }
         let mut changed = false;
-        for (rule, m) in found {
-            let Some(id) = rule.build(egraph, &m) else {
+        for (rule, left, m) in found {
+            let Some(planned) = rule.plan(egraph, &m) else {
+                continue;
+            };
+            let near = egraph[m.root].data.near;
+            let Some(id) = build::build(egraph, &planned, near) else {
                 continue;
             };
             if egraph.find(id) == egraph.find(m.root) {
                 continue;
+            }
+            if let (Some(log), Some(left)) = (log.as_deref_mut(), left)
+                && let Some(right) = proof::planned(egraph, &planned)
+            {
+                log.record(rule.rule.name, report.rounds, left, right);
             }
             let (value, before) = (place(egraph, m.root), describe(egraph, m.root));
             report.steps.push(Step {
@@ -146,7 +209,12 @@ fn saturate(egraph: &mut EGraph, rules: &[Compiled], cx: &PassCx, report: &mut R
         egraph.rebuild();
         for (id, twin) in leading::find(egraph) {
             let near = egraph[id].data.near;
+            let of = log.is_some().then(|| proof::twin_of(egraph, id, &twin));
             let twin = add_near(egraph, twin, near);
+            if let (Some(log), Some(Some(of))) = (log.as_deref_mut(), of) {
+                let twin = proof::node_of(egraph, twin);
+                log.record(leading::NAME, report.rounds, of, twin);
+            }
             if egraph.union(id, twin) {
                 changed = true;
                 *report.fired.entry(leading::NAME).or_insert(0) += 1;

@@ -3,7 +3,7 @@
 use super::output::{self, Progress};
 use crate::compile::{Options, compile_method, program, write};
 use crate::error::Error;
-use fuseline_passes::{Level, PassCx, Target};
+use fuseline_passes::{Level, Numerics, PassCx, Target};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -26,15 +26,18 @@ pub struct Args {
     /// Write a report as JSON (`-` for standard output)
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Print something beside the program: `ir` the optimised graph, `imported` the graph as imported, `program` the instructions
-    #[arg(long, value_name = "WHAT", value_parser = clap::builder::PossibleValuesParser::new(["ir", "imported", "program"]))]
+    /// Print something beside the program: `ir` the optimised graph, `imported` the graph as imported, `program` the instructions; `dot`, `svg`, `html` a picture of the optimised graph
+    #[arg(long, value_name = "WHAT", value_parser = clap::builder::PossibleValuesParser::new(["ir", "imported", "program", "dot", "svg", "html"]))]
     emit: Option<String>,
     /// Where `--emit` goes
     #[arg(long, value_name = "FILE", default_value = "-", requires = "emit")]
     emit_to: PathBuf,
-    /// Print the graph after each pass to standard error
-    #[arg(long)]
-    print_after_all: bool,
+    /// The freest class of rewrite rules that may fire: `exact` bit for bit, `ulps` (or `ulps(N)`) each element within units in its last place, `reassociate` sums in another order too
+    #[arg(long, value_name = "CLASS", default_value = "reassociate", value_parser = clap::value_parser!(Numerics))]
+    numerics: Numerics,
+    /// Print the graph after that pass, or after `all` of them, to standard error
+    #[arg(long, value_name = "PASS", value_parser = super::opt::pass_or_all())]
+    print_after: Option<String>,
     /// Say nothing but errors
     #[arg(short, long)]
     quiet: bool,
@@ -75,14 +78,21 @@ pub fn run(args: &Args) -> Result<(), Error> {
         return Err(Error::Usage(format!("the method `{name}` is given twice")));
     }
     let level = args.level.parse::<Level>().map_err(Error::Usage)?;
-    let cx = PassCx::new(args.target.parse::<Target>().map_err(Error::Usage)?);
+    let cx = PassCx {
+        numerics: args.numerics,
+        ..PassCx::new(args.target.parse::<Target>().map_err(Error::Usage)?)
+    };
     let mut imported = String::new();
     let mut after = String::new();
     let mut progress = Progress::new(|pass, graph| {
         if pass == "import" && args.emit.as_deref() == Some("imported") {
             imported.push_str(&graph.to_string());
         }
-        if args.print_after_all {
+        if args
+            .print_after
+            .as_deref()
+            .is_some_and(|p| p == "all" || p == pass)
+        {
             after.push_str(&format!("// after {pass}\n{graph}\n"));
         }
     });
@@ -101,16 +111,17 @@ pub fn run(args: &Args) -> Result<(), Error> {
     output::warn(&after);
     let report = result?;
     match args.emit.as_deref() {
-        Some("ir") => {
-            let graphs: Vec<String> = methods.iter().map(|m| m.graph.to_string()).collect();
-            output::write_file(&args.emit_to, &graphs.concat())?;
-        }
         Some("imported") => output::write_file(&args.emit_to, &imported)?,
         Some("program") => {
             let text = super::inspect::describe_program(&program(&methods)?);
             output::write_file(&args.emit_to, &text)?;
         }
-        _ => {}
+        Some(format) => {
+            let graphs: Vec<_> = methods.iter().map(|m| m.graph.clone()).collect();
+            let text = crate::workbench::emitted(&graphs, format, cx.target)?;
+            output::write_file(&args.emit_to, &text)?;
+        }
+        None => {}
     }
     if let Some(path) = &args.report {
         let mut json = serde_json::to_string_pretty(&report).map_err(|e| Error::File {

@@ -19,10 +19,12 @@
 //! [`INLINE_ELEMENTS`], and a constant without them is read as one whose data is elsewhere. `range` ends may be `inf`.
 
 mod lexer;
+mod nearest;
 mod parse;
 mod print;
 #[cfg(test)]
 mod tests;
 
-pub use parse::{Cursor, parse, parse_all, parse_attr, parse_attrs};
+pub use nearest::nearest;
+pub use parse::{Cursor, ValueNames, parse, parse_all, parse_attr, parse_attrs, parse_named};
 pub use print::INLINE_ELEMENTS;

@@ -1,12 +1,14 @@
 //! Reading.
 
 use super::lexer::{Spanned, Token, lex};
+use super::nearest::nearest;
 use crate::attr::{Attr, F64, Scalar};
 use crate::dim::{Dim, Range, Symbol};
 use crate::dtype::DType;
 use crate::error::ParseError;
 use crate::graph::{Constant, Graph, Loc, Payload, State, Value};
 use crate::ops::Op;
+use crate::ops::table::TABLE;
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 use std::collections::BTreeMap;
@@ -20,7 +22,7 @@ const MAX_DEPTH: usize = 64;
 /// Errors: the first place that doesn't follow the grammar, names something unknown, or applies an op to what it doesn't take.
 pub fn parse(text: &str) -> Result<Graph, ParseError> {
     let mut cursor = Cursor::new(text)?;
-    let graph = graph(&mut cursor)?;
+    let graph = graph(&mut cursor)?.0;
     cursor.end()?;
     Ok(graph)
 }
@@ -29,6 +31,16 @@ pub fn parse(text: &str) -> Result<Graph, ParseError> {
 ///
 /// Errors: as [`parse`]; a text without any graph.
 pub fn parse_all(text: &str) -> Result<Vec<Graph>, ParseError> {
+    Ok(parse_named(text)?.into_iter().map(|(g, _)| g).collect())
+}
+
+/// What the values of a graph are called in the text that it was read from, without the `%`.
+pub type ValueNames = BTreeMap<String, Value>;
+
+/// As [`parse_all`], each graph with the names that its values have in the text.
+///
+/// Errors: as [`parse_all`].
+pub fn parse_named(text: &str) -> Result<Vec<(Graph, ValueNames)>, ParseError> {
     let mut cursor = Cursor::new(text)?;
     let mut graphs = vec![graph(&mut cursor)?];
     while !cursor.at_end() {
@@ -363,13 +375,13 @@ impl Cursor {
     }
 }
 
-fn graph(c: &mut Cursor) -> Result<Graph, ParseError> {
+fn graph(c: &mut Cursor) -> Result<(Graph, ValueNames), ParseError> {
     if !c.eat_word("graph") {
         return Err(c.error("expected `graph`"));
     }
     let mut g = Graph::new(c.string()?);
     c.expect('{')?;
-    let mut names: BTreeMap<String, Value> = BTreeMap::new();
+    let mut names = ValueNames::new();
     while !c.eat('}') {
         let at = c.at;
         match c.next() {
@@ -419,10 +431,10 @@ fn graph(c: &mut Cursor) -> Result<Graph, ParseError> {
             _ => return Err(c.error_at(at, "expected a statement or `}`")),
         }
     }
-    Ok(g)
+    Ok((g, names))
 }
 
-fn lookup(c: &mut Cursor, names: &BTreeMap<String, Value>) -> Result<Value, ParseError> {
+fn lookup(c: &mut Cursor, names: &ValueNames) -> Result<Value, ParseError> {
     let at = c.at;
     let name = c.value_name()?;
     names
@@ -431,17 +443,23 @@ fn lookup(c: &mut Cursor, names: &BTreeMap<String, Value>) -> Result<Value, Pars
         .ok_or_else(|| c.error_at(at, format!("%{name} is not defined before its use")))
 }
 
-fn node(
-    c: &mut Cursor,
-    g: &mut Graph,
-    names: &BTreeMap<String, Value>,
-) -> Result<Value, ParseError> {
+fn node(c: &mut Cursor, g: &mut Graph, names: &ValueNames) -> Result<Value, ParseError> {
     let at = c.at;
     let name = c.word()?;
+    let info = Op::find(&name).ok_or_else(|| {
+        let names = TABLE.iter().map(|row| row.name);
+        c.error_at(at, format!("no op `{name}`{}", meant(&name, names)))
+    })?;
     let mut attrs = Vec::new();
     if c.eat('[') {
         while !c.eat(']') {
+            let place = c.at;
             let attr = c.word()?;
+            if !info.attrs.iter().any(|(n, _)| *n == attr) {
+                let names = info.attrs.iter().map(|(n, _)| *n);
+                let reason = format!("{name} has no attribute `{attr}`{}", meant(&attr, names));
+                return Err(c.error_at(place, reason));
+            }
             c.expect('=')?;
             attrs.push((attr, c.attr()?));
             if !c.eat(',') {
@@ -477,6 +495,11 @@ fn node(
         }
         _ => Ok(value),
     }
+}
+
+/// `; did you mean …?`, where something near is known.
+fn meant<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, candidates).map_or_else(String::new, |n| format!("; did you mean `{n}`?"))
 }
 
 fn symbol(c: &mut Cursor, g: &mut Graph) -> Result<(), ParseError> {

@@ -70,22 +70,7 @@ pub fn run(graph: &Graph, _cx: &PassCx) -> Result<Graph, PassError> {
 /// Errors: as [`run`].
 pub fn canonical(graph: &Graph) -> Result<(Graph, Fired), PassError> {
     let mut builder = Builder::new(graph);
-    let mut new: Vec<Value> = Vec::with_capacity(graph.nodes().len());
-    let live = graph.live();
-    for (value, node) in graph.values() {
-        if !live[value.index()] {
-            // Never read: any value will do as its place in the map.
-            new.push(Value::from_index(0));
-            continue;
-        }
-        let args: Vec<Value> = node.args.iter().map(|a| new[a.index()]).collect();
-        let made = builder.at(&node.loc).add(node.op.clone(), &args);
-        new.push(made.map_err(|error| PassError::Op {
-            pass: NAME,
-            place: graph.describe(value, node),
-            error,
-        })?);
-    }
+    let new = rebuild(graph, graph.nodes().len(), &mut builder)?;
     let fired = builder.fired();
     let mut out = builder.finish();
     for output in &graph.outputs {
@@ -100,4 +85,45 @@ pub fn canonical(graph: &Graph) -> Result<(Graph, Fired), PassError> {
         error,
     })?;
     Ok((out, fired))
+}
+
+/// The rules that fire where `value` is rebuilt: at its own node, and at what those rules build for it.
+///
+/// Errors: as [`run`].
+pub fn rules_at(graph: &Graph, value: Value) -> Result<Fired, PassError> {
+    let mut builder = Builder::new(graph);
+    rebuild(graph, value.index(), &mut builder)?;
+    let before = builder.fired();
+    let mut builder = Builder::new(graph);
+    rebuild(graph, value.index() + 1, &mut builder)?;
+    let earlier = |name: &str| {
+        before
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map_or(0, |(_, n)| *n)
+    };
+    let fired = builder.fired().into_iter();
+    let here = fired.map(|(name, n)| (name, n - earlier(name)));
+    Ok(here.filter(|(_, n)| *n > 0).collect())
+}
+
+/// Rebuilds the first `count` values in `builder`; what each has become.
+fn rebuild(graph: &Graph, count: usize, builder: &mut Builder) -> Result<Vec<Value>, PassError> {
+    let mut new: Vec<Value> = Vec::with_capacity(count);
+    let live = graph.live();
+    for (value, node) in graph.values().take(count) {
+        if !live[value.index()] {
+            // Never read: any value will do as its place in the map.
+            new.push(Value::from_index(0));
+            continue;
+        }
+        let args: Vec<Value> = node.args.iter().map(|a| new[a.index()]).collect();
+        let made = builder.at(&node.loc).add(node.op.clone(), &args);
+        new.push(made.map_err(|error| PassError::Op {
+            pass: NAME,
+            place: graph.describe(value, node),
+            error,
+        })?);
+    }
+    Ok(new)
 }

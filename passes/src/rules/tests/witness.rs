@@ -29,7 +29,7 @@ impl Rng {
     }
 
     pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
+        (self.next() % n.max(1) as u64) as usize
     }
 
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
@@ -61,6 +61,8 @@ pub enum Mood {
 
 struct Maker<'a> {
     rule: &'a Compiled,
+    /// The variable or letter that need not keep its sort.
+    free: Option<&'a str>,
     dtype: DType,
     wide: bool,
     mood: Mood,
@@ -73,16 +75,19 @@ struct Maker<'a> {
     b: Bindings,
 }
 
-/// A witness of the rule with `T` as `dtype`. `None` where these draws give none (no such number in the dtype).
+/// A witness of the rule with `T` as `dtype`; `free` is a variable or letter that is drawn without regard to its sort. `None` where these draws give none (no such number in the
+/// dtype, or an op that doesn't take them).
 pub fn witness(
     rule: &Compiled,
     dtype: DType,
     mood: Mood,
     seed: u64,
     wide: bool,
+    free: Option<&str>,
 ) -> Option<Witness> {
     let mut maker = Maker {
         rule,
+        free,
         dtype,
         wide,
         mood,
@@ -108,6 +113,13 @@ pub fn witness(
 
 impl Maker<'_> {
     fn row(&mut self, name: &str, sort: Sort) -> Option<()> {
+        if self.free == Some(name) && self.rng.below(8) > 0 {
+            return self.stray(name, sort);
+        }
+        self.row_of(name, sort)
+    }
+
+    fn row_of(&mut self, name: &str, sort: Sort) -> Option<()> {
         match sort {
             Sort::Holds(narrow) => {
                 let narrow = self.float(narrow);
@@ -241,6 +253,132 @@ impl Maker<'_> {
                 self.bind(name, value)
             }
         }
+    }
+
+    /// Something for a variable or letter that may or may not be of its sort: near it, so that the rest of the rule still fits.
+    fn stray(&mut self, name: &str, sort: Sort) -> Option<()> {
+        match sort {
+            Sort::Holds(_) => {
+                let dtype =
+                    self.rng
+                        .pick(&[DType::F16, DType::BF16, DType::F32, DType::F64, DType::I32]);
+                self.b.unify(name, Letter::DType(self.widened(dtype)))
+            }
+            Sort::Equals(_) | Sort::Product(_) => {
+                let size = self.rng.below(7);
+                self.b.unify(name, Letter::Dim(Dim::from(size)))
+            }
+            Sort::Literal(_) => {
+                let x = self.rng.pick(&[
+                    0.0,
+                    -1.0,
+                    -1e-5,
+                    1e-5,
+                    2.0,
+                    f64::INFINITY,
+                    f64::NEG_INFINITY,
+                    f64::NAN,
+                    -1e31,
+                ]);
+                self.attr(name, Attr::Float(F64::new(x)))
+            }
+            Sort::Flag | Sort::Shape(_) | Sort::Given | Sort::RotarySin => self.row_of(name, sort),
+            Sort::Packed(_, schema) => self.packed(name, Packing::Any, schema),
+            Sort::RotaryCos { sin, .. } => self.rotary(name, sin, self.rng.clone().below(2) == 0),
+            Sort::Number(letter, _) => {
+                if self.rng.below(3) == 0 {
+                    return self.stray_tensor(name, Elem::Float(letter), Vec::new());
+                }
+                let dtype = self.float(letter);
+                let x = self.rng.pick(&[
+                    0.0,
+                    -0.0,
+                    1.0,
+                    -1.0,
+                    1e-5,
+                    -1e-5,
+                    3.0,
+                    1e30,
+                    -1e31,
+                    1e-42,
+                    f64::INFINITY,
+                    f64::NEG_INFINITY,
+                    f64::NAN,
+                ]);
+                let value = Scalar::float(dtype.round(x));
+                let ty = TensorType::new(self.widened(dtype), vec![]);
+                let value = self.add(create::Full { value, ty }, &[])?;
+                self.bind(name, value)
+            }
+            Sort::Tensor(elem, schema)
+            | Sort::Tame(elem, schema)
+            | Sort::Elements(elem, schema) => {
+                let shape = self.shape(schema)?;
+                self.stray_tensor(name, elem, shape)
+            }
+            Sort::Spread(elem, schema) | Sort::Mask(elem, schema) => {
+                let shape = self.shape(schema)?;
+                self.stray_tensor(name, elem, shape)
+            }
+            Sort::Vector(letter, schema) => {
+                let shape = self.shape(schema)?;
+                self.stray_tensor(name, Elem::Float(letter), shape)
+            }
+            Sort::Causal => {
+                let shape = self.shape("S N")?;
+                self.stray_tensor(name, Elem::Bool, shape)
+            }
+            Sort::Index(count, schema) => {
+                self.draw_letters(count);
+                let shape = self.shape(schema)?;
+                self.stray_tensor(name, Elem::Bool, shape)
+            }
+            Sort::Whole => self.stray_tensor(name, Elem::Bool, vec![Dim::from(1i64)]),
+        }
+    }
+
+    /// A tensor of that shape or one near it, of that element type or another.
+    fn stray_tensor(&mut self, name: &str, elem: Elem, mut shape: Vec<Dim>) -> Option<()> {
+        for _ in 0..self.rng.below(3) {
+            let size = Dim::from(self.rng.pick(&[1i64, 2, 3, 4, 8]));
+            let at = self.rng.below(shape.len() + 1);
+            match (self.rng.below(4), shape.get_mut(at)) {
+                (0 | 1, Some(place)) => *place = Dim::from(1i64),
+                (2, Some(place)) => *place = size,
+                (2, None) => shape.insert(0, size),
+                (3, Some(_)) => drop(shape.remove(at)),
+                _ => shape.insert(0, Dim::from(1i64)),
+            }
+        }
+        let like = match elem {
+            Elem::Float(letter) | Elem::Single(letter) | Elem::Narrow(letter) => self.float(letter),
+            Elem::F32 => DType::F32,
+            Elem::Bool => DType::Bool,
+        };
+        let other = self.rng.pick(&[
+            DType::F16,
+            DType::BF16,
+            DType::F32,
+            DType::F64,
+            DType::I64,
+            DType::I32,
+            DType::Bool,
+        ]);
+        let dtype = if self.rng.below(3) > 0 { like } else { other };
+        let sizes: Vec<usize> = TensorType::new(dtype, shape).static_shape()?;
+        let n: usize = sizes.iter().product();
+        let tensor = if dtype.is_float() {
+            let data = (0..n).map(|_| self.element(dtype)).collect();
+            let tensor = Tensor::floats(dtype, sizes, data).ok()?;
+            let wide = self.widened(dtype);
+            Tensor::floats(wide, tensor.shape().to_vec(), tensor.to_f64()).ok()?
+        } else {
+            let most = if dtype == DType::Bool { 2 } else { 5 };
+            let data = (0..n).map(|_| self.rng.below(most) as i64).collect();
+            Tensor::ints(dtype, sizes, data).ok()?
+        };
+        let value = self.input(name, tensor)?;
+        self.bind(name, value)
     }
 
     fn slot(&self, name: &str) -> Option<usize> {
