@@ -21,6 +21,8 @@ pub struct Options {
     pub level: Level,
     /// Target, numerics and limits.
     pub cx: PassCx,
+    /// Operators that the user sends to the host.
+    pub host: import::HostOps,
 }
 
 /// What a person may want to see of a compile while it runs. Every method may do nothing.
@@ -84,10 +86,11 @@ pub fn compile_method(
     let archive = open(&options.input)?;
     clock.lap("read");
     observer.step("import");
-    let mut graph = import::import(&archive).map_err(|source| Error::Import {
-        path: options.input.clone(),
-        source,
-    })?;
+    let mut graph =
+        import::import_with(&archive, &options.host).map_err(|source| Error::Import {
+            path: options.input.clone(),
+            source,
+        })?;
     graph.name = name.to_string();
     let trees = trees(&archive);
     clock.lap("import");

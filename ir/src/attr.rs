@@ -106,6 +106,8 @@ pub enum Attr {
     List(Vec<Attr>),
     /// A type, such as `f32[2, s0]` or `int(s0)`.
     Type(Type),
+    /// Argument n of the op, `$n`, in an attribute that places arguments among literals.
+    Arg(usize),
 }
 
 impl fmt::Display for Attr {
@@ -118,6 +120,7 @@ impl fmt::Display for Attr {
             Attr::Str(s) => quote(s, f),
             Attr::DType(d) => d.fmt(f),
             Attr::Type(t) => t.fmt(f),
+            Attr::Arg(n) => write!(f, "${n}"),
             Attr::List(items) => {
                 f.write_str("[")?;
                 for (i, a) in items.iter().enumerate() {
@@ -209,6 +212,7 @@ attr_type!(
         _ => None,
     }
 );
+attr_type!(Attr, "a literal", |v| v.clone(), |a| Some(a.clone()));
 attr_type!(Symbol, "a string", |v| Attr::Str(v.clone()), |a| match a {
     Attr::Str(s) => Some(s.clone()),
     _ => None,

@@ -133,8 +133,10 @@ impl Graph {
                     symbols.insert(item.symbol.clone(), *n);
                 }
             }
-            if let (Op::Host(op), Some(tensor)) = (&node.op, result.first()) {
-                bind_result(&op.ty, tensor, &mut symbols);
+            if let Op::Host(op) = &node.op {
+                for (ty, tensor) in op.results().iter().zip(&result) {
+                    bind_result(ty, tensor, &mut symbols);
+                }
             }
             values[value.index()] = Some(result);
             for a in &node.args {
@@ -249,11 +251,16 @@ impl Graph {
     }
 }
 
-/// Binds the symbols that a host kernel's result defines: those that are sizes of their own and have no value yet.
-fn bind_result(ty: &TensorType, tensor: &Tensor, symbols: &mut BTreeMap<Symbol, i64>) {
-    for (dim, &size) in ty.shape.iter().zip(tensor.shape()) {
-        if let Some(symbol) = dim.as_symbol() {
-            symbols.entry(symbol.clone()).or_insert(size as i64);
+/// Binds the symbols that a host kernel's result defines: those that are sizes, or all there is to a size, and have no value yet.
+fn bind_result(ty: &Type, tensor: &Tensor, symbols: &mut BTreeMap<Symbol, i64>) {
+    let shape = ty
+        .as_tensor()
+        .map(|t| t.shape.as_slice())
+        .unwrap_or_default();
+    for (dim, &size) in shape.iter().zip(tensor.shape()) {
+        if let Some((symbol, factor, offset)) = dim.as_linear() {
+            let value = (size as i64 - offset).div_euclid(factor);
+            symbols.entry(symbol.clone()).or_insert(value);
         }
     }
 }

@@ -76,8 +76,21 @@ fn takes_leaf(graph: &Graph) -> bool {
     })
 }
 
-/// Whether the node is an instruction of the target, as opposed to a leaf that is there anyway.
+/// Whether the value is a result of a host call: its only one, or one that is read from a tuple.
+fn is_host_result(graph: &Graph, value: Value) -> bool {
+    let node = graph.node(value);
+    match &node.op {
+        Op::Host(_) => !matches!(node.ty, Type::Tuple(_)),
+        Op::Get(_) => (node.args.iter()).any(|a| matches!(graph.node(*a).op, Op::Host(_))),
+        _ => false,
+    }
+}
+
+/// Whether the node is an instruction of the target, as opposed to a leaf or a result of a host call that is there anyway.
 fn is_instruction(graph: &Graph, value: Value) -> bool {
+    if is_host_result(graph, value) {
+        return false;
+    }
     let node = graph.node(value);
     let args: Vec<&Type> = node.args.iter().map(|a| graph.ty(*a)).collect();
     let cx = LowerCx {
@@ -99,7 +112,7 @@ fn levels(graph: &Graph) -> Vec<usize> {
     for _ in 0..=hosts.saturating_mul(graph.states.len().max(1)) {
         for i in 0..n {
             for a in &graph.nodes()[i].args {
-                let after_host = usize::from(matches!(graph.node(*a).op, Op::Host(_)));
+                let after_host = usize::from(is_host_result(graph, *a));
                 levels[i] = levels[i].max(levels[a.index()] + after_host).min(hosts);
             }
         }
@@ -273,8 +286,8 @@ fn add_symbol_sources(
     given.extend(inputs.iter().flat_map(|v| symbols_given_by(graph.ty(*v))));
     for symbol in needed.difference(&given).cloned().collect::<Vec<_>>() {
         let source = graph.values().find(|(value, node)| {
-            let outside = matches!(node.op, Op::Input(_) | Op::Host(_)) && !nodes.contains(value);
-            outside && symbols_given_by(&node.ty).contains(&symbol)
+            let outside = matches!(node.op, Op::Input(_)) || is_host_result(graph, *value);
+            outside && !nodes.contains(value) && symbols_given_by(&node.ty).contains(&symbol)
         });
         if let Some((value, _)) = source {
             inputs.insert(value);
@@ -282,13 +295,13 @@ fn add_symbol_sources(
     }
 }
 
-/// The symbols that are sizes, or the value, of something of this type.
+/// The symbols that sizes, or the value, of something of this type determine.
 fn symbols_given_by(ty: &Type) -> Vec<Symbol> {
     match ty {
         Type::Tensor(t) => t
             .shape
             .iter()
-            .filter_map(|d| d.as_symbol().cloned())
+            .filter_map(|d| d.as_linear().map(|(symbol, ..)| symbol.clone()))
             .collect(),
         Type::Int(d) => d.as_symbol().cloned().into_iter().collect(),
         Type::Tuple(_) => Vec::new(),

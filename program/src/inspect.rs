@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::container::{
-    Call, Delegate, Method, Payload, Pte, Storage, TensorValue, Value, ValueIdx,
+    Call, Delegate, Method, Note, Payload, Pte, Storage, TensorValue, Value, ValueIdx,
 };
 use crate::graph::{Dim, IoSlot, MlxGraph, SlotClass, TensorMeta};
 use crate::instr::Tid;
@@ -59,10 +59,24 @@ pub struct MethodSummary {
     pub outputs: Vec<String>,
     /// The steps, chain after chain.
     pub calls: Vec<String>,
+    /// The operators that are left to the host, in the order of their calls.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub host: Vec<HostSummary>,
     /// Bytes of each arena.
     pub arenas: Vec<u64>,
     /// The delegates.
     pub delegates: Vec<DelegateSummary>,
+}
+
+/// A call of a kernel of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HostSummary {
+    /// The kernel, `namespace::name.overload`: what an embedding program registers.
+    pub kernel: String,
+    /// The module of the model that it comes from, where the file says.
+    pub module: String,
+    /// Why it is left to the host, where the file says.
+    pub reason: String,
 }
 
 /// A delegate.
@@ -169,6 +183,7 @@ fn method_summary(method: &Method<'_>) -> MethodSummary {
             .flatten()
             .map(|call| call_text(method, call))
             .collect(),
+        host: host_summaries(method),
         arenas: method.arenas.clone(),
         delegates: method.delegates.iter().map(delegate_summary).collect(),
     }
@@ -207,25 +222,43 @@ fn tensor_text(tensor: &TensorValue) -> String {
 fn call_text(method: &Method<'_>, call: &Call) -> String {
     match call {
         Call::Kernel { operator, args } => {
-            let name =
-                method
-                    .operators
-                    .get(*operator as usize)
-                    .map_or_else(String::new, |operator| {
-                        let point = if operator.overload.is_empty() {
-                            ""
-                        } else {
-                            "."
-                        };
-                        format!("{}{point}{}", operator.name, operator.overload)
-                    });
-            format!("kernel {name} {args:?}")
+            format!("kernel {} {args:?}", kernel_name(method, *operator))
         }
         Call::Delegate { delegate, args } => format!("delegate {delegate} {args:?}"),
         Call::Move { from, to } => format!("move {from} to {to}"),
         Call::JumpFalse { condition, target } => format!("if {condition} is false go to {target}"),
         Call::Free { value } => format!("free {value}"),
     }
+}
+
+fn kernel_name(method: &Method<'_>, operator: u32) -> String {
+    let operator = method.operators.get(operator as usize);
+    operator.map_or_else(String::new, ToString::to_string)
+}
+
+/// The kernel calls of a method, with what the file notes about them.
+fn host_summaries(method: &Method<'_>) -> Vec<HostSummary> {
+    let mut all = Vec::new();
+    for (chain, calls) in (0..).zip(&method.chains) {
+        for (at, call) in (0..).zip(calls) {
+            let Call::Kernel { operator, .. } = call else {
+                continue;
+            };
+            let is_its = |note: &&Note| note.chain == chain && note.call == at;
+            let note = method
+                .notes
+                .iter()
+                .find(is_its)
+                .cloned()
+                .unwrap_or_default();
+            all.push(HostSummary {
+                kernel: kernel_name(method, *operator),
+                module: note.module,
+                reason: note.reason,
+            });
+        }
+    }
+    all
 }
 
 fn delegate_summary(delegate: &Delegate<'_>) -> DelegateSummary {
@@ -402,6 +435,21 @@ impl fmt::Display for MethodSummary {
         ] {
             for line in list {
                 writeln!(f, "  {what} {line}")?;
+            }
+        }
+        for HostSummary {
+            kernel,
+            module,
+            reason,
+        } in &self.host
+        {
+            write!(f, "  on the host {kernel}")?;
+            if !module.is_empty() {
+                write!(f, " in {module}")?;
+            }
+            match reason.is_empty() {
+                true => writeln!(f)?,
+                false => writeln!(f, ": {reason}")?,
             }
         }
         for (at, delegate) in self.delegates.iter().enumerate() {

@@ -58,8 +58,8 @@ pub mod inspect;
 pub mod instr;
 
 pub use container::{
-    Call, Data, Delegate, Method, NamedData, Operator, Payload, Program, Pte, Storage, TensorValue,
-    Value, WriteError,
+    Call, Data, Delegate, Method, NamedData, Note, Operator, Payload, Program, Pte, Storage,
+    TensorValue, Value, WriteError,
 };
 pub use dtype::ScalarType;
 pub use error::{Fault, FormatError};

@@ -4,11 +4,13 @@
 //! the data. [`Kernels::standard`] has the few that are common; a program that embeds this crate can add its own under the
 //! names that the compiled file uses: `aten::nonzero.out`, namespace and overload included.
 
+mod unique;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use fuseline_program::ScalarType;
+use fuseline_program::{ScalarType, TensorValue};
 
 use crate::tensor::{Tensor, TensorError};
 use crate::value::Value;
@@ -33,6 +35,16 @@ pub enum KernelError {
         /// How many there should be.
         wanted: usize,
     },
+    /// A result of another type than the file says.
+    #[error("result {position} is {made}, the file wants {wanted}")]
+    Result {
+        /// Which one, from 0.
+        position: usize,
+        /// What it made.
+        made: String,
+        /// What it should be.
+        wanted: String,
+    },
     /// A tensor could not be read or made.
     #[error(transparent)]
     Tensor(#[from] TensorError),
@@ -43,7 +55,7 @@ pub enum KernelError {
 
 type Run = dyn Fn(&[Value]) -> Result<Vec<Value>, KernelError> + Send + Sync;
 
-/// One operator: how many arguments and results it has in its `out` form, and what it does.
+/// One operator: how many arguments and results it has, and what it does.
 #[derive(Clone)]
 pub(crate) struct Kernel {
     pub(crate) inputs: usize,
@@ -62,19 +74,27 @@ impl Kernels {
         Self::default()
     }
 
-    /// The built-in ones: `aten::nonzero.out`, `aten::masked_select.out`, `aten::masked_scatter.out`.
+    /// The built-in ones: `aten::nonzero.out`, `aten::masked_select.out`, `aten::masked_scatter.out`, `aten::_unique2.out`, `aten::unique_consecutive.out`.
     #[must_use]
     pub fn standard() -> Self {
         let mut kernels = Self::none();
         kernels.register("aten::nonzero.out", 1, 1, nonzero);
         kernels.register("aten::masked_select.out", 2, 1, masked_select);
         kernels.register("aten::masked_scatter.out", 3, 1, masked_scatter);
+        kernels.register("aten::_unique2.out", 4, 3, unique::sorted);
+        kernels.register("aten::unique_consecutive.out", 4, 3, unique::runs);
         kernels
     }
 
     /// Adds an operator, or replaces the one of this name.
     ///
-    /// `run` gets the first `inputs` arguments of the call and returns `outputs` results, for the arguments after them.
+    /// `name` is the kernel's in the file (`mylib::foo.out`, what `fuseline inspect` shows), or the operator's in PyTorch (`mylib::foo`, `mylib::foo.bar`, or
+    /// `mylib.foo.default` as an export writes it).
+    ///
+    /// `run` gets the arguments of the call in order, `inputs` at most: a file made without the operator's schema leaves out arguments that
+    /// stand at their defaults. It returns `outputs` results, tensors of the types that the model's export recorded. Numbers that are known only
+    /// at run time come as tensors of one element ([`Value::as_int`] and [`Value::as_float`] read both), lists as [`Value::List`], what is absent as [`Value::None`],
+    /// element types as ATen's numbers.
     pub fn register(
         &mut self,
         name: impl Into<String>,
@@ -83,7 +103,7 @@ impl Kernels {
         run: impl Fn(&[Value]) -> Result<Vec<Value>, KernelError> + Send + Sync + 'static,
     ) {
         self.0.insert(
-            name.into(),
+            in_file(&name.into()),
             Kernel {
                 inputs,
                 outputs,
@@ -102,10 +122,53 @@ impl Kernels {
     }
 }
 
+/// The name in a file of the operator of this name: see [`Kernels::register`].
+fn in_file(name: &str) -> String {
+    let named = match name.split_once("::") {
+        Some(_) => name.to_owned(),
+        None => name.replacen('.', "::", 1),
+    };
+    match named.rsplit_once('.') {
+        None | Some((_, "")) => format!("{named}.out"),
+        Some((operator, "default")) => format!("{operator}.out"),
+        Some((_, overload)) if overload == "out" || overload.ends_with("_out") => named,
+        Some(_) => format!("{named}_out"),
+    }
+}
+
 impl fmt::Debug for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.names()).finish()
     }
+}
+
+/// Checks a result against the type that the file gives it.
+pub(crate) fn check_result(
+    position: usize,
+    result: &Value,
+    wanted: &TensorValue,
+) -> Result<(), KernelError> {
+    let bound = if wanted.dynamic { "at most " } else { "" };
+    let (made, fits) = match result {
+        Value::Tensor(tensor) => {
+            let shape = tensor.shape();
+            let sizes = shape.iter().zip(&wanted.sizes).all(|(made, most)| {
+                let most = *most as usize;
+                *made == most || (wanted.dynamic && *made < most)
+            });
+            let fits = tensor.dtype() == wanted.dtype && shape.len() == wanted.sizes.len() && sizes;
+            (format!("{}{shape:?}", tensor.dtype()), fits)
+        }
+        other => (other.kind().to_owned(), false),
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(KernelError::Result {
+        position,
+        made,
+        wanted: format!("{bound}{}{:?}", wanted.dtype, wanted.sizes),
+    })
 }
 
 fn tensor(arguments: &[Value], position: usize) -> Result<&Tensor, KernelError> {

@@ -80,10 +80,12 @@ impl Loader<'_> {
         let values = method.values.iter().map(|value| self.value(value, method));
         let values = values.collect::<Result<_, _>>()?;
         let mut chains = Vec::with_capacity(method.chains.len());
-        for chain in &method.chains {
-            let steps = chain
-                .iter()
-                .filter_map(|call| self.step(call, method, &segments));
+        for (number, chain) in (0..).zip(&method.chains) {
+            let steps = (0..).zip(chain).filter_map(|(at, call)| {
+                let mut notes = method.notes.iter();
+                let note = notes.find(|note| note.chain == number && note.call == at);
+                self.step(call, note, method, &segments)
+            });
             chains.push(steps.collect());
         }
         let inputs = method.inputs.iter().enumerate();
@@ -166,6 +168,7 @@ impl Loader<'_> {
     fn step(
         &mut self,
         call: &format::Call,
+        note: Option<&format::Note>,
         method: &format::Method<'_>,
         segments: &[Option<usize>],
     ) -> Option<Step> {
@@ -190,31 +193,43 @@ impl Loader<'_> {
                 })
             }
             format::Call::Kernel { operator, args } => {
-                let operator = method.operators.get(*operator as usize)?;
-                let name = match operator.overload.as_str() {
-                    "" => operator.name.clone(),
-                    overload => format!("{}.{overload}", operator.name),
-                };
-                let Some(kernel) = self.kernels.get(&name) else {
-                    let need = format!("the operator `{name}`, which is not registered");
-                    self.need(need);
+                let name = method.operators.get(*operator as usize)?.to_string();
+                let Some(kernel) = self.kernels.get(&name).cloned() else {
+                    let module = note.map(|note| note.module.as_str()).unwrap_or_default();
+                    let place = match module {
+                        "" => String::new(),
+                        module => format!(" (in {module})"),
+                    };
+                    self.need(format!(
+                        "the operator `{name}`, which is not registered{place}"
+                    ));
                     return None;
                 };
-                // ExecuTorch names a result twice: as the last argument and as what is returned.
-                let (inputs, rest) = args.split_at(kernel.inputs.min(args.len()));
-                let outputs = rest
-                    .iter()
-                    .take(kernel.outputs)
-                    .map(|value| *value as usize)
-                    .collect();
+                // What is returned stands at the end once more: the result again, or a list of several.
+                let taken = args.len().checked_sub(kernel.outputs + 1);
+                let Some(taken) = taken.filter(|taken| *taken <= kernel.inputs) else {
+                    self.need(format!(
+                        "the operator `{name}` with {} arguments, results among them; the one that is registered takes {} and gives {}",
+                        args.len().saturating_sub(1),
+                        kernel.inputs,
+                        kernel.outputs
+                    ));
+                    return None;
+                };
+                let (inputs, rest) = args.split_at(taken);
+                let results = rest.iter().take(kernel.outputs).map(|value| {
+                    let meta = method.values.get(*value as usize);
+                    let meta = meta.and_then(format::Value::as_tensor).cloned();
+                    (*value as usize, meta)
+                });
                 Some(Step::Kernel {
-                    name,
-                    kernel: kernel.clone(),
                     inputs: inputs
                         .iter()
                         .map(|value| argument(*value, method))
                         .collect(),
-                    outputs,
+                    outputs: results.collect(),
+                    name,
+                    kernel,
                 })
             }
             format::Call::Move { from, to } => Some(Step::Move {

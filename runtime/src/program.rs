@@ -92,7 +92,8 @@ pub(crate) enum Step {
         name: String,
         kernel: Kernel,
         inputs: Vec<Argument>,
-        outputs: Vec<usize>,
+        /// The values, and the types that they must have.
+        outputs: Vec<(usize, Option<format::TensorValue>)>,
     },
     Move {
         from: usize,

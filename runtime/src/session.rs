@@ -10,7 +10,7 @@ use crate::mlx::{self, Array, Stream};
 use crate::program::{Argument, Input, InputKind, Method, Program, Segment, StateInfo, Step};
 use crate::tensor::Tensor;
 use crate::value::Value;
-use crate::{ops, replay};
+use crate::{kernels, ops, replay};
 
 /// One caller's view of a program: its state (a key/value cache, say) and its place in the device's queue.
 ///
@@ -143,18 +143,21 @@ impl Session {
                     source,
                 };
                 // What the operator reads has to be on its way before it waits for it.
-                mlx::start(
-                    arguments
-                        .iter()
-                        .filter_map(Value::as_tensor)
-                        .map(Tensor::array),
-                )?;
+                let one_or_many = |value| match value {
+                    &Value::List(ref items) => items.as_slice(),
+                    one => std::slice::from_ref(one),
+                };
+                let read = arguments.iter().flat_map(one_or_many);
+                mlx::start(read.filter_map(Value::as_tensor).map(Tensor::array))?;
                 let results = (kernel.run)(&arguments).map_err(failed)?;
                 if results.len() != outputs.len() {
                     let (made, wanted) = (results.len(), outputs.len());
                     return Err(failed(KernelError::Results { made, wanted }));
                 }
-                for (at, result) in outputs.iter().zip(results) {
+                for (position, ((at, wanted), result)) in outputs.iter().zip(results).enumerate() {
+                    if let Some(wanted) = wanted {
+                        kernels::check_result(position, &result, wanted).map_err(failed)?;
+                    }
                     values[*at] = result;
                 }
             }

@@ -155,6 +155,58 @@ impl Tensor {
         Ok(bytes.chunks_exact(T::SIZE).map(T::read).collect())
     }
 
+    /// Waits for the elements of any integer type, or truth values as 0 and 1, and copies them out. Beyond 63 bits they are cut off there.
+    ///
+    /// # Errors
+    /// They are of another type, or computing them failed.
+    pub fn to_ints(&self) -> Result<Vec<i64>, TensorError> {
+        use ScalarType as T;
+        fn all<N: Copy + Element>(
+            of: &Tensor,
+            one: impl Fn(N) -> i64,
+        ) -> Result<Vec<i64>, TensorError> {
+            Ok(of.to_vec::<N>()?.into_iter().map(one).collect())
+        }
+        match self.dtype() {
+            T::Bool => all(self, |x: bool| i64::from(x)),
+            T::U8 => all(self, |x: u8| i64::from(x)),
+            T::I8 => all(self, |x: i8| i64::from(x)),
+            T::U16 => all(self, |x: u16| i64::from(x)),
+            T::I16 => all(self, |x: i16| i64::from(x)),
+            T::U32 => all(self, |x: u32| i64::from(x)),
+            T::I32 => all(self, |x: i32| i64::from(x)),
+            T::U64 => all(self, |x: u64| i64::try_from(x).unwrap_or(i64::MAX)),
+            _ => self.to_vec::<i64>(),
+        }
+    }
+
+    /// Waits for the elements of any real type and copies them out, widened.
+    ///
+    /// # Errors
+    /// They are of another type, or computing them failed.
+    pub fn to_floats(&self) -> Result<Vec<f64>, TensorError> {
+        use ScalarType as T;
+        Ok(match self.dtype() {
+            T::F16 => self
+                .to_vec::<half::f16>()?
+                .iter()
+                .map(|x| x.to_f64())
+                .collect(),
+            T::BF16 => self
+                .to_vec::<half::bf16>()?
+                .iter()
+                .map(|x| x.to_f64())
+                .collect(),
+            T::F32 => self
+                .to_vec::<f32>()?
+                .iter()
+                .map(|x| f64::from(*x))
+                .collect(),
+            T::F64 | T::C64 | T::F8E5M2 | T::F8E4M3 => self.to_vec::<f64>()?,
+            _ => self.to_ints()?.iter().map(|n| *n as f64).collect(),
+        })
+    }
+
     pub(crate) fn array(&self) -> &Array {
         &self.0
     }

@@ -34,6 +34,34 @@ impl Value {
         }
     }
 
+    /// The integer: the value itself, or the only element of an integer tensor, which is waited for.
+    #[must_use]
+    pub fn as_int(&self) -> Option<i64> {
+        match self {
+            Self::Int(value) => Some(*value),
+            Self::Bool(flag) => Some(i64::from(*flag)),
+            Self::Tensor(tensor) => match tensor.to_ints().ok()?.as_slice() {
+                [value] => Some(*value),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The number: the value itself, or the only element of a real tensor, which is waited for.
+    #[must_use]
+    pub fn as_float(&self) -> Option<f64> {
+        match self {
+            Self::Float(value) => Some(*value),
+            Self::Int(value) => Some(*value as f64),
+            Self::Tensor(tensor) => match tensor.to_floats().ok()?.as_slice() {
+                [value] => Some(*value),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// What kind of value it is, for messages.
     #[must_use]
     pub fn kind(&self) -> &'static str {

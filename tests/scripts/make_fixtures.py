@@ -212,6 +212,7 @@ def main():
     torch.set_num_threads(1)
     install_cleaner()
     import fixture_decoders
+    import fixture_host  # noqa: F401, registers its cases with fixture_modules
     import fixture_modules
     import fixture_networks  # noqa: F401, registers its cases with fixture_modules
 

@@ -60,6 +60,7 @@ pub fn compile_to(archive: &Path, level: Level, output: &Path) -> Result {
         input: archive.to_path_buf(),
         level,
         cx: PassCx::new(target()),
+        host: Default::default(),
     };
     compile(&options, &mut Quiet)?.write(output, &mut Quiet)?;
     Ok(())

@@ -3,6 +3,7 @@
 use super::output::{self, Progress};
 use crate::compile::{Options, compile_method, program, write};
 use crate::error::Error;
+use crate::import::HostOps;
 use fuseline_passes::{Level, Numerics, PassCx, Target};
 use std::path::PathBuf;
 
@@ -38,6 +39,11 @@ pub struct Args {
     /// Print the graph after that pass, or after `all` of them, to standard error
     #[arg(long, value_name = "PASS", value_parser = super::opt::pass_or_all())]
     print_after: Option<String>,
+    /// Leave an operator to a kernel of the program that runs the model: its name as in the export, `*` for any characters (`aten.topk.*`), or its schema
+    /// (`mylib::foo(Tensor x, int k=2) -> Tensor`), from which arguments left at their defaults are filled in; may be given several times. Operators of libraries that are not
+    /// PyTorch's own go there without being named
+    #[arg(long = "host", value_name = "OP")]
+    host: Vec<String>,
     /// Say nothing but errors
     #[arg(short, long)]
     quiet: bool,
@@ -82,6 +88,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         numerics: args.numerics,
         ..PassCx::new(args.target.parse::<Target>().map_err(Error::Usage)?)
     };
+    let host = HostOps::new(&args.host).map_err(Error::Usage)?;
     let mut imported = String::new();
     let mut after = String::new();
     let mut progress = Progress::new(|pass, graph| {
@@ -102,6 +109,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
             input: path.clone(),
             level,
             cx: cx.clone(),
+            host: host.clone(),
         };
         methods.push(compile_method(name, &options, &mut progress)?);
         Ok(())

@@ -7,11 +7,11 @@ mod slots;
 
 pub use error::EmitError;
 
-use fuseline_ir::{Graph, Op, Value};
+use fuseline_ir::{Attr, Graph, Node, Op, Type, Value};
 use fuseline_passes::partition::{Plan, Segment, Step};
 use fuseline_program::ScalarType;
 use fuseline_program::container::{
-    Call, Data, Delegate, Method, NamedData, Operator, Program, Storage, TensorValue, Trees,
+    Call, Data, Delegate, Method, NamedData, Note, Operator, Program, Storage, TensorValue, Trees,
     UNBOUNDED, Value as EValue, ValueIdx,
 };
 use fuseline_program::graph::{Dim as MetaDim, TensorMeta};
@@ -91,22 +91,27 @@ impl<'a> MethodEmitter<'a> {
             return Ok(*idx);
         }
         let place = self.graph.describe(value, self.graph.node(value));
-        let ty = io_type(self.graph.ty(value)).ok_or_else(|| EmitError::Op {
-            place: place.clone(),
+        let meta = self.meta(self.graph.ty(value), &place)?;
+        let idx = self.planned(&meta);
+        self.index.insert(value, idx);
+        Ok(idx)
+    }
+
+    /// A type as the format describes it. `place` is for messages.
+    fn meta(&self, ty: &Type, place: &str) -> Result<TensorMeta, EmitError> {
+        let ty = io_type(ty).ok_or_else(|| EmitError::Op {
+            place: place.to_string(),
             reason: "a tuple can't cross between segments".into(),
         })?;
         let dtype = ScalarType::from_name(ty.dtype.name()).ok_or_else(|| EmitError::DType {
-            place: place.clone(),
+            place: place.to_string(),
             dtype: ty.dtype.to_string(),
         })?;
         let mut shape = Vec::new();
         for dim in &ty.shape {
-            shape.push(meta_dim(dim, self.graph, &place)?);
+            shape.push(meta_dim(dim, self.graph, place)?);
         }
-        let meta = TensorMeta { dtype, shape };
-        let idx = self.planned(&meta);
-        self.index.insert(value, idx);
-        Ok(idx)
+        Ok(TensorMeta { dtype, shape })
     }
 
     fn planned(&mut self, meta: &TensorMeta) -> ValueIdx {
@@ -195,7 +200,7 @@ impl<'a> MethodEmitter<'a> {
         })
     }
 
-    /// A kernel call: the arguments in order, then the output, which the kernel's `out` overload writes.
+    /// A kernel call: the arguments in order, then the outputs, which the kernel's `out` overload writes, then what it returns: the output again, or a list of several.
     fn host(&mut self, value: Value) -> Result<(), EmitError> {
         let node = self.graph.node(value);
         let Op::Host(op) = &node.op else {
@@ -217,17 +222,123 @@ impl<'a> MethodEmitter<'a> {
             }
         };
         let mut args = Vec::new();
-        for arg in &node.args {
-            args.push(self.tensor(*arg)?);
+        for item in &op.call {
+            args.push(self.argument(value, node, item)?);
         }
-        let out = self.tensor(value)?;
-        // ExecuTorch's own files name the output twice: as the `out` argument and as the result.
-        args.extend([out, out]);
+        let outs = self.results(value, op)?;
+        let returned = match outs.as_slice() {
+            [one] => *one,
+            _ => self.value(EValue::TensorList(outs.clone())),
+        };
+        args.extend(outs);
+        args.push(returned);
+        self.out.notes.push(Note {
+            chain: 0,
+            call: self.calls.len() as u32,
+            module: (node.loc.module.as_deref()).unwrap_or_default().to_string(),
+            reason: op.reason.to_string(),
+        });
         self.calls.push(Call::Kernel {
             operator: number as u32,
             args,
         });
         Ok(())
+    }
+
+    /// The values that a host call's results become. A result that nothing reads has one as well.
+    fn results(
+        &mut self,
+        value: Value,
+        op: &fuseline_ir::ops::control::Host,
+    ) -> Result<Vec<ValueIdx>, EmitError> {
+        let graph = self.graph;
+        if !matches!(graph.node(value).ty, Type::Tuple(_)) {
+            return Ok(vec![self.tensor(value)?]);
+        }
+        let reads = |node: &Node, index: usize| {
+            matches!(&node.op, Op::Get(get) if get.index == index) && node.args == [value]
+        };
+        let mut outs = Vec::new();
+        for (index, ty) in op.results().iter().enumerate() {
+            let all = graph.values().filter(|(_, node)| reads(node, index));
+            let mut all = all.map(|(value, _)| value);
+            let idx = match all.next() {
+                Some(first) => self.tensor(first)?,
+                None => {
+                    let place = graph.describe(value, graph.node(value));
+                    let meta = self.meta(ty, &place)?;
+                    self.planned(&meta)
+                }
+            };
+            for same in all {
+                self.index.insert(same, idx);
+            }
+            outs.push(idx);
+        }
+        Ok(outs)
+    }
+
+    /// An argument of a host call.
+    fn argument(&mut self, value: Value, node: &Node, item: &Attr) -> Result<ValueIdx, EmitError> {
+        let refuse = |reason: &str| EmitError::Op {
+            place: self.graph.describe(value, node),
+            reason: reason.to_string(),
+        };
+        let number = |item: &Attr| match item {
+            Attr::Int(dim) => dim.as_const(),
+            _ => None,
+        };
+        let literal = match item {
+            Attr::Arg(n) => {
+                let arg = node
+                    .args
+                    .get(*n)
+                    .ok_or_else(|| refuse("names an argument that it lacks"))?;
+                return self.tensor(*arg);
+            }
+            Attr::None => EValue::None,
+            Attr::Bool(b) => EValue::Bool(*b),
+            Attr::Int(_) => {
+                EValue::Int(number(item).ok_or_else(|| refuse("takes a dynamic size"))?)
+            }
+            Attr::Float(x) => EValue::Double(x.get()),
+            Attr::Str(text) => EValue::String(text.to_string()),
+            Attr::List(items) => match items.first() {
+                Some(Attr::Float(_)) if items.iter().all(|i| matches!(i, Attr::Float(_))) => {
+                    let all = items.iter().map(|i| match i {
+                        Attr::Float(x) => x.get(),
+                        _ => 0.0,
+                    });
+                    EValue::DoubleList(all.collect())
+                }
+                Some(Attr::Bool(_)) if items.iter().all(|i| matches!(i, Attr::Bool(_))) => {
+                    EValue::BoolList(items.iter().map(|i| *i == Attr::Bool(true)).collect())
+                }
+                Some(_) if items.iter().any(|i| matches!(i, Attr::Arg(_))) => {
+                    let mut all = Vec::new();
+                    for item in items {
+                        all.push(match item {
+                            Attr::None => None,
+                            item => Some(self.argument(value, node, item)?),
+                        });
+                    }
+                    match all.iter().copied().collect::<Option<Vec<_>>>() {
+                        Some(all) => EValue::TensorList(all),
+                        None => EValue::OptionalTensorList(all),
+                    }
+                }
+                _ if items.iter().all(|i| number(i).is_some()) => {
+                    let mut all = Vec::new();
+                    for n in items.iter().filter_map(number) {
+                        all.push(self.value(EValue::Int(n)));
+                    }
+                    EValue::IntList(all)
+                }
+                _ => return Err(refuse("takes a list that the format has no room for")),
+            },
+            Attr::DType(_) | Attr::Type(_) => return Err(refuse("takes a type as an argument")),
+        };
+        Ok(self.value(literal))
     }
 
     fn finish(mut self, input: &MethodInput<'a>) -> Result<Method<'a>, EmitError> {

@@ -115,7 +115,8 @@ impl<'a> Call<'a> {
         ))
     }
 
-    fn named_tensor(&self, name: &TensorName) -> Result<TensorId> {
+    /// The tensor of that name.
+    pub fn named_tensor(&self, name: &TensorName) -> Result<TensorId> {
         match self.scope.get(&name.name) {
             Some(Val::Tensor(tensor)) => Ok(*tensor),
             Some(Val::Poison) => Err(Fail::Poisoned),
@@ -370,7 +371,8 @@ impl<'a> Call<'a> {
         }))
     }
 
-    fn named_num(&self, cx: &mut Importer<'_>, name: &str) -> Result<Num> {
+    /// The number of that name.
+    pub fn named_num(&self, cx: &mut Importer<'_>, name: &str) -> Result<Num> {
         match self.scope.get(name) {
             Some(Val::Int(dim)) => Ok(match dim.as_const() {
                 Some(n) => Num::Known(Scalar::Int(n)),

@@ -1,10 +1,10 @@
 //! Operators whose result's size depends on data: kernels of the host, and what can be expressed without them.
 
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{DType, Dim, Range, TensorType, Value};
+use fuseline_ir::{Attr, DType, Dim, Range, Scalar, TensorType, Type, Value};
 
 use super::call::Call;
-use super::error::{Result, invalid, unsupported};
+use super::error::{Fail, Result, invalid, unsupported};
 use super::pointwise::done;
 use super::{Handler, Importer, Out};
 
@@ -31,9 +31,24 @@ pub(super) fn find(target: &str) -> Option<Handler> {
             let mask = cx.build.cast(mask, DType::Bool)?;
             let count = new_size(call, 0)?;
             let most = most_of(cx, &[x, mask])?;
-            let ty = TensorType::new(cx.build.dtype(x)?, vec![count]);
-            done(host(cx, "aten::masked_select.out", &[x, mask], ty, most))
+            let ty = Type::tensor(cx.build.dtype(x)?, vec![count]);
+            let kernel = "aten::masked_select.out";
+            done(only(host(cx, kernel, tensors(2), &[x, mask], ty, most)?))
         },
+        "aten._unique2.default" => |cx, call| {
+            let flags = ["sorted", "return_inverse", "return_counts"];
+            unique(cx, call, "aten::_unique2.out", &flags)
+        },
+        "aten.unique_consecutive.default" => |cx, call| {
+            let flags = ["return_inverse", "return_counts"];
+            unique(cx, call, "aten::unique_consecutive.out", &flags)
+        },
+        "aten.repeat_interleave.Tensor" => |cx, call| {
+            let repeats = call.value(cx, "repeats")?;
+            let total = new_size(call, 0)?;
+            done(sources(cx, repeats, total))
+        },
+        "aten.repeat_interleave.self_Tensor" => repeated,
         "aten.masked_scatter.default" => |cx, call| {
             let (x, mask, source) = (
                 call.value(cx, "self")?,
@@ -52,6 +67,14 @@ pub(super) fn find(target: &str) -> Option<Handler> {
         },
         _ => return None,
     })
+}
+
+/// The result of a kernel that has one.
+fn only(results: Vec<Value>) -> Result<Value> {
+    match results.as_slice() {
+        [one] => Ok(*one),
+        _ => Err(Fail::Bug("a kernel with one result has several".to_owned())),
+    }
 }
 
 /// The recorded first size of the n-th result.
@@ -88,44 +111,127 @@ fn most_of(cx: &Importer<'_>, values: &[Value]) -> Result<i64> {
     Ok(most)
 }
 
-/// A kernel of the host. A first size that is a symbol of its own is bounded by `most`.
+/// A kernel that every runtime has. Symbols that are first sizes of its results are bounded by `most`.
 fn host(
     cx: &mut Importer<'_>,
     kernel: &str,
+    call: Vec<Attr>,
     args: &[Value],
-    ty: TensorType,
+    ty: Type,
     most: i64,
-) -> Result<Value> {
-    if let Some(symbol) = ty.shape.first().and_then(Dim::as_symbol) {
-        let known = cx
-            .build
-            .graph
-            .symbols
-            .get(symbol)
-            .copied()
-            .unwrap_or(Range { min: 0, max: most });
-        let range = Range {
-            min: known.min.max(0),
-            max: known.max.min(most),
-        };
-        cx.build.graph.declare_symbol(symbol.clone(), range);
+) -> Result<Vec<Value>> {
+    let host = op::Host {
+        kernel: kernel.into(),
+        reason: "the size of its result depends on data".into(),
+        call,
+        ty,
+    };
+    for result in host.results() {
+        let first = result.as_tensor().and_then(|ty| ty.shape.first());
+        if let Some(symbol) = first.and_then(Dim::as_symbol) {
+            let symbols = &cx.build.graph.symbols;
+            let known = symbols.get(symbol).copied();
+            let known = known.unwrap_or(Range { min: 0, max: most });
+            let range = Range {
+                min: known.min.max(0),
+                max: known.max.min(most),
+            };
+            cx.build.graph.declare_symbol(symbol.clone(), range);
+        }
     }
-    let reason = "the size of its result depends on data";
-    cx.build.add(
-        op::Host {
-            kernel: kernel.into(),
-            reason: reason.into(),
-            ty,
-        },
-        args,
-    )
+    super::host::results_of(cx, host, args)
+}
+
+/// The arguments of a kernel that takes tensors alone.
+fn tensors(count: usize) -> Vec<Attr> {
+    (0..count).map(Attr::Arg).collect()
+}
+
+/// The distinct elements of a tensor, where each element went, and how often each occurs. `flags` are the arguments after the tensor.
+fn unique(
+    cx: &mut Importer<'_>,
+    call: &Call<'_>,
+    kernel: &str,
+    flags: &[&str],
+) -> Result<Vec<Out>> {
+    let x = call.value(cx, "self")?;
+    let mut arguments = tensors(1);
+    for flag in flags {
+        arguments.push(Attr::Bool(call.bool(flag)?));
+    }
+    if call.target.contains("consecutive") {
+        if call.opt_int("dim")?.is_some() {
+            return unsupported("runs of equal slices along an axis");
+        }
+        arguments.push(Attr::None);
+    }
+    let mut results = Vec::new();
+    for n in 0..3 {
+        results.push(TensorType::new(call.out_dtype(n)?, call.out_shape(n)?).into());
+    }
+    let most = most_of(cx, &[x])?;
+    let all = host(cx, kernel, arguments, &[x], Type::Tuple(results), most)?;
+    Ok(all.into_iter().map(Out::Value).collect())
+}
+
+/// Each position of `repeats` as often as the element there says, `total` positions in all; 1-d. A total that nothing else tells is read from the data, so that all of it stays
+/// on the device: every run ends at a running sum, and the position is the number of runs that have ended.
+fn sources(cx: &mut Importer<'_>, repeats: Value, total: Dim) -> Result<Value> {
+    let repeats = cx.build.cast(repeats, DType::I64)?;
+    if let Some(symbol) = total.as_symbol().filter(|symbol| symbol.starts_with('u')) {
+        let sum = op::Sum {
+            axes: vec![0],
+            keepdim: false,
+        };
+        let sum = cx.build.add(sum, &[repeats])?;
+        let symbol = symbol.clone();
+        cx.build.add(op::Item { symbol }, &[sum])?;
+    }
+    let ends = cx.build.add(op::Cumsum { axis: 0 }, &[repeats])?;
+    let longer = &total + &Dim::from(1i64);
+    let zeros = op::Full {
+        ty: TensorType::new(DType::I64, vec![longer]),
+        value: Scalar::Int(0),
+    };
+    let zeros = cx.build.add(zeros, &[])?;
+    let ones = op::Full {
+        ty: cx.build.ty(ends)?.clone(),
+        value: Scalar::Int(1),
+    };
+    let ones = cx.build.add(ones, &[])?;
+    let ended = cx
+        .build
+        .add(op::ScatterAdd { axis: 0 }, &[zeros, ends, ones])?;
+    let ended = cx.build.add(op::Cumsum { axis: 0 }, &[ended])?;
+    cx.build.slice(ended, 0, 0i64.into(), total)
+}
+
+/// Elements of a tensor along an axis, each as often as `repeats` says.
+fn repeated(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    let mut x = call.value(cx, "self")?;
+    let axis = match call.opt_int("dim")? {
+        Some(axis) => cx.build.axis(x, axis)?,
+        None => {
+            x = cx.build.reshape(x, vec![cx.build.ty(x)?.numel()])?;
+            0
+        }
+    };
+    let repeats = call.value(cx, "repeats")?;
+    let count = cx.build.shape(x)?.get(axis).cloned();
+    let total = call.out_shape(0)?.get(axis).cloned();
+    let (Some(count), Some(total)) = (count, total) else {
+        return invalid("elements of a 0-d tensor repeated along an axis");
+    };
+    let repeats = cx.build.broadcast(repeats, vec![count])?;
+    let indices = sources(cx, repeats, total)?;
+    done(cx.build.add(op::Take { axis }, &[x, indices]))
 }
 
 /// The indices of elements that are not zero, one row each.
 pub(super) fn nonzero(cx: &mut Importer<'_>, x: Value, count: Dim) -> Result<Value> {
     let most = most_of(cx, &[x])?;
-    let ty = TensorType::new(DType::I64, vec![count, cx.build.rank(x)?.into()]);
-    host(cx, "aten::nonzero.out", &[x], ty, most)
+    let ty = Type::tensor(DType::I64, vec![count, cx.build.rank(x)?.into()]);
+    only(host(cx, "aten::nonzero.out", tensors(1), &[x], ty, most)?)
 }
 
 /// The columns of a matrix, as rows of their own.

@@ -111,6 +111,9 @@ fn wrapped<'a>(call: &Call<'a>) -> Result<(&'a str, Schema)> {
     let target = operator.strip_prefix("torch.ops.").unwrap_or(operator);
     match Schema::find(target) {
         Some(schema) => Ok((target, schema)),
+        None if super::host::is_custom(operator) => unsupported(format!(
+            "`{target}` writes to its arguments, which a call of the host can't"
+        )),
         None => unsupported(format!("`{target}`, which it wraps, is not supported")),
     }
 }

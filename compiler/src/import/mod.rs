@@ -27,6 +27,7 @@ mod error;
 mod fourier;
 mod functionalized;
 mod higher_order;
+mod host;
 mod index;
 mod inputs;
 mod matmul;
@@ -57,6 +58,7 @@ use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Dim, Graph, Loc, Scalar, Value};
 
 pub use error::{Error, Unsupported};
+pub use host::HostOps;
 
 use crate::pt2::Archive;
 use crate::pt2::exported::{self, Argument, Node, Place, SymBool, SymFloat, SymInt};
@@ -75,10 +77,19 @@ use memory::{Memory, TensorId};
 ///
 /// [`Error::Unsupported`] with everything in the program that can't be imported; [`Error::Invalid`] for a file that contradicts itself.
 pub fn import(archive: &Archive) -> std::result::Result<Graph, Error> {
+    import_with(archive, &HostOps::default())
+}
+
+/// As [`import`], with operators that the user sends to the host.
+///
+/// # Errors
+///
+/// As [`import`].
+pub fn import_with(archive: &Archive, host_ops: &HostOps) -> std::result::Result<Graph, Error> {
     // Which buffers are states is known once all writes were seen, and matters from the first read on.
     let mut mutated = inputs::declared_mutations(archive);
     loop {
-        let (graph, found) = Importer::new(archive, &mutated).run()?;
+        let (graph, found) = Importer::new(archive, &mutated, host_ops).run()?;
         if found.is_subset(&mutated) {
             return Ok(graph);
         }
@@ -94,6 +105,7 @@ struct Importer<'a> {
     archive: &'a Archive,
     failures: Failures,
     recipes: quant::Recipes,
+    host_ops: &'a HostOps,
 }
 
 /// A graph of the file, and what its names stand for so far.
@@ -131,7 +143,7 @@ impl From<Value> for Out {
 type Handler = fn(&mut Importer<'_>, &Call<'_>) -> Result<Vec<Out>>;
 
 impl<'a> Importer<'a> {
-    fn new(archive: &'a Archive, mutated: &'a BTreeSet<String>) -> Self {
+    fn new(archive: &'a Archive, mutated: &'a BTreeSet<String>, host_ops: &'a HostOps) -> Self {
         Self {
             build: Builder {
                 graph: Graph::new("forward"),
@@ -142,6 +154,7 @@ impl<'a> Importer<'a> {
             archive,
             failures: Failures::default(),
             recipes: quant::Recipes::default(),
+            host_ops,
         }
     }
 
@@ -224,7 +237,12 @@ impl<'a> Importer<'a> {
             schema: schema.as_ref(),
             scope,
         };
-        if let Some(import) = complex::find(&call).or_else(|| dispatch::find(target)) {
+        let import = match self.host_ops.has(target) {
+            true => Some(host::import as Handler),
+            false => complex::find(&call).or_else(|| dispatch::find(target)),
+        };
+        let custom = || host::is_custom(&node.target).then_some(host::import as Handler);
+        if let Some(import) = import.or_else(custom) {
             if call.reads_poison() {
                 return Err(Fail::Poisoned);
             }
@@ -233,7 +251,7 @@ impl<'a> Importer<'a> {
             return self.bind(&call, outs);
         }
         let Some(import) = dispatch::in_place(target, schema.as_ref()) else {
-            return unsupported("this operator is not supported");
+            return host::refusal(target);
         };
         if call.reads_poison() {
             return Err(Fail::Poisoned);

@@ -1,7 +1,8 @@
 //! Between tensors, numbers and tuples.
 
-use super::util::{broadcast, broadcast_flat, fail, for_each_index, tensor};
-use super::{EvalCx, OpImpl};
+use super::util::{fail, tensor};
+use super::{EvalCx, OpImpl, host};
+use crate::attr::Attr;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -55,55 +56,49 @@ impl OpImpl for Get {
     }
 }
 
+impl Host {
+    /// The types of the results, in order.
+    pub fn results(&self) -> &[Type] {
+        match &self.ty {
+            Type::Tuple(items) => items,
+            one => std::slice::from_ref(one),
+        }
+    }
+
+    fn check(&self, item: &Attr, count: usize) -> Result<(), OpError> {
+        match item {
+            Attr::Arg(n) if *n >= count => fail(format!("the call names argument {n} of {count}")),
+            Attr::List(items) => items.iter().try_for_each(|item| self.check(item, count)),
+            Attr::Int(dim) if dim.as_const().is_none() => {
+                fail(format!("the call has the dynamic size {dim}"))
+            }
+            Attr::DType(_) | Attr::Type(_) => fail("the call has a type in the place of a value"),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl OpImpl for Host {
     fn infer(&self, args: &[&Type]) -> Result<Type, OpError> {
         for n in 0..args.len() {
             tensor(args, n)?;
         }
-        Ok(Type::Tensor(self.ty.clone()))
+        for item in &self.call {
+            self.check(item, args.len())?;
+        }
+        match self.results().iter().find(|ty| ty.as_tensor().is_none()) {
+            Some(other) => fail(format!("gives tensors, not {other}")),
+            None => Ok(self.ty.clone()),
+        }
     }
 
     fn eval(&self, _cx: &EvalCx<'_>, args: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
-        match (&*self.kernel, args) {
-            ("aten::nonzero.out", [x]) => nonzero(x),
-            ("aten::masked_select.out", [x, mask]) => masked_select(x, mask),
-            _ => fail("the reference evaluation doesn't know this kernel"),
-        }
+        host::eval(&self.kernel, &self.call, args)
     }
 
     fn lower(&self, _cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
         Ok(Lowering::Host)
     }
-}
-
-/// The indices of the elements that aren't zero, a row each, in row-major order: i64 [n, rank].
-fn nonzero(x: &Tensor) -> Result<Vec<Tensor>, OpError> {
-    let mut rows = Vec::new();
-    let mut n = 0;
-    for_each_index(x.shape(), |flat, index| {
-        if x.get(flat).as_f64() != 0.0 {
-            rows.extend(index.iter().map(|&i| i as i64));
-            n += 1;
-        }
-    });
-    let shape = vec![n, x.shape().len()];
-    Ok(vec![Tensor::ints(DType::I64, shape, rows)?])
-}
-
-/// The elements of x where the mask holds, in row-major order of the shape that both broadcast to: 1-d.
-fn masked_select(x: &Tensor, mask: &Tensor) -> Result<Vec<Tensor>, OpError> {
-    let dims = |t: &Tensor| t.shape().iter().map(|&n| Dim::from(n)).collect::<Vec<_>>();
-    let shape: Option<Vec<usize>> = broadcast(&dims(x), &dims(mask))?
-        .iter()
-        .map(|d| d.as_const().and_then(|n| usize::try_from(n).ok()))
-        .collect();
-    let mut picked = Vec::new();
-    for_each_index(&shape.unwrap_or_default(), |_, index| {
-        if mask.get(broadcast_flat(mask.shape(), index)).as_f64() != 0.0 {
-            picked.push(broadcast_flat(x.shape(), index));
-        }
-    });
-    Ok(vec![x.pick(vec![picked.len()], picked.into_iter())?])
 }
 
 #[cfg(test)]

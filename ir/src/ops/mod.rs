@@ -5,6 +5,7 @@ pub mod control;
 pub mod conv;
 pub mod create;
 pub mod experts;
+mod host;
 pub mod index;
 pub mod matmul;
 pub mod movement;

@@ -1,7 +1,7 @@
 //! The table of ops. A row yields the op's struct, its place in [`Op`], printing, parsing, pattern names, arity, flags and the ATen overloads
 //! whose meaning is exactly the op with the attributes of the same name.
 //!
-//! Arguments: `x` is required, `x?` may be left out (only at the end), `xs*` is any number, at least one.
+//! Arguments: `x` is required, `x?` may be left out (only at the end), `xs*` is any number, at least one, `xs?*` any number.
 
 use super::{EvalCx, Flag, OpImpl};
 use crate::attr::{Attr, AttrType, F64, Scalar};
@@ -36,7 +36,7 @@ pub struct OpInfo {
 impl OpInfo {
     /// The number of arguments that the op takes: fewest, and most (`None`: any number).
     pub fn arity(&self) -> (usize, Option<usize>) {
-        let least = self.args.iter().filter(|a| !a.ends_with('?')).count();
+        let least = self.args.iter().filter(|a| !a.contains('?')).count();
         let open = self.args.iter().any(|a| a.ends_with('*'));
         (least, (!open).then_some(self.args.len()))
     }
@@ -160,9 +160,9 @@ ops! {
     "item" control::Item("x") { symbol: Symbol } [] aten [];
     /// The n-th result of an op that has several.
     "get" control::Get("x") { index: usize } [] aten [];
-    /// A kernel of the host, called between delegate segments. Stands for an op that the target can't express; `ty` is its result, whose sizes may be symbols
-    /// that only the kernel's result defines.
-    "host" control::Host("xs*") { kernel: Symbol, reason: Symbol, ty: TensorType } [] aten [];
+    /// A kernel of the host, called between delegate segments. Stands for an op that the target can't express. `call` has the kernel's arguments in order: `$n` where
+    /// tensor n goes, literals, lists of both. `ty` is its result, a tuple of tensors where there are several; their sizes may be symbols that only the result defines.
+    "host" control::Host("xs?*") { kernel: Symbol, reason: Symbol, call: Vec<Attr>, ty: Type } [] aten [];
 
     // Pointwise, one argument.
     /// −x.

@@ -237,6 +237,11 @@ impl Cursor {
                 Ok(Attr::List(items))
             }
             (Token::Punct('('), _) => c.ty().map(Attr::Type),
+            (Token::Punct('$'), Token::Int(n)) => {
+                let n = usize::try_from(n).map_err(|_| c.error("no argument has this number"))?;
+                c.at += 2;
+                Ok(Attr::Arg(n))
+            }
             (Token::Float(x), _) => {
                 c.at += 1;
                 Ok(Attr::Float(F64::new(x)))

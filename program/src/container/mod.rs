@@ -15,6 +15,8 @@ pub use read::{Pte, Segment};
 pub use value::{Storage, TensorValue, UNBOUNDED, Value};
 pub use write::{WriteError, Written};
 
+use std::fmt;
+
 use crate::graph::MlxGraph;
 
 /// The id of delegates whose payload is an [`MlxGraph`].
@@ -62,8 +64,23 @@ pub struct Method<'a> {
     pub operators: Vec<Operator>,
     /// The delegates that delegate calls name.
     pub delegates: Vec<Delegate<'a>>,
+    /// What a person may want to know about single calls, such as why an operator is left to the host.
+    pub notes: Vec<Note>,
     /// Bytes of each arena that planned tensors lie in. Number 0 is reserved and empty, also in a method that plans nothing.
     pub arenas: Vec<u64>,
+}
+
+/// What a person may want to know about a call. In a file it is the innermost frame of the call's stack trace.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Note {
+    /// Number in [`Method::chains`].
+    pub chain: u32,
+    /// Number of the call in its chain.
+    pub call: u32,
+    /// The module of the model that the call comes from; may be empty.
+    pub module: String,
+    /// Why it is there; may be empty.
+    pub reason: String,
 }
 
 /// Python's argument and result structure, as the text that PyTorch makes of its tree specs.
@@ -122,6 +139,16 @@ pub struct Operator {
     pub name: String,
     /// The overload; may be empty.
     pub overload: String,
+}
+
+/// `namespace::name.overload`, without the point where there is no overload.
+impl fmt::Display for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.overload.as_str() {
+            "" => f.write_str(&self.name),
+            overload => write!(f, "{}.{overload}", self.name),
+        }
+    }
 }
 
 /// A part of a method that another engine runs.

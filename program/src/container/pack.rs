@@ -1,9 +1,11 @@
 //! The FlatBuffers part of a file.
 
+use std::collections::BTreeMap;
+
 use flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
 
 use super::header::IDENTIFIER;
-use super::{Call, CompileSpec, Delegate, Method, Program, Storage, TensorValue, Value};
+use super::{Call, CompileSpec, Delegate, Method, Note, Program, Storage, TensorValue, Value};
 use crate::error::{Fault, FormatError, Within};
 use crate::generated::executorch as wire;
 
@@ -109,7 +111,8 @@ fn pack_method<'p>(
     let outputs = Some(pack_indices(fbb, &method.outputs)?);
     let mut chains = Vec::new();
     for (at, chain) in method.chains.iter().enumerate() {
-        chains.push(pack_chain(fbb, chain).within(|| format!("chain {at}"))?);
+        let notes = method.notes.iter().filter(|note| note.chain as usize == at);
+        chains.push(pack_chain(fbb, chain, notes).within(|| format!("chain {at}"))?);
     }
     let chains = Some(fbb.create_vector(&chains));
     let mut operators = Vec::new();
@@ -199,9 +202,10 @@ fn pack_delegate(
     ))
 }
 
-fn pack_chain(
+fn pack_chain<'n>(
     fbb: &mut Builder,
     chain: &[Call],
+    notes: impl Iterator<Item = &'n Note>,
 ) -> Result<WIPOffset<wire::Chain<'static>>, FormatError> {
     let mut calls = Vec::with_capacity(chain.len());
     for (at, call) in chain.iter().enumerate() {
@@ -210,15 +214,45 @@ fn pack_chain(
     let instructions = Some(fbb.create_vector(&calls));
     let inputs = Some(fbb.create_vector::<i32>(&[]));
     let outputs = Some(fbb.create_vector::<i32>(&[]));
+    let stacktrace = pack_notes(fbb, chain.len(), notes);
     Ok(wire::Chain::create(
         fbb,
         &wire::ChainArgs {
             inputs,
             outputs,
             instructions,
-            stacktrace: None,
+            stacktrace,
         },
     ))
+}
+
+/// A list of frames for each call, if there is a note about any of them.
+fn pack_notes<'n>(
+    fbb: &mut Builder,
+    calls: usize,
+    notes: impl Iterator<Item = &'n Note>,
+) -> Option<WIPOffset<Vector<'static, ForwardsUOffset<wire::FrameList<'static>>>>> {
+    let notes: BTreeMap<usize, &Note> = notes.map(|note| (note.call as usize, note)).collect();
+    if notes.is_empty() {
+        return None;
+    }
+    let mut lists = Vec::with_capacity(calls);
+    for call in 0..calls {
+        let mut frames = Vec::new();
+        if let Some(note) = notes.get(&call) {
+            let name = Some(fbb.create_string(&note.module));
+            let context = Some(fbb.create_string(&note.reason));
+            let frame = wire::FrameArgs {
+                name,
+                context,
+                ..wire::FrameArgs::default()
+            };
+            frames.push(wire::Frame::create(fbb, &frame));
+        }
+        let items = Some(fbb.create_vector(&frames));
+        lists.push(wire::FrameList::create(fbb, &wire::FrameListArgs { items }));
+    }
+    Some(fbb.create_vector(&lists))
 }
 
 fn pack_call(

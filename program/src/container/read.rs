@@ -2,8 +2,8 @@
 
 use super::header::{Header, IDENTIFIER};
 use super::{
-    Call, CompileSpec, Data, Delegate, MLX_BACKEND, Method, NamedData, Operator, Payload, Program,
-    Storage, TensorValue, Trees, Value,
+    Call, CompileSpec, Data, Delegate, MLX_BACKEND, Method, NamedData, Note, Operator, Payload,
+    Program, Storage, TensorValue, Trees, Value,
 };
 use crate::caps;
 use crate::dtype::ScalarType;
@@ -326,13 +326,16 @@ impl<'a> Reader<'a> {
         let list = plan.chains().ok_or(Fault::Missing("the list of chains"))?;
         caps::count("chains", list.len())?;
         let mut chains = Vec::new();
+        let mut notes = Vec::new();
         for (at, chain) in list.iter().enumerate() {
             let counts = CallCounts {
                 values: count,
                 operators: operators.len(),
                 delegates: delegates.len(),
             };
-            chains.push(read_chain(chain, &counts).within(|| format!("chain {at}"))?);
+            let calls = read_chain(chain, &counts).within(|| format!("chain {at}"))?;
+            read_notes(chain, at, &calls, &mut notes);
+            chains.push(calls);
         }
         Ok(Method {
             name,
@@ -343,6 +346,7 @@ impl<'a> Reader<'a> {
             chains,
             operators,
             delegates,
+            notes,
             arenas,
         })
     }
@@ -444,6 +448,32 @@ fn read_chain(chain: wire::Chain<'_>, counts: &CallCounts) -> Result<Vec<Call>, 
         calls.push(read_call(call, counts, list.len()).within(|| format!("call {at}"))?);
     }
     Ok(calls)
+}
+
+/// The most bytes of a text in a note: many notes may point at one long text.
+const NOTE: usize = 1000;
+
+/// What the stack traces of a chain say about its kernel calls.
+fn read_notes(chain: wire::Chain<'_>, number: usize, calls: &[Call], notes: &mut Vec<Note>) {
+    let text = |text: Option<&str>| {
+        let text = text.unwrap_or_default();
+        let end = (0..=NOTE.min(text.len()))
+            .rev()
+            .find(|end| text.is_char_boundary(*end));
+        text[..end.unwrap_or_default()].to_owned()
+    };
+    for (call, (frames, _)) in (0..).zip(chain.stacktrace().iter().flatten().zip(calls)) {
+        let kernel = matches!(calls.get(call as usize), Some(Call::Kernel { .. }));
+        let last = frames.items().and_then(|list| list.iter().next_back());
+        if let Some(frame) = last.filter(|_| kernel) {
+            notes.push(Note {
+                chain: u32::try_from(number).unwrap_or(u32::MAX),
+                call,
+                module: text(frame.name()),
+                reason: text(frame.context()),
+            });
+        }
+    }
 }
 
 fn read_call(

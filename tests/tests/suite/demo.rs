@@ -93,6 +93,7 @@ fn everything_that_can_be_fused_is() -> Result {
         input: file("stdlib-llama-bf16.pt2"),
         level: Level::O2,
         cx: PassCx::new(roads::target()),
+        host: Default::default(),
     };
     let compiled = compile(&options, &mut Quiet)?;
     let count = |name: &str| {

@@ -1,8 +1,12 @@
-//! A graph with an operator in its middle that MLX can't express: two delegate segments and one call of a host kernel between them.
+//! Operators that MLX can't express: calls of kernels of the host between delegate segments, those of a user's library included.
 
-use fuseline_compiler::{Options, Quiet, compile};
+use fuseline_compiler::import::HostOps;
+use fuseline_compiler::{Options, Quiet, Report, compile};
 use fuseline_passes::{Level, PassCx};
-use fuseline_tests::{Result, roads, workspace};
+use fuseline_program::Pte;
+use fuseline_runtime::{Error, KernelError, Kernels, Program, Tensor, Value};
+use fuseline_tests::{Result, bins, cases, compare, roads, workspace};
+use std::path::Path;
 
 #[test]
 fn an_operator_in_the_middle_leaves_two_segments_and_one_host_call() -> Result {
@@ -14,6 +18,7 @@ fn an_operator_in_the_middle_leaves_two_segments_and_one_host_call() -> Result {
                     .join(form),
                 level,
                 cx: PassCx::new(roads::target()),
+                host: Default::default(),
             };
             let folder = tempfile::tempdir()?;
             let output = folder.path().join("model.pte");
@@ -22,5 +27,222 @@ fn an_operator_in_the_middle_leaves_two_segments_and_one_host_call() -> Result {
             assert_eq!(report.host.len(), 1, "{form} at {level}");
         }
     }
+    Ok(())
+}
+
+const SCALED: &str =
+    "fixture::scaled(Tensor x, int k=2, *, float w=1.5, str mode=\"plain\") -> Tensor";
+const PEAKS: &str =
+    "fixture::peaks(Tensor x, float least, int[] limits, Tensor? floor=None) -> (Tensor, Tensor)";
+
+/// Compiles the module over the library `fixture`.
+fn library(form: &str, level: Level, host: &[&str], output: &Path) -> Result<Report> {
+    let options = Options {
+        input: workspace::fixtures().join("host/library").join(form),
+        level,
+        cx: PassCx::new(roads::target()),
+        host: HostOps::new(host)?,
+    };
+    Ok(compile(&options, &mut Quiet)?.write(output, &mut Quiet)?)
+}
+
+fn problem(position: usize, what: &str) -> KernelError {
+    KernelError::Argument {
+        position,
+        problem: what.to_owned(),
+    }
+}
+
+fn floats(arguments: &[Value], position: usize) -> std::result::Result<&Tensor, KernelError> {
+    let tensor = arguments.get(position).and_then(Value::as_tensor);
+    tensor.ok_or_else(|| problem(position, "is not a tensor"))
+}
+
+/// `scaled(x, k=2, *, w=1.5, mode="plain")`. Without its schema the named arguments that are given follow the others.
+fn scaled(arguments: &[Value]) -> std::result::Result<Vec<Value>, KernelError> {
+    let x = floats(arguments, 0)?;
+    let (mut k, mut w, mut shift) = (2.0, 1.5, 0.0);
+    for argument in &arguments[1..] {
+        match argument {
+            Value::Int(n) => k = *n as f32,
+            Value::Float(x) => w = *x as f32,
+            Value::String(mode) => shift = if mode == "shifted" { 1.0 } else { 0.0 },
+            _ => return Err(problem(1, "is no number")),
+        }
+    }
+    let all = x.to_vec::<f32>()?;
+    let all: Vec<f32> = all.into_iter().map(|x| x * k * w + shift).collect();
+    Ok(vec![Tensor::from_slice(&x.shape(), &all)?.into()])
+}
+
+/// `peaks(x, least, limits, floor=None)`.
+fn peaks(arguments: &[Value]) -> std::result::Result<Vec<Value>, KernelError> {
+    let x = floats(arguments, 0)?;
+    let least = arguments[1]
+        .as_float()
+        .ok_or_else(|| problem(1, "is no number"))? as f32;
+    let Value::List(limits) = &arguments[2] else {
+        return Err(problem(2, "is no list"));
+    };
+    let limits: Vec<usize> = limits
+        .iter()
+        .filter_map(|n| usize::try_from(n.as_int()?).ok())
+        .collect();
+    let above = x.to_vec::<f32>()?.into_iter().enumerate();
+    let above = above.filter(|(_, x)| *x > least);
+    let (at, values): (Vec<i64>, Vec<f32>) = above
+        .map(|(at, x)| (at as i64, x))
+        .take(limits[1])
+        .skip(limits[0])
+        .unzip();
+    let shape = [at.len()];
+    Ok(vec![
+        Tensor::from_slice(&shape, &at)?.into(),
+        Tensor::from_slice(&shape, &values)?.into(),
+    ])
+}
+
+/// `blend(xs, count, weights)`.
+fn blend(arguments: &[Value]) -> std::result::Result<Vec<Value>, KernelError> {
+    let (Value::List(xs), Value::List(weights)) = (&arguments[0], &arguments[2]) else {
+        return Err(problem(0, "is no list"));
+    };
+    let count = arguments[1]
+        .as_int()
+        .ok_or_else(|| problem(1, "is no number"))? as f32;
+    let first = floats(xs, 0)?;
+    let mut sum = vec![count; first.shape().iter().product()];
+    for (n, weight) in weights.iter().enumerate() {
+        let weight = weight.as_float().unwrap_or_default() as f32;
+        for (sum, x) in sum.iter_mut().zip(floats(xs, n)?.to_vec::<f32>()?) {
+            *sum += x * weight;
+        }
+    }
+    Ok(vec![Tensor::from_slice(&first.shape(), &sum)?.into()])
+}
+
+fn kernels() -> Kernels {
+    let mut kernels = Kernels::standard();
+    kernels.register("fixture::scaled", 4, 1, scaled);
+    kernels.register("fixture.peaks.default", 4, 2, peaks);
+    kernels.register("fixture::blend.out", 3, 1, blend);
+    kernels
+}
+
+fn open(path: &Path, kernels: Kernels) -> std::result::Result<Program, Error> {
+    let options = fuseline_runtime::Options {
+        kernels: Some(kernels),
+        ..fuseline_runtime::Options::default()
+    };
+    Program::open_with(path, &options)
+}
+
+#[test]
+fn operators_of_a_library_run_with_the_kernels_of_the_program_that_runs_the_model() -> Result {
+    let case = cases::find("host/library")?;
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("model.pte");
+    for form in ["model.pt2", "model_core.pt2"] {
+        for level in Level::ALL {
+            for schemas in [&[][..], &[SCALED, PEAKS]] {
+                let report = library(form, level, schemas, &output)?;
+                let names: Vec<&str> = report.host.iter().map(|h| h.kernel.as_str()).collect();
+                assert_eq!(names.len(), 4, "{form} at {level}: {names:?}");
+                for host in &report.host {
+                    assert_eq!(host.reason, "an operator of the library `fixture`");
+                }
+                let mut session = open(&output, kernels())?.session()?;
+                let calls = case.inputs()?;
+                let got = calls.iter().map(|inputs| roads::step(&mut session, inputs));
+                let got = got.collect::<Result<Vec<_>>>()?;
+                compare::check_calls(&got, &case.expected()?, compare::tolerance(&case))
+                    .map_err(|e| format!("{form} at {level}: {e}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn without_its_kernel_a_program_does_not_open_and_names_it() -> Result {
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("model.pte");
+    library("model.pt2", Level::O2, &[], &output)?;
+    let Err(Error::Unsupported { needs, .. }) = Program::open(&output) else {
+        return Err("it opened".into());
+    };
+    for name in ["scaled", "peaks", "blend"] {
+        let need = format!("the operator `fixture::{name}.out`, which is not registered");
+        assert!(needs.contains(&need), "{needs:?}");
+    }
+    let mut few = kernels();
+    few.register("fixture::scaled", 0, 1, scaled);
+    let error = open(&output, few).err().map(|e| e.to_string());
+    let error = error.unwrap_or_default();
+    assert!(error.contains("takes 0 and gives 1"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_kernel_that_gives_something_else_is_an_error_and_no_wrong_number() -> Result {
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("model.pte");
+    library("model.pt2", Level::O2, &[], &output)?;
+    let mut wrong = kernels();
+    wrong.register("fixture::blend", 3, 1, |_| {
+        Ok(vec![Tensor::from_slice(&[1], &[1_i64])?.into()])
+    });
+    let mut session = open(&output, wrong)?.session()?;
+    let inputs = &cases::find("host/library")?.inputs()?[0];
+    let error = roads::step(&mut session, inputs)
+        .err()
+        .map(|e| e.to_string());
+    let error = error.unwrap_or_default();
+    assert!(
+        error.contains("fixture::blend.out: result 0 is i64[1]"),
+        "{error}"
+    );
+    Ok(())
+}
+
+#[test]
+fn inspect_lists_what_is_left_to_the_host_with_reasons() -> Result {
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("model.pte");
+    library("model.pt2", Level::O2, &[], &output)?;
+    let bytes = std::fs::read(&output)?;
+    let summary = Pte::parse(&bytes)?.summary();
+    assert_eq!(summary.methods[0].host.len(), 4);
+    let text = summary.to_string();
+    let line = "on the host fixture::peaks.out: an operator of the library `fixture`";
+    assert!(text.contains(line), "{text}");
+    Ok(())
+}
+
+#[test]
+fn an_operator_that_is_only_missing_goes_to_the_host_on_request_alone() -> Result {
+    let folder = tempfile::tempdir()?;
+    let compile = |more: &[&str]| {
+        let model = workspace::fixtures().join("modules/host_lgamma/model.pt2");
+        let output = folder.path().join("model.pte");
+        let mut args: Vec<std::ffi::OsString> =
+            vec!["compile".into(), model.into(), "-o".into(), output.into()];
+        args.extend(more.iter().map(Into::into));
+        bins::run("fuseline", &args)
+    };
+    let refused = compile(&[])?;
+    assert_eq!(refused.code, Some(5), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("--host aten.lgamma.default"),
+        "{}",
+        refused.stderr
+    );
+    let done = compile(&["--host", "aten.lgamma"])?;
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("on the host:  aten::lgamma.out"),
+        "{}",
+        done.stderr
+    );
     Ok(())
 }

@@ -45,6 +45,7 @@ fn snapshot(name: &str, archive: &Path) -> Result {
         level: Level::O2,
         // Not the machine's target: a snapshot is the same everywhere.
         cx: PassCx::new(Target::Metal),
+        host: Default::default(),
     };
     let mut steps = Steps::default();
     let folder = tempfile::tempdir()?;

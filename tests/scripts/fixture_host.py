@@ -1,0 +1,74 @@
+"""Modules with operators that the host must run: those of a library, and those whose results' sizes depend on data."""
+import torch
+from fixture_modules import WIDTH, Sandwich, module
+from torch.export import Dim
+
+
+@torch.library.custom_op("fixture::scaled", mutates_args=())
+def scaled(x: torch.Tensor, k: int = 2, *, w: float = 1.5, mode: str = "plain") -> torch.Tensor:
+    return x * k * w + (1.0 if mode == "shifted" else 0.0)
+
+
+@scaled.register_fake
+def _(x, k=2, *, w=1.5, mode="plain"):
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("fixture::peaks", mutates_args=())
+def peaks(x: torch.Tensor, least: float, limits: list[int], floor: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions of the elements above `least`, those from `limits[0]` to `limits[1]` of them, and their values."""
+    flat = x.flatten() if floor is None else torch.maximum(x.flatten(), floor)
+    positions = (flat > least).nonzero().flatten()[limits[0] : limits[1]]
+    return positions, flat[positions]
+
+
+@peaks.register_fake
+def _(x, least, limits, floor=None):
+    size = torch.library.get_ctx().new_dynamic_size(max=limits[1])
+    return x.new_empty(size, dtype=torch.int64), x.new_empty(size)
+
+
+@torch.library.custom_op("fixture::blend", mutates_args=())
+def blend(xs: list[torch.Tensor], count: int, weights: list[float]) -> torch.Tensor:
+    return sum(x * w for x, w in zip(xs, weights, strict=True)) + count
+
+
+@blend.register_fake
+def _(xs, count, weights):
+    return torch.empty_like(xs[0])
+
+
+@module("library", {"x": {0: Dim("n", min=2, max=8)}}, group="host", note="operators of a library: several results, sizes that depend on data, literals and lists as arguments")
+class Library(Sandwich):
+    def forward(self, x):
+        hidden = self.first(x)
+        a = torch.ops.fixture.scaled(hidden, 3, w=0.5, mode="shifted")
+        b = torch.ops.fixture.scaled(hidden)
+        positions, values = torch.ops.fixture.peaks(a, 0.25, [0, 100])
+        mixed = torch.ops.fixture.blend([a, b], x.shape[0], [0.25, 0.75])
+        return self.second(mixed), positions + 1, values * 2.0
+
+    def calls(self):
+        return [(torch.randn(n, WIDTH),) for n in (4, 2, 8)]
+
+
+@module("host_unique", {"x": {0: Dim("n", min=2, max=8)}}, note="distinct elements, where each element is among them, and how often each occurs")
+class HostUnique(torch.nn.Module):
+    def forward(self, x):
+        kinds, inverse, counts = torch.unique(x // 3, return_inverse=True, return_counts=True)
+        runs, lengths = torch.unique_consecutive(x // 3, return_counts=True)
+        return kinds * 2, inverse + x, counts, runs + 1, lengths * kinds.sum()
+
+    def calls(self):
+        return [(torch.randint(-9, 9, (n, 5)),) for n in (4, 2, 8)]
+
+
+@module("repeats", {"x": {0: Dim("n", min=2, max=8)}, "repeats": {0: Dim("n", min=2, max=8)}}, note="elements repeated as often as data say: a size that depends on data, without a call of the host")
+class Repeats(torch.nn.Module):
+    def forward(self, x, repeats):
+        rows = torch.repeat_interleave(x, repeats, dim=0)
+        columns = torch.repeat_interleave(x, torch.tensor([2, 0, 1]), dim=1, output_size=3)
+        return rows * 2, columns, torch.repeat_interleave(repeats)
+
+    def calls(self):
+        return [(torch.randn(n, 3), torch.randint(0, 4, (n,)) + torch.arange(n) % 2) for n in (4, 2, 8)]
