@@ -30,7 +30,8 @@ test: setup ## formatting, lints and every test
 bless: setup ## rewrite the snapshots and the documents that are made from the code
 	@FUSELINE_BLESS=1 INSTA_UPDATE=always $(CARGO) test --quiet --workspace --locked
 
-bench: build ## compile time and memory, time to first token, tokens per second
+bench: build ## the optimiser by the number of layers; compile time and memory, time to first token, tokens per second
+	@$(CARGO) bench --quiet --locked -p fuseline-passes --bench optimiser
 	@python3 tools/bench.py --bin "$(BIN)"
 
 fmt: ## format the sources

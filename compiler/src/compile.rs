@@ -121,6 +121,7 @@ pub fn compile_graph(
         methods: vec![graph.name.clone()],
         level: level.to_string(),
         target: cx.target.to_string(),
+        costs: cx.costs.name.to_string(),
         passes: passes.passes.iter().map(pass_report).collect(),
         rules: passes.rules,
         notes: passes.notes,
@@ -227,6 +228,7 @@ fn pass_report(p: &fuseline_passes::PassReport) -> PassReport {
         name: p.name.to_string(),
         before: p.before,
         after: p.after,
+        peak: p.peak,
         milliseconds: p.time.as_secs_f64() * 1e3,
     }
 }

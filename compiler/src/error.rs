@@ -1,5 +1,6 @@
 //! Every way in which a compile can fail, and the exit code that the command gives it.
 
+use crate::cost_file::CostError;
 use crate::emit::EmitError;
 use crate::{import, pt2};
 use fuseline_passes::PassError;
@@ -50,6 +51,14 @@ pub enum Error {
         /// Where and what is wrong.
         reason: String,
     },
+    /// A table of costs can't be used.
+    #[error("{}: {source}", path.display())]
+    Cost {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: CostError,
+    },
     /// Something that was asked for on the command line doesn't exist.
     #[error("{0}")]
     Usage(String),
@@ -98,6 +107,11 @@ impl Error {
             Error::Emit(_) => 5,
             Error::Write(WriteError::Program(_)) => 1,
             Error::Write(_) | Error::File { .. } => 3,
+            Error::Cost { source, .. } => match source {
+                CostError::Io(error) if error.kind() != std::io::ErrorKind::InvalidData => 3,
+                CostError::OtherTarget { .. } => 2,
+                _ => 4,
+            },
             Error::Usage(_) => 2,
         }
     }

@@ -15,6 +15,8 @@ pub struct Report {
     pub level: String,
     /// `metal`, `cuda` or `cpu`.
     pub target: String,
+    /// Where the costs come from: the target's own table, or a file and the machine that it was measured on.
+    pub costs: String,
     /// The passes in order.
     pub passes: Vec<PassReport>,
     /// How often each rewrite rule fired.
@@ -52,6 +54,8 @@ pub struct PassReport {
     pub before: usize,
     /// Nodes after it.
     pub after: usize,
+    /// The most nodes that it held at once: those of the graphs before and after it, or of the e-graph.
+    pub peak: usize,
     /// Wall time in milliseconds.
     pub milliseconds: f64,
 }
@@ -162,6 +166,7 @@ impl Report {
         self.methods.push(method.to_string());
         self.level.clone_from(&other.level);
         self.target.clone_from(&other.target);
+        self.costs.clone_from(&other.costs);
         self.passes.extend(other.passes.iter().cloned());
         sum(&mut self.rules, &other.rules);
         for note in &other.notes {
@@ -224,6 +229,7 @@ impl fmt::Display for Report {
             bytes(self.bytes)
         )?;
         let ms: f64 = self.milliseconds.values().sum();
+        writeln!(f, "costs:        {}", self.costs)?;
         writeln!(f, "time:         {ms:.0} ms")
     }
 }

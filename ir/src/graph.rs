@@ -8,6 +8,7 @@ use crate::types::{TensorType, Type};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops;
 use std::sync::Arc;
 
 /// A value: the result of the node of that number.
@@ -71,6 +72,24 @@ pub struct Node {
 pub trait Payload: Send + Sync {
     /// The elements, row-major and contiguous, little-endian. As long as the type says.
     fn bytes(&self) -> Result<Cow<'_, [u8]>, String>;
+
+    /// Those of the bytes that lie in `range`, the same as a slice of all of them: what goes through a large constant piece by piece asks for these.
+    ///
+    /// # Errors
+    /// As [`bytes`](Payload::bytes); a range that reaches past the end.
+    fn range(&self, range: ops::Range<usize>) -> Result<Cow<'_, [u8]>, String> {
+        let part = |len: usize| format!("bytes {}..{} of {len}", range.start, range.end);
+        match self.bytes()? {
+            Cow::Borrowed(all) => all.get(range.clone()).map(Cow::Borrowed).ok_or(all.len()),
+            Cow::Owned(mut all) if range.start <= range.end && range.end <= all.len() => {
+                all.truncate(range.end);
+                all.drain(..range.start);
+                Ok(Cow::Owned(all))
+            }
+            Cow::Owned(all) => Err(all.len()),
+        }
+        .map_err(part)
+    }
 
     /// The same bytes where they lie ready, so that nothing has to be made to look at them.
     fn stored(&self) -> Option<&[u8]> {

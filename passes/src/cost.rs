@@ -3,14 +3,17 @@
 //! A cost is a time in picoseconds: what the host spends on each primitive, and what the device spends on launching, moving bytes and arithmetic. The figures of a target are a
 //! [`Table`]; how an op uses them is the same for all. Sizes are weighed at two points of each symbol's range, since a program serves single steps and prefills alike.
 
+mod figures;
 mod tables;
 
-use crate::pass::Target;
+use crate::pass::{PassCx, Target};
 use fuseline_ir::ops::Flag;
 use fuseline_ir::{DType, Dim, Op, Symbol, Symbols, TensorType, Type};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-pub use tables::{Figure, Table, table};
+pub use figures::{FIGURES, Figure, FigureError, FigureInfo, Table};
+pub use tables::table;
 
 /// The cost of work that is done once, not in a step: enough to prefer less of it.
 const ONCE: u64 = 1;
@@ -24,16 +27,28 @@ const ABSENT: u64 = 1 << 52;
 /// The size that stands for a long input, where the symbol's range allows it.
 const LONG: i64 = 128;
 
+/// The most rows of which a quantised product is bound by reading the weight.
+const FEW_ROWS: f64 = 8.0;
+
+/// Picoseconds in a nanosecond.
+const PICO: f64 = 1e3;
+
 /// Costs for a target, and the sizes that they are weighed at.
 #[derive(Clone, Debug)]
 pub struct Model {
-    table: &'static Table,
+    target: Target,
+    table: Arc<Table>,
     points: Vec<BTreeMap<Symbol, i64>>,
 }
 
 impl Model {
-    /// The model of a target for a graph with these symbols.
+    /// The model of a target's own table for a graph with these symbols.
     pub fn new(target: Target, symbols: &Symbols) -> Model {
+        Model::of(&PassCx::new(target), symbols)
+    }
+
+    /// The model of a context's table.
+    pub fn of(cx: &PassCx, symbols: &Symbols) -> Model {
         let point = |of: &dyn Fn(i64, i64) -> i64| {
             symbols
                 .iter()
@@ -46,7 +61,8 @@ impl Model {
         ];
         points.dedup();
         Model {
-            table: table(target),
+            target: cx.target,
+            table: cx.costs.clone(),
             points,
         }
     }
@@ -62,9 +78,7 @@ impl Model {
         if leaf || once && !fills {
             return ONCE;
         }
-        let at = |point| self.at(point, op, args, out);
-        let total = self.points.iter().map(at).fold(0u64, u64::saturating_add);
-        let mean = total / u64::try_from(self.points.len().max(1)).unwrap_or(1);
+        let mean = self.mean(|point| self.at(point, op, args, out));
         // Of two nodes that cost the same the one with fewer operands is cheaper: an operand that many share (a mask) can then fall away reader by reader.
         let memory = if once { FILLS } else { 0 };
         mean.max(ONCE)
@@ -72,41 +86,86 @@ impl Model {
             .saturating_add(args.len() as u64)
     }
 
-    fn at(&self, point: &BTreeMap<Symbol, i64>, op: &Op, args: &[&Type], out: &Type) -> u64 {
-        let t = self.table;
-        let host = t.primitive.value.saturating_mul(primitives(op, args, t));
+    /// The cost of dividing a value into parts along an axis, however many: one primitive that moves nothing.
+    pub fn split(&self) -> u64 {
+        self.mean(|_| self.table.host_ns.value * PICO)
+    }
+
+    /// What reading a part of a value costs more than reading a value of type `ty`, where the part is cut out along `axis`: its rows don't follow one another, if it has several.
+    pub fn gaps(&self, ty: &TensorType, axis: usize) -> u64 {
+        let slower = PICO / self.table.strided_gbs.value - PICO / self.table.copy_gbs.value;
+        self.mean(|point| {
+            let rows: f64 = ty.shape.iter().take(axis).map(|d| size(d, point)).product();
+            let bytes = numel(ty, point) * ty.dtype.size() as f64;
+            if rows > 1.0 {
+                bytes * slower.max(0.0)
+            } else {
+                0.0
+            }
+        })
+    }
+
+    fn mean(&self, at: impl Fn(&BTreeMap<Symbol, i64>) -> f64) -> u64 {
+        let total = self
+            .points
+            .iter()
+            .map(|p| at(p) as u64)
+            .fold(0u64, u64::saturating_add);
+        total / u64::try_from(self.points.len().max(1)).unwrap_or(1)
+    }
+
+    fn at(&self, point: &BTreeMap<Symbol, i64>, op: &Op, args: &[&Type], out: &Type) -> f64 {
+        let t = &*self.table;
+        let host = t.host_ns.value * PICO * primitives(op, args, self.target) as f64;
         if is_view(op) {
             return host;
         }
         let absent = match op {
-            Op::GatherMm(_) => !t.narrow_experts,
-            Op::QuantizedMatmul(_) | Op::GatherQmm(_) => !t.narrow_quantized,
+            Op::GatherMm(_) => !self.target.narrow_experts(),
+            Op::QuantizedMatmul(_) | Op::GatherQmm(_) => !self.target.narrow_quantized(),
             _ => false,
         };
         if absent && is_narrow(out) {
-            return ABSENT;
+            return ABSENT as f64;
         }
         let bytes = args
             .iter()
             .chain([&out])
             .map(|ty| bytes(ty, point))
             .fold(0.0, |a, b| a + b);
-        let moved = bytes * 1e6 / t.bytes.value as f64;
-        let rate = if is_narrow(out) {
-            t.narrow.value
-        } else {
-            t.single.value
+        let work = operations(op, args, out, point);
+        let device = match op {
+            Op::QuantizedMatmul(_) | Op::GatherQmm(_) if rows(out, point) < FEW_ROWS => {
+                bytes / t.quantized_row_gbs.value
+            }
+            Op::QuantizedMatmul(_) | Op::GatherQmm(_) => {
+                (bytes / t.copy_gbs.value).max(work / t.quantized_gflops.value)
+            }
+            _ => (bytes / t.copy_gbs.value).max(work / rate(op, out, t)),
         };
-        let arithmetic = operations(op, args, out, point) * 1e6 / rate as f64;
-        let device = t.launch.value as f64 + moved.max(arithmetic);
-        host.saturating_add(device as u64)
+        host + (t.launch_ns.value + device) * PICO
+    }
+}
+
+/// Operations a nanosecond.
+fn rate(op: &Op, out: &Type, t: &Table) -> f64 {
+    match op {
+        Op::Matmul(_) | Op::Addmm(_) | Op::GatherMm(_) | Op::Conv(_) => {
+            match out.as_tensor().map(|t| t.dtype) {
+                Some(DType::F16) => t.matmul_f16_gflops.value,
+                Some(DType::BF16) => t.matmul_bf16_gflops.value,
+                _ => t.matmul_f32_gflops.value,
+            }
+        }
+        Op::Sdpa(_) => t.attention_gflops.value,
+        _ => t.pointwise_gops.value,
     }
 }
 
 /// How many of MLX's primitives the op becomes.
-fn primitives(op: &Op, args: &[&Type], table: &Table) -> u64 {
+fn primitives(op: &Op, args: &[&Type], target: Target) -> u64 {
     match op {
-        Op::RmsNorm(_) | Op::LayerNorm(_) | Op::Rope(_) | Op::Sdpa(_) => table.fused.value,
+        Op::RmsNorm(_) | Op::LayerNorm(_) | Op::Rope(_) | Op::Sdpa(_) => target.fused_primitives(),
         Op::Gelu(_) => 4,
         Op::Silu(_) => 2,
         Op::Gather(_) | Op::IndexCopy(_) => 2,
@@ -137,6 +196,12 @@ fn numel(ty: &TensorType, point: &BTreeMap<Symbol, i64>) -> f64 {
     ty.shape.iter().map(|d| size(d, point)).product()
 }
 
+/// How many rows a product has: elements over the last axis' size.
+fn rows(ty: &Type, point: &BTreeMap<Symbol, i64>) -> f64 {
+    let axes = ty.as_tensor().map_or(&[][..], |t| &t.shape);
+    axes.iter().rev().skip(1).map(|d| size(d, point)).product()
+}
+
 fn bytes(ty: &Type, point: &BTreeMap<Symbol, i64>) -> f64 {
     match ty {
         Type::Tensor(t) => numel(t, point) * t.dtype.size() as f64,
@@ -144,7 +209,6 @@ fn bytes(ty: &Type, point: &BTreeMap<Symbol, i64>) -> f64 {
         Type::Tuple(items) => items.iter().map(|t| bytes(t, point)).sum(),
     }
 }
-
 /// Multiplications and additions, or function values, whichever there are.
 fn operations(op: &Op, args: &[&Type], out: &Type, point: &BTreeMap<Symbol, i64>) -> f64 {
     let tensor = |n: usize| args.get(n).and_then(|t| t.as_tensor());

@@ -6,6 +6,7 @@
 //!
 //! What is always better is done by [`canon`], while the graph is rebuilt: identities, merged movements, one spelling for each thing. What is a choice (is this arithmetic a
 //! norm? where does a transpose go?) is left to the e-graph, [`saturate`], which holds all spellings at once and extracts the cheapest by the target's cost table.
+//! [`horizontal`] then joins what several values are computed from one value alike.
 //! [`fold`] evaluates what depends on constants alone where the result is small; the rest of that kind is marked by [`hoist`] and computed once, when the program is
 //! loaded. [`decompose`] replaces what the target has no instruction for. At the end [`partition`] decides what runs where.
 //!
@@ -22,6 +23,7 @@ pub mod explain;
 pub mod extract;
 pub mod fold;
 pub mod hoist;
+pub mod horizontal;
 pub mod leading;
 pub mod matcher;
 pub mod partition;

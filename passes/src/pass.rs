@@ -3,9 +3,11 @@
 //! A pass is a function `pub fn run(graph: &Graph, cx: &PassCx) -> Result<Graph, PassError>`. It gets a valid graph and gives a valid graph that
 //! means the same within [`PassCx::numerics`].
 
+use crate::cost::{Table, table};
 use fuseline_ir::{EvalError, Graph, OpError, ParseError, VerifyError};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The machine that the program is compiled for. Decides costs, never meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +31,25 @@ impl Target {
             Target::Cuda => "cuda",
             Target::Cpu => "cpu",
         }
+    }
+
+    /// How many primitives a fused norm, rotary embedding or attention is. `mlx::fast` has a kernel for each on GPUs and decomposes them on the CPU, into fewer than written out, since
+    /// scalars are folded in.
+    pub fn fused_primitives(self) -> u64 {
+        match self {
+            Target::Metal | Target::Cuda => 1,
+            Target::Cpu => 4,
+        }
+    }
+
+    /// Whether a product with matrices that an index chooses takes f16 and bf16.
+    pub fn narrow_experts(self) -> bool {
+        self != Target::Cpu
+    }
+
+    /// Whether a product of f16 or bf16 with a quantised weight is summed in f32, and not in the dtype itself.
+    pub fn narrow_quantized(self) -> bool {
+        self != Target::Cpu
     }
 }
 
@@ -113,10 +134,12 @@ impl Default for Limits {
 }
 
 /// What a pass may know beside the graph.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PassCx {
     /// Decides costs.
     pub target: Target,
+    /// What things cost there: the target's own table, or one that was measured.
+    pub costs: Arc<Table>,
     /// The freest class of rules that may fire.
     pub numerics: Numerics,
     /// Bounds on the e-graph.
@@ -124,10 +147,11 @@ pub struct PassCx {
 }
 
 impl PassCx {
-    /// The default bounds: every class of rules may fire.
+    /// The target's own table and the default bounds: every class of rules may fire.
     pub fn new(target: Target) -> PassCx {
         PassCx {
             target,
+            costs: table(target),
             numerics: Numerics::Reassociates,
             limits: Limits::default(),
         }

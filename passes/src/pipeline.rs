@@ -1,7 +1,7 @@
 //! The table of passes, the lists that make up the levels, and the loop that runs them.
 
 use crate::pass::{PassCx, PassError};
-use crate::{canon, decompose, fold, saturate};
+use crate::{canon, decompose, fold, horizontal, saturate};
 use fuseline_ir::Graph;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,20 @@ pub struct Pass {
     pub name: &'static str,
     /// What it does, in a line.
     pub doc: &'static str,
-    run: fn(&Graph, &PassCx, &mut Report) -> Result<Graph, PassError>,
+    run: fn(&Graph, &PassCx, &mut Report) -> Result<Done, PassError>,
+}
+
+/// What a pass leaves.
+struct Done {
+    graph: Graph,
+    /// Nodes of the e-graph, where there was one.
+    e_nodes: usize,
+}
+
+impl From<Graph> for Done {
+    fn from(graph: Graph) -> Done {
+        Done { graph, e_nodes: 0 }
+    }
 }
 
 /// Every pass.
@@ -23,12 +36,12 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: canon::NAME,
         doc: "rewrites that are always better, equal values shared, dead ones dropped",
-        run: |graph, cx, _| canon::run(graph, cx),
+        run: |graph, cx, _| canon::run(graph, cx).map(Done::from),
     },
     Pass {
         name: fold::NAME,
         doc: "small values that depend on constants alone are computed",
-        run: |graph, cx, _| fold::run(graph, cx),
+        run: |graph, cx, _| fold::run(graph, cx).map(Done::from),
     },
     Pass {
         name: "saturate",
@@ -36,9 +49,14 @@ pub const PASSES: &[Pass] = &[
         run: saturated,
     },
     Pass {
+        name: horizontal::NAME,
+        doc: "products of one value, and what follows all their parts, become one where the target's costs say that it pays",
+        run: |graph, cx, _| horizontal::run(graph, cx).map(Done::from),
+    },
+    Pass {
         name: "decompose",
         doc: "ops that the target has no instruction for become ops that it has",
-        run: |graph, cx, _| decompose::run(graph, cx),
+        run: |graph, cx, _| decompose::run(graph, cx).map(Done::from),
     },
 ];
 
@@ -68,6 +86,7 @@ impl Level {
                 "canon",
                 "saturate",
                 "canon",
+                "horizontal",
                 "decompose",
                 "fold",
                 "canon",
@@ -107,6 +126,8 @@ pub struct PassReport {
     pub before: usize,
     /// Live nodes after it.
     pub after: usize,
+    /// The most nodes that it held at once: those of the graphs before and after it, or of the e-graph.
+    pub peak: usize,
     /// How long it took. Says nothing about the result and never decides anything.
     pub time: Duration,
 }
@@ -153,11 +174,13 @@ pub fn run_passes(
             .ok_or_else(|| PassError::broken("pipeline", *name, "there is no pass of that name"))?;
         let before = live_nodes(&graph);
         let start = Instant::now();
-        let next = crate::pass::verified(pass.name, (pass.run)(&graph, cx, &mut report)?)?;
+        let done = (pass.run)(&graph, cx, &mut report)?;
+        let next = crate::pass::verified(pass.name, done.graph)?;
         report.passes.push(PassReport {
             name: pass.name,
             before,
             after: live_nodes(&next),
+            peak: (graph.nodes().len() + next.nodes().len()).max(done.e_nodes),
             time: start.elapsed(),
         });
         observe(pass.name, &next);
@@ -167,7 +190,7 @@ pub fn run_passes(
 }
 
 /// Saturation, which of its rules fired, and the limit that ended it.
-fn saturated(graph: &Graph, cx: &PassCx, report: &mut Report) -> Result<Graph, PassError> {
+fn saturated(graph: &Graph, cx: &PassCx, report: &mut Report) -> Result<Done, PassError> {
     let (graph, done) = saturate::report(graph, cx)?;
     for (rule, n) in done.fired {
         *report.rules.entry(rule.to_string()).or_insert(0) += n;
@@ -178,7 +201,8 @@ fn saturated(graph: &Graph, cx: &PassCx, report: &mut Report) -> Result<Graph, P
             done.rounds
         ));
     }
-    Ok(graph)
+    let e_nodes = done.nodes;
+    Ok(Done { graph, e_nodes })
 }
 
 fn live_nodes(graph: &Graph) -> usize {

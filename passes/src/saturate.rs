@@ -70,7 +70,7 @@ pub fn run_with<'r>(
     rules: impl IntoIterator<Item = &'r Rule>,
 ) -> Result<(Graph, Report), PassError> {
     let (Loaded { egraph, classes }, mut report) = saturated(graph, cx, rules)?;
-    let model = Model::new(cx.target, &graph.symbols);
+    let model = Model::of(cx, &graph.symbols);
     let weigh = |op: &Op, args: &[&Type], out: &Type, once: bool| model.cost(op, args, out, once);
     let (out, cost) = extract::extract(graph, &egraph, &classes, &weigh)?;
     report.cost = cost;
@@ -96,7 +96,7 @@ pub fn proved(graph: &Graph, cx: &PassCx) -> Result<Proved, PassError> {
     let mut log = Log::default();
     let rules = compiled(cx, rules::all())?;
     let (loaded, _) = saturated_by(graph, cx, &rules, Some(&mut log))?;
-    let model = Model::new(cx.target, &graph.symbols);
+    let model = Model::of(cx, &graph.symbols);
     let weigh = |op: &Op, args: &[&Type], out: &Type, once: bool| model.cost(op, args, out, once);
     let choice = extract::choose(graph, &loaded.egraph, &loaded.classes, &weigh)?;
     Ok(Proved {

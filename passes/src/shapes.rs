@@ -1,6 +1,8 @@
 //! Facts about shapes that several passes need.
 
-use fuseline_ir::Dim;
+use fuseline_ir::ops::movement::Slice;
+use fuseline_ir::{Dim, Graph, Op, Value};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// A run of axes of one shape that holds the same elements in the same order as a run of axes of another.
@@ -71,6 +73,34 @@ pub fn product(dims: &[Dim]) -> Dim {
 /// The axes that are not of size 1.
 pub fn wide_axes(shape: &[Dim]) -> usize {
     shape.iter().filter(|d| !d.is(1)).count()
+}
+
+/// Whether `users`, readers of one value, are slices that divide an axis of it among them: the axis, and the slices in the order in which they lie.
+pub fn partition(graph: &Graph, users: &[Value]) -> Option<(usize, Vec<Value>)> {
+    let mut by_start: BTreeMap<&Dim, (Value, &Slice)> = BTreeMap::new();
+    let mut axis = None;
+    for &user in users {
+        let Op::Slice(slice) = &graph.node(user).op else {
+            return None;
+        };
+        if slice.step != 1 || *axis.get_or_insert(slice.axis) != slice.axis {
+            return None;
+        }
+        if by_start.insert(&slice.start, (user, slice)).is_some() {
+            return None;
+        }
+    }
+    let axis = axis?;
+    let source = graph.node(*users.first()?).args.first()?;
+    let all = graph.ty(*source).as_tensor()?.shape.get(axis)?;
+    let mut at = Dim::from(0i64);
+    let mut slices = Vec::with_capacity(users.len());
+    while slices.len() < users.len() {
+        let (value, slice) = by_start.remove(&at)?;
+        slices.push(value);
+        at = slice.stop.clone();
+    }
+    (at == *all && slices.len() > 1).then_some((axis, slices))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::output::{self, Progress};
 use crate::compile::{Options, compile_method, program, write};
 use crate::error::Error;
 use crate::import::HostOps;
-use fuseline_passes::{Level, Numerics, PassCx, Target};
+use fuseline_passes::{Level, Target};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -18,9 +18,8 @@ pub struct Args {
     /// Where to write the program
     #[arg(short, long)]
     output: PathBuf,
-    /// The machine to choose instructions for; the file runs on all of them
-    #[arg(long, default_value_t = default_target(), value_parser = clap::builder::PossibleValuesParser::new(["metal", "cuda", "cpu"]))]
-    target: String,
+    #[command(flatten)]
+    machine: super::machine::Machine,
     /// How hard to optimise: 0 only what the target needs, 1 canonical form and folding, 2 equality saturation as well
     #[arg(short = 'O', value_name = "LEVEL", default_value = "2", value_parser = clap::builder::PossibleValuesParser::new(["0", "1", "2"]))]
     level: String,
@@ -33,9 +32,6 @@ pub struct Args {
     /// Where `--emit` goes
     #[arg(long, value_name = "FILE", default_value = "-", requires = "emit")]
     emit_to: PathBuf,
-    /// The freest class of rewrite rules that may fire: `exact` bit for bit, `ulps` (or `ulps(N)`) each element within units in its last place, `reassociate` sums in another order too
-    #[arg(long, value_name = "CLASS", default_value = "reassociate", value_parser = clap::value_parser!(Numerics))]
-    numerics: Numerics,
     /// Print the graph after that pass, or after `all` of them, to standard error
     #[arg(long, value_name = "PASS", value_parser = super::opt::pass_or_all())]
     print_after: Option<String>,
@@ -50,13 +46,12 @@ pub struct Args {
 }
 
 /// The target that this machine would be.
-fn default_target() -> String {
-    let target = if cfg!(target_os = "macos") {
+fn default_target() -> Target {
+    if cfg!(target_os = "macos") {
         Target::Metal
     } else {
         Target::Cpu
-    };
-    target.to_string()
+    }
 }
 
 /// Reads `NAME=MODEL`.
@@ -84,10 +79,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         return Err(Error::Usage(format!("the method `{name}` is given twice")));
     }
     let level = args.level.parse::<Level>().map_err(Error::Usage)?;
-    let cx = PassCx {
-        numerics: args.numerics,
-        ..PassCx::new(args.target.parse::<Target>().map_err(Error::Usage)?)
-    };
+    let cx = args.machine.cx(default_target())?;
     let host = HostOps::new(&args.host).map_err(Error::Usage)?;
     let mut imported = String::new();
     let mut after = String::new();

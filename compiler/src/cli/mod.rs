@@ -2,6 +2,7 @@
 
 mod compile;
 mod inspect;
+mod machine;
 mod opt;
 mod output;
 

@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 use fuseline_ir::Graph;
 use fuseline_ir::text::{ValueNames, nearest, parse_named};
 use fuseline_passes::explain::explain;
-use fuseline_passes::{Level, Numerics, PASSES, PassCx, Target, run_passes};
+use fuseline_passes::{Level, PASSES, PassCx, Target, run_passes};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -36,12 +36,8 @@ pub struct Args {
     /// What became of that value of the case, pass by pass: the rules in order, with the terms between
     #[arg(long, value_name = "VALUE", conflicts_with_all = ["diff", "print_after"])]
     explain: Option<String>,
-    /// The machine whose costs decide
-    #[arg(long, default_value = "metal", value_parser = PossibleValuesParser::new(["metal", "cuda", "cpu"]))]
-    target: String,
-    /// The freest class of rewrite rules that may fire: `exact` bit for bit, `ulps` (or `ulps(N)`) each element within units in its last place, `reassociate` sums in another order too
-    #[arg(long, value_name = "CLASS", default_value = "reassociate", value_parser = clap::value_parser!(Numerics))]
-    numerics: Numerics,
+    #[command(flatten)]
+    machine: super::machine::Machine,
     /// List the passes and what they do
     #[arg(long)]
     list: bool,
@@ -95,11 +91,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
 }
 
 fn cx(args: &Args) -> Result<PassCx, Error> {
-    let target = args.target.parse::<Target>().map_err(Error::Usage)?;
-    Ok(PassCx {
-        numerics: args.numerics,
-        ..PassCx::new(target)
-    })
+    args.machine.cx(Target::Metal)
 }
 
 /// The passes to run, by name.

@@ -1,103 +1,111 @@
-//! The figures, each with where it comes from.
+//! The figures of the three targets, each with where it comes from.
 
+use super::{Figure, Table};
 use crate::pass::Target;
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
-/// A figure and its source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Figure {
-    /// In the unit that the table's field says.
-    pub value: u64,
-    /// Who measured or stated it, on what.
-    pub source: &'static str,
+const fn figure(value: f64, source: &'static str) -> Figure {
+    Figure {
+        value,
+        source: Cow::Borrowed(source),
+    }
 }
-
-/// What a target can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Table {
-    /// Host time of one primitive, a view included: picoseconds.
-    pub primitive: Figure,
-    /// Device time of one kernel that does nothing: picoseconds.
-    pub launch: Figure,
-    /// Memory traffic: bytes a microsecond.
-    pub bytes: Figure,
-    /// Arithmetic on f32: operations a microsecond.
-    pub single: Figure,
-    /// Arithmetic on f16 and bf16: operations a microsecond.
-    pub narrow: Figure,
-    /// How many primitives a fused norm, rotary embedding or attention is there.
-    pub fused: Figure,
-    /// Whether a product with matrices that an index chooses takes f16 and bf16.
-    pub narrow_experts: bool,
-    /// Whether a product of f16 or bf16 with a quantised weight is summed in f32, and not in the dtype itself.
-    pub narrow_quantized: bool,
-}
-
-const fn figure(value: u64, source: &'static str) -> Figure {
-    Figure { value, source }
-}
-
-/// One primitive takes about 3 µs of host time, whatever it computes: measured in a decode loop over mlx-sys on an H200.
-const PRIMITIVE: Figure = figure(
-    3_000_000,
-    "MLX 0.32.2, H200: 1.2–1.6 ms of async_eval for some 420 primitives",
-);
 
 const METAL: Table = Table {
-    primitive: PRIMITIVE,
-    launch: figure(2_000_000, "assumed: of the order of CUDA's"),
-    bytes: figure(400_000, "Apple: M4 Max, 410–546 GB/s"),
-    single: figure(14_000_000, "Apple: M4 Max, about 15 TFLOP/s"),
-    narrow: figure(
-        14_000_000,
+    name: Cow::Borrowed("the table of metal"),
+    host_ns: figure(
+        3000.0,
+        "as on CUDA: the same graph building and scheduling, on a processor of the same speed",
+    ),
+    launch_ns: figure(2000.0, "assumed: of the order of CUDA's"),
+    copy_gbs: figure(400.0, "Apple: M4 Max, 410–546 GB/s"),
+    strided_gbs: figure(
+        300.0,
+        "assumed: whole rows are read at the rate of a copy, and index arithmetic costs a quarter",
+    ),
+    pointwise_gops: figure(14_000.0, "assumed: the rate of f32 arithmetic"),
+    matmul_f32_gflops: figure(14_000.0, "Apple: M4 Max, about 15 TFLOP/s"),
+    matmul_f16_gflops: figure(
+        14_000.0,
         "Apple: M4 Max, f16 at the rate of f32 in simdgroup matrices",
     ),
-    fused: figure(1, "mlx::fast has a kernel for each"),
-    narrow_experts: true,
-    narrow_quantized: true,
+    matmul_bf16_gflops: figure(14_000.0, "assumed: as f16"),
+    quantized_row_gbs: figure(
+        400.0,
+        "assumed: bound by reading the weight, at the rate of a copy",
+    ),
+    quantized_gflops: figure(14_000.0, "assumed: unpacked on the way, at the rate of f16"),
+    attention_gflops: figure(14_000.0, "assumed: the rate of f16 products"),
 };
 
 const CUDA: Table = Table {
-    primitive: PRIMITIVE,
-    launch: figure(
-        2_800_000,
+    name: Cow::Borrowed("the table of cuda"),
+    host_ns: figure(
+        3000.0,
+        "MLX 0.32.2, H200: 1.2–1.6 ms of async_eval for some 420 primitives of a decode step",
+    ),
+    launch_ns: figure(
+        2800.0,
         "MLX 0.32.2, H200: add or rms_norm in a long chain, 2.8 µs each",
     ),
-    bytes: figure(4_300_000, "H200: 4.3 TB/s"),
-    single: figure(60_000_000, "H200: 67 TFLOP/s without tensor cores"),
-    narrow: figure(
-        600_000_000,
+    copy_gbs: figure(4300.0, "H200: 4.3 TB/s"),
+    strided_gbs: figure(
+        3200.0,
+        "assumed: whole rows are read at the rate of a copy, and index arithmetic costs a quarter",
+    ),
+    pointwise_gops: figure(60_000.0, "assumed: the rate of f32 arithmetic"),
+    matmul_f32_gflops: figure(60_000.0, "H200: 67 TFLOP/s without tensor cores"),
+    matmul_f16_gflops: figure(
+        600_000.0,
         "H200: 989 TFLOP/s, of which large products reach some two thirds",
     ),
-    fused: figure(1, "mlx::fast has a kernel for each"),
-    narrow_experts: true,
-    narrow_quantized: true,
+    matmul_bf16_gflops: figure(600_000.0, "assumed: as f16"),
+    quantized_row_gbs: figure(
+        4300.0,
+        "assumed: bound by reading the weight, at the rate of a copy",
+    ),
+    quantized_gflops: figure(
+        600_000.0,
+        "MLX 0.32's source: its tensor-core kernel takes 4 and 8 bits with f16 and bf16; assumed at their rate",
+    ),
+    attention_gflops: figure(
+        600_000.0,
+        "assumed: the rate of f16 products, through cuDNN",
+    ),
 };
 
 const CPU: Table = Table {
-    primitive: figure(
-        3_000_000,
+    name: Cow::Borrowed("the table of cpu"),
+    host_ns: figure(
+        3000.0,
         "as on other targets: the same graph building and scheduling",
     ),
-    launch: figure(500_000, "assumed: a task on the stream's thread"),
-    bytes: figure(8_000, "assumed: one core's copy rate"),
-    single: figure(
-        3_600,
-        "MLX 0.32.2's wheel, f32 matmul of 1024³: 3.6 GFLOP/s",
+    launch_ns: figure(500.0, "assumed: a task on the stream's thread"),
+    copy_gbs: figure(8.0, "assumed: one core's copy rate"),
+    strided_gbs: figure(
+        2.0,
+        "assumed: MLX walks such operands element by element, without vectors",
     ),
-    narrow: figure(5_000, "MLX 0.32.2's wheel, bf16 matmul: 5 GFLOP/s"),
-    fused: figure(
-        4,
-        "mlx::fast decomposes on the CPU; fewer than written out, since scalars are folded in",
+    pointwise_gops: figure(3.6, "assumed: as f32 arithmetic without a library"),
+    matmul_f32_gflops: figure(3.6, "MLX 0.32.2's wheel, f32 matmul of 1024³: 3.6 GFLOP/s"),
+    matmul_f16_gflops: figure(5.0, "assumed: as bf16"),
+    matmul_bf16_gflops: figure(5.0, "MLX 0.32.2's wheel, bf16 matmul: 5 GFLOP/s"),
+    quantized_row_gbs: figure(8.0, "assumed: bound by reading the weight"),
+    quantized_gflops: figure(3.6, "assumed: as f32 arithmetic without a library"),
+    attention_gflops: figure(
+        3.6,
+        "mlx::fast decomposes on the CPU: the rate of the products",
     ),
-    narrow_experts: false,
-    narrow_quantized: false,
 };
 
 /// The figures of a target.
-pub fn table(target: Target) -> &'static Table {
-    match target {
-        Target::Metal => &METAL,
-        Target::Cuda => &CUDA,
-        Target::Cpu => &CPU,
-    }
+pub fn table(target: Target) -> Arc<Table> {
+    static TABLES: LazyLock<[Arc<Table>; 3]> = LazyLock::new(|| [METAL, CUDA, CPU].map(Arc::new));
+    let index = match target {
+        Target::Metal => 0,
+        Target::Cuda => 1,
+        Target::Cpu => 2,
+    };
+    TABLES[index].clone()
 }

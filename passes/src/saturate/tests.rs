@@ -338,7 +338,7 @@ fn as_good_as_the_best() {
             let body = part.split("\n}").next().unwrap();
             let graph = text::parse(&format!("graph \"case\"{body}\n}}")).unwrap();
             let cx = PassCx::new(Target::Metal);
-            let model = Model::new(cx.target, &graph.symbols);
+            let model = Model::of(&cx, &graph.symbols);
             let weigh: Weigh<'_> = &|op, args, out, once| model.cost(op, args, out, once);
             let (loaded, _) = saturated(&graph, &cx, rules::all()).unwrap();
             let (_, (_, found)) =

@@ -2,7 +2,8 @@
 //! `FUSELINE_BLESS=1 cargo test -p fuseline-tests documents` rewrites them.
 
 use fuseline_ir::ops::table::TABLE;
-use fuseline_passes::{PASSES, canon, rules};
+use fuseline_passes::cost::{FIGURES, table};
+use fuseline_passes::{PASSES, Target, canon, rules};
 use fuseline_tests::{Result, bins, workspace};
 use std::fmt::Write;
 use std::fs;
@@ -31,7 +32,7 @@ fn cell(text: &str) -> String {
 #[test]
 fn commands() -> Result {
     let mut text = String::from("# The commands\n\nTheir own help, as `--help` prints it.\n");
-    let pages: [(&str, &[&str]); 8] = [
+    let pages: [(&str, &[&str]); 9] = [
         ("fuseline", &[]),
         ("fuseline", &["compile"]),
         ("fuseline", &["inspect"]),
@@ -40,6 +41,7 @@ fn commands() -> Result {
         ("fuseline-run", &["run"]),
         ("fuseline-run", &["generate"]),
         ("fuseline-run", &["bench"]),
+        ("fuseline-run", &["calibrate"]),
     ];
     for (command, sub) in pages {
         let name = [&[command], sub].concat().join(" ");
@@ -92,6 +94,39 @@ fn ops() -> Result {
         )?;
     }
     check("docs/ops.md", &text)
+}
+
+/// How a table of costs reads as a file, and the tables that are built in, each figure with its source.
+#[test]
+fn cost_tables() -> Result {
+    let mut text = String::from(
+        "# Tables of costs\n\nMade from the tables in `passes/src/cost`. The optimiser weighs what it may choose by what things cost on the target: an op costs the host's time for each \
+         primitive that it becomes, a launch, and the longer of its memory traffic and its arithmetic, at the rates of a table. Each target has one; `fuseline-run calibrate -o COSTS.json` \
+         measures one on the machine at hand, and `fuseline compile --cost COSTS.json` and `fuseline opt --cost COSTS.json` use it in the place of the built-in one. A report names the \
+         table that was used.\n\n## The file\n\nJSON:\n\n```json\n{\n  \"format\": \"fuseline-costs\",\n  \"version\": 1,\n  \"target\": \"cuda\",\n  \"device\": \
+         \"the machine in words\",\n  \"figures\": {\n    \"host_ns\": {\"value\": 3000.0, \"source\": \"who measured or stated it, on what\"},\n    …\n  }\n}\n```\n\n\
+         `target` is `metal`, `cuda` or `cpu`. Every figure below must be there once, and no other; a value is a number from 0.000001 to 1000000000. Anything else is refused, with its \
+         place. `version` grows when a figure is added, or its meaning changes.\n\n| figure | meaning |\n|---|---|\n",
+    );
+    for figure in FIGURES {
+        writeln!(text, "| `{}` | {} |", figure.name, cell(figure.doc))?;
+    }
+    text.push_str("\n## The built-in tables\n\n\"Assumed\" says that nobody has measured it; `calibrate` does.\n");
+    for target in Target::ALL {
+        write!(
+            text,
+            "\n### `{target}`\n\n| figure | value | source |\n|---|---|---|\n"
+        )?;
+        for (name, figure) in table(target).figures() {
+            writeln!(
+                text,
+                "| `{name}` | {} | {} |",
+                figure.value,
+                cell(&figure.source)
+            )?;
+        }
+    }
+    check("docs/cost-tables.md", &text)
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Every suite but the end-to-end one, as modules of one binary: each test binary links MLX, and linking is slow.
 
 mod bad_input;
+mod costs;
 mod demo;
 mod documents;
 mod fixtures;

@@ -2,10 +2,12 @@
 //!
 //! - What depends on constants alone runs in the init chain, once, into constant slots of its own ("placeholders"): a weight's transpose costs nothing per step.
 //! - An op that updates one of its arguments (`index_copy`, …) writes that argument's slot where the argument is dead afterwards: so state is updated in place.
+//! - Slices that divide an axis of a value among them are one split, which stands where the first of them does.
 //! - A state's next value is computed into the state's slot where nothing reads the old value any more; elsewhere it is copied there at the end.
 
 mod ends;
 mod fields;
+mod split;
 
 use super::dims::{Dims, Source, checked_scalar_type};
 use super::error::EmitError;
@@ -77,6 +79,8 @@ struct Segment<'a> {
     constant_keys: BTreeMap<String, u32>,
     states: Vec<Symbol>,
     outputs: Vec<Place>,
+    /// Slices that become one instruction: under the first of them all, in the order in which they lie.
+    splits: BTreeMap<Value, Vec<Value>>,
     position: usize,
 }
 
@@ -98,6 +102,7 @@ impl<'a> Segment<'a> {
             constant_keys: BTreeMap::new(),
             states: Vec::new(),
             outputs: Vec::new(),
+            splits: BTreeMap::new(),
             position: 0,
         };
         for (i, &value) in spec.inputs.iter().enumerate() {
@@ -122,6 +127,7 @@ impl<'a> Segment<'a> {
         segment.solve_linear_sizes();
         segment.find_states();
         segment.liveness()?;
+        segment.find_splits();
         Ok(segment)
     }
 
@@ -254,6 +260,9 @@ impl<'a> Segment<'a> {
         let hoisted = self.constant[value.index()];
         match lowering {
             Lowering::Nothing | Lowering::Alias(_) => {}
+            // A part of a split that is done.
+            Lowering::Insts(_) if self.place.contains_key(&value) => {}
+            Lowering::Insts(_) if self.splits.contains_key(&value) => self.split(value)?,
             Lowering::Insts(insts) => {
                 let constant_value = if hoisted {
                     self.small_constant(node)

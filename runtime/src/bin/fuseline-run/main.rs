@@ -1,6 +1,7 @@
 //! The command `fuseline-run`: runs compiled programs.
 
 mod bench;
+mod calibrate;
 mod decoder;
 mod failure;
 mod generate;
@@ -43,6 +44,11 @@ enum Command {
     /// For a decoder with a cache: the time to the first token of a prompt, and tokens per second after it. For any
     /// other program: the time of one call on zeros. Medians over the repetitions, after one that is not counted.
     Bench(bench::BenchArgs),
+    /// Measure what things cost on this machine.
+    ///
+    /// Writes a table of times and rates that `fuseline compile --cost` and `fuseline opt --cost` take in the place of
+    /// the target's own.
+    Calibrate(calibrate::CalibrateArgs),
 }
 
 /// The program and where it runs.
@@ -74,6 +80,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Generate(args) => generate::generate(args),
         Command::Bench(args) => bench::bench(args),
+        Command::Calibrate(args) => calibrate::calibrate(args),
     }));
     match done {
         Ok(Ok(())) => ExitCode::SUCCESS,

@@ -1,0 +1,36 @@
+//! The machine that is compiled for, and how far results may lie apart, as both commands that optimise take it.
+
+use crate::cost_file;
+use crate::error::Error;
+use fuseline_passes::{Numerics, PassCx, Target};
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub struct Machine {
+    /// The machine to choose instructions for; the file runs on all of them. By default that of the table in `--cost`; without one, the machine that this is, or metal in `opt`
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(["metal", "cuda", "cpu"]))]
+    target: Option<String>,
+    /// What things cost there, as `fuseline-run calibrate` measured it
+    #[arg(long, value_name = "FILE")]
+    cost: Option<PathBuf>,
+    /// The freest class of rewrite rules that may fire: `exact` bit for bit, `ulps` (or `ulps(N)`) each element within units in its last place, `reassociate` sums in another order too
+    #[arg(long, value_name = "CLASS", default_value = "reassociate", value_parser = clap::value_parser!(Numerics))]
+    numerics: Numerics,
+}
+
+impl Machine {
+    /// The context, for `otherwise` where neither a target nor a table is named.
+    pub fn cx(&self, otherwise: Target) -> Result<PassCx, Error> {
+        let wanted = self.target.as_deref().map(str::parse::<Target>).transpose();
+        let wanted = wanted.map_err(Error::Usage)?;
+        let cx = cost_file::context(wanted, self.cost.as_deref(), otherwise);
+        let cx = cx.map_err(|source| Error::Cost {
+            path: self.cost.clone().unwrap_or_default(),
+            source,
+        })?;
+        Ok(PassCx {
+            numerics: self.numerics,
+            ..cx
+        })
+    }
+}

@@ -1,0 +1,345 @@
+//! Weights side by side, without a copy: a new constant's bytes are where the old ones' are, and are put together piece by piece when the file is written.
+
+use super::Fusion;
+use fuseline_ir::graph::Payload;
+use fuseline_ir::ops::create::Full;
+use fuseline_ir::{Dim, Op, OpError, Scalar, Symbol, TensorType, Value};
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// How a weight comes from constants, read from the product on, without what may differ between weights that are laid side by side: names, and the size along the axis.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Layout {
+    /// An op over what follows.
+    Op(Op),
+    /// A constant of this type, the axis' size left out.
+    Constant(TensorType),
+    /// A number for all elements of this type, the axis' size left out.
+    Full(Scalar, TensorType),
+}
+
+/// The arguments that products must share to be one.
+fn shared(op: &Op) -> Option<&'static [usize]> {
+    match op {
+        Op::Matmul(_) | Op::Addmm(_) | Op::QuantizedMatmul(_) => Some(&[0]),
+        Op::GatherMm(_) => Some(&[0, 2]),
+        Op::GatherQmm(_) => Some(&[0, 1]),
+        _ => None,
+    }
+}
+
+/// The axis of a weight, of so many axes, along which the product's last axis lies.
+fn weight_axis(op: &Op, rank: usize) -> Option<usize> {
+    match op {
+        // Rows of packed words, of scales and of biases.
+        Op::QuantizedMatmul(_) | Op::GatherQmm(_) => rank.checked_sub(2),
+        _ => rank.checked_sub(1),
+    }
+}
+
+impl Fusion {
+    /// What a product shares with those that it can be one with, and how its weights are made; `None` for what is no product or whose weights can't be laid side by side.
+    pub(super) fn product(&self, value: Value) -> Option<(Vec<Value>, Vec<Layout>)> {
+        let node = self.graph.node(value);
+        let shared = shared(&node.op)?;
+        let width = node.ty.as_tensor()?.shape.last()?;
+        let mut layouts = Vec::new();
+        for (n, arg) in node.args.iter().enumerate() {
+            if shared.contains(&n) {
+                continue;
+            }
+            let ty = self.graph.ty(*arg).as_tensor()?;
+            let axis = weight_axis(&node.op, ty.rank())?;
+            // A bias may be one number for all columns, which has no place beside another.
+            if ty.shape.get(axis)? != width {
+                return None;
+            }
+            self.layout(*arg, axis, &mut layouts)?;
+        }
+        let shared = shared.iter().map(|n| node.args.get(*n).copied());
+        Some((shared.collect::<Option<_>>()?, layouts))
+    }
+
+    fn layout(&self, value: Value, axis: usize, out: &mut Vec<Layout>) -> Option<()> {
+        let node = self.graph.node(value);
+        let mut without = node.ty.as_tensor()?.clone();
+        *without.shape.get_mut(axis)? = Dim::from(0i64);
+        if let Op::Full(full) = &node.op {
+            out.push(Layout::Full(full.value, without));
+            return Some(());
+        }
+        // What something else reads as well would be there twice.
+        self.reader(value)?;
+        if let Op::Constant(op) = &node.op {
+            let initial = |s: &fuseline_ir::State| s.init.as_ref() == Some(&op.name);
+            let alone = !self.graph.states.iter().any(initial);
+            out.push(Layout::Constant(without));
+            return (alone && node.ty.as_tensor()?.static_shape().is_some()).then_some(());
+        }
+        let axis = inner_axis(&node.op, without.rank(), axis)?;
+        out.push(Layout::Op(node.op.clone()));
+        node.args
+            .iter()
+            .try_for_each(|a| self.layout(*a, axis, out))
+    }
+
+    /// One product in the place of several that [`Fusion::product`] says the same of.
+    pub(super) fn joint_product(&mut self, members: &[Value]) -> Result<Option<Value>, OpError> {
+        let Some(node) = members.first().map(|m| self.graph.node(*m).clone()) else {
+            return Ok(None);
+        };
+        let shared = shared(&node.op).unwrap_or_default();
+        let mut args = node.args.clone();
+        for (n, arg) in args.iter_mut().enumerate() {
+            if shared.contains(&n) {
+                continue;
+            }
+            let weights: Option<Vec<Value>> = members
+                .iter()
+                .map(|m| self.graph.node(*m).args.get(n).copied())
+                .collect();
+            let axis = weight_axis(&node.op, self.graph.tensor_ty(*arg)?.rank());
+            let (Some(weights), Some(axis)) = (weights, axis) else {
+                return Ok(None);
+            };
+            match self.side_by_side(&weights, axis)? {
+                Some(joint) => *arg = joint,
+                None => return Ok(None),
+            }
+        }
+        self.graph.add(node.op, &args, &node.loc).map(Some)
+    }
+
+    /// Values of one [`Layout`] as one value, along an axis.
+    fn side_by_side(&mut self, values: &[Value], axis: usize) -> Result<Option<Value>, OpError> {
+        let Some(node) = values.first().map(|v| self.graph.node(*v).clone()) else {
+            return Ok(None);
+        };
+        let mut ty = self.graph.tensor_ty(values[0])?.clone();
+        let mut width = Dim::from(0i64);
+        for value in values {
+            width = &width + &self.graph.tensor_ty(*value)?.shape[axis];
+        }
+        ty.shape[axis] = width;
+        match &node.op {
+            Op::Full(full) => {
+                let value = full.value;
+                return self.graph.add(Full { value, ty }, &[], &node.loc).map(Some);
+            }
+            Op::Constant(_) => return self.joint_constant(values, axis, ty),
+            _ => {}
+        }
+        let Some(inner) = inner_axis(&node.op, ty.rank(), axis) else {
+            return Ok(None);
+        };
+        let mut args = Vec::with_capacity(node.args.len());
+        for n in 0..node.args.len() {
+            let nth = values
+                .iter()
+                .map(|v| self.graph.node(*v).args.get(n).copied());
+            let Some(nth) = nth.collect::<Option<Vec<Value>>>() else {
+                return Ok(None);
+            };
+            match self.side_by_side(&nth, inner)? {
+                Some(arg) => args.push(arg),
+                None => return Ok(None),
+            }
+        }
+        self.graph.add(node.op, &args, &node.loc).map(Some)
+    }
+
+    fn joint_constant(
+        &mut self,
+        values: &[Value],
+        axis: usize,
+        ty: TensorType,
+    ) -> Result<Option<Value>, OpError> {
+        let mut names = Vec::new();
+        let mut parts = Vec::new();
+        let mut outer = 1;
+        for value in values {
+            let Op::Constant(op) = &self.graph.node(*value).op else {
+                return Ok(None);
+            };
+            names.push(op.name.clone());
+            let Some(shape) = op.ty.static_shape() else {
+                return Ok(None);
+            };
+            outer = product(&shape[..axis]);
+            let stretch = product(&shape[axis..]).saturating_mul(op.ty.dtype.size());
+            let data = self
+                .graph
+                .constants
+                .get(&op.name)
+                .and_then(|c| c.data.clone());
+            parts.extend(data.map(|data| (data, stretch)));
+        }
+        // A graph that was read from text names weights only.
+        let data = (parts.len() == names.len())
+            .then(|| Arc::new(SideBySide { outer, parts }) as Arc<dyn Payload>);
+        let name = self.free_name(&joint_name(&names));
+        self.graph.constant(name, ty, data).map(Some)
+    }
+
+    fn free_name(&self, wanted: &str) -> Symbol {
+        let numbered = (2..).map(|n| format!("{wanted}.{n}"));
+        std::iter::once(wanted.to_string())
+            .chain(numbered)
+            .map(Symbol::from)
+            .find(|n| !self.graph.constants.contains_key(n))
+            .unwrap_or_else(|| wanted.into())
+    }
+}
+
+/// The axis of an op's arguments that its result has as `axis`, where the op does the same along all of it.
+fn inner_axis(op: &Op, rank: usize, axis: usize) -> Option<usize> {
+    match op {
+        Op::Transpose(t) => t.perm.get(axis).copied(),
+        Op::Cast(_) => Some(axis),
+        // Elements, scales and biases of a row stand in its row.
+        Op::Dequantize(_) => (axis + 1 < rank).then_some(axis),
+        _ => None,
+    }
+}
+
+fn product(shape: &[usize]) -> usize {
+    shape.iter().fold(1, |n: usize, d| n.saturating_mul(*d))
+}
+
+/// `layers.0.attention.{q,k,v}.weight`: what the names have in common, by their dots, and between braces what they don't.
+fn joint_name(names: &[Symbol]) -> String {
+    let split: Vec<Vec<&str>> = names.iter().map(|n| n.split('.').collect()).collect();
+    let least = split.iter().map(Vec::len).min().unwrap_or(0);
+    let alike = |at: &dyn Fn(&[&str]) -> Option<String>| {
+        let mut all = split.iter().map(|s| at(s));
+        let first = all.next();
+        all.all(|a| Some(a) == first)
+    };
+    let head = (0..least)
+        .take_while(|&n| alike(&|s| s.get(n).map(|t| t.to_string())))
+        .count();
+    let tail = (0..least - head)
+        .take_while(|&n| alike(&|s| s.iter().rev().nth(n).map(|t| t.to_string())))
+        .count();
+    let middles: Vec<String> = split
+        .iter()
+        .map(|s| s[head..s.len() - tail].join("."))
+        .collect();
+    let first = split.first().map(Vec::as_slice).unwrap_or_default();
+    let middle = format!("{{{}}}", middles.join(","));
+    let mut name: Vec<&str> = first[..head].to_vec();
+    name.push(&middle);
+    name.extend(&first[first.len() - tail..]);
+    name.join(".")
+}
+
+/// The bytes of tensors that are laid side by side along an axis: `outer` times a stretch of each. They are put together only as far as they are asked for.
+struct SideBySide {
+    /// The product of the sizes before the axis.
+    outer: usize,
+    /// The tensors' bytes, and how long a stretch of each is.
+    parts: Vec<(Arc<dyn Payload>, usize)>,
+}
+
+impl SideBySide {
+    /// Bytes of one index before the axis.
+    fn row(&self) -> usize {
+        self.parts.iter().map(|(_, stretch)| stretch).sum()
+    }
+}
+
+impl Payload for SideBySide {
+    fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
+        self.range(0..self.row() * self.outer)
+    }
+
+    fn range(&self, range: Range<usize>) -> Result<Cow<'_, [u8]>, String> {
+        let row = self.row();
+        if range.start > range.end || range.end > row * self.outer {
+            let all = row * self.outer;
+            return Err(format!("bytes {}..{} of {all}", range.start, range.end));
+        }
+        let mut out = Vec::with_capacity(range.len());
+        if range.is_empty() {
+            return Ok(Cow::Owned(out));
+        }
+        // What has to be made is made once for all rows that the range touches.
+        let rows = range.start / row..range.end.div_ceil(row);
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for (payload, stretch) in &self.parts {
+            let span = match rows.len() {
+                1 => None,
+                _ => Some(payload.range(rows.start * stretch..rows.end * stretch)?),
+            };
+            parts.push((payload, *stretch, span));
+        }
+        for n in rows.clone() {
+            let mut start = n * row;
+            for (payload, stretch, span) in &parts {
+                let (from, to) = (range.start.max(start), range.end.min(start + stretch));
+                if from < to {
+                    let part = n * stretch + from - start..n * stretch + to - start;
+                    match span {
+                        Some(span) => {
+                            let skipped = rows.start * stretch;
+                            out.extend_from_slice(&span[part.start - skipped..part.end - skipped]);
+                        }
+                        None => out.extend_from_slice(&payload.range(part)?),
+                    }
+                }
+                start += stretch;
+            }
+        }
+        Ok(Cow::Owned(out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(all: &[&str]) -> String {
+        joint_name(&all.iter().map(|n| Symbol::from(*n)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn names_say_what_is_in_them() {
+        assert_eq!(names(&["m.0.q.weight", "m.0.k.weight"]), "m.0.{q,k}.weight");
+        assert_eq!(names(&["w1", "w3"]), "{w1,w3}");
+        assert_eq!(names(&["m.w", "m.x.w"]), "m.{,x}.w");
+        assert_eq!(names(&["a", "a"]), "a.{,}");
+    }
+
+    #[test]
+    fn any_range_is_a_slice_of_the_whole() {
+        let part = |bytes: &[u8]| Arc::new(bytes.to_vec()) as Arc<dyn Payload>;
+        let rows = SideBySide {
+            outer: 2,
+            parts: vec![(part(&[1, 2, 3, 4]), 2), (part(&[]), 0), (part(&[5, 6]), 1)],
+        };
+        let whole = [1, 2, 5, 3, 4, 6];
+        assert_eq!(*rows.bytes().unwrap(), whole);
+        for start in 0..=6 {
+            for end in start..=6 {
+                assert_eq!(*rows.range(start..end).unwrap(), whole[start..end]);
+            }
+        }
+        assert!(rows.range(0..7).is_err());
+        let one = SideBySide {
+            outer: 1,
+            parts: vec![(part(&[1, 2]), 2), (part(&[3]), 1)],
+        };
+        assert_eq!(*one.range(1..3).unwrap(), [2, 3]);
+        let wrong = SideBySide {
+            outer: 2,
+            parts: vec![(part(&[1, 2, 3]), 2)],
+        };
+        assert!(wrong.bytes().is_err());
+        let nothing = SideBySide {
+            outer: 0,
+            parts: vec![(part(&[]), 4)],
+        };
+        assert!(nothing.bytes().unwrap().is_empty());
+    }
+}
