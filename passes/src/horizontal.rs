@@ -20,7 +20,6 @@ use crate::cost::Model;
 use crate::pass::{Numerics, PassCx, PassError};
 use crate::shapes::partition;
 use crate::sweep;
-use concat::Layout;
 use fuseline_ir::{Graph, Op, OpError, Output, State, Value};
 use sink::Part;
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,16 +119,14 @@ impl Fusion {
 
     /// The products that differ in nothing but weights that can be laid side by side.
     fn groups(&self) -> Vec<Group> {
-        let mut all: BTreeMap<(&Op, Vec<Value>, Vec<Layout>), Vec<Value>> = BTreeMap::new();
-        for (value, node) in self.graph.values().take(self.old) {
+        let mut all: BTreeMap<concat::Common, Vec<Value>> = BTreeMap::new();
+        for value in (0..self.old).map(Value::from_index) {
             let live = !self.users[value.index()].is_empty() || self.roots.contains(&value);
             if !live || self.fixed[value.index()] {
                 continue;
             }
-            if let Some((shared, layouts)) = self.product(value) {
-                all.entry((&node.op, shared, layouts))
-                    .or_default()
-                    .push(value);
+            if let Some(common) = self.product(value) {
+                all.entry(common).or_default().push(value);
             }
         }
         let mut groups: Vec<Group> = Vec::new();

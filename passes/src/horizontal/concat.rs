@@ -3,7 +3,8 @@
 use super::Fusion;
 use fuseline_ir::graph::Payload;
 use fuseline_ir::ops::create::Full;
-use fuseline_ir::{Dim, Op, OpError, Scalar, Symbol, TensorType, Value};
+use fuseline_ir::ops::matmul::{Addmm, Matmul};
+use fuseline_ir::{DType, Dim, Op, OpError, Scalar, Symbol, TensorType, Value};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,6 +19,17 @@ pub(super) enum Layout {
     /// A number for all elements of this type, the axis' size left out.
     Full(Scalar, TensorType),
 }
+
+/// What products that can be one have in common.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Common {
+    op: Op,
+    shared: Vec<Value>,
+    layouts: Vec<Layout>,
+}
+
+/// Which argument of a product with a bias that is.
+const BIAS: usize = 2;
 
 /// The arguments that products must share to be one.
 fn shared(op: &Op) -> Option<&'static [usize]> {
@@ -39,14 +51,17 @@ fn weight_axis(op: &Op, rank: usize) -> Option<usize> {
 }
 
 impl Fusion {
-    /// What a product shares with those that it can be one with, and how its weights are made; `None` for what is no product or whose weights can't be laid side by side.
-    pub(super) fn product(&self, value: Value) -> Option<(Vec<Value>, Vec<Layout>)> {
+    /// What products must have in common to be one: the op, where one with a bias goes with one without; arguments; and how their weights are made. `None` for what is no product or
+    /// whose weights can't be laid side by side.
+    pub(super) fn product(&self, value: Value) -> Option<Common> {
         let node = self.graph.node(value);
         let shared = shared(&node.op)?;
-        let width = node.ty.as_tensor()?.shape.last()?;
+        let out = node.ty.as_tensor()?;
+        let width = out.shape.last()?;
         let mut layouts = Vec::new();
+        let biased = self.bias(value).is_some();
         for (n, arg) in node.args.iter().enumerate() {
-            if shared.contains(&n) {
+            if shared.contains(&n) || biased && n == BIAS {
                 continue;
             }
             let ty = self.graph.ty(*arg).as_tensor()?;
@@ -58,7 +73,50 @@ impl Fusion {
             self.layout(*arg, axis, &mut layouts)?;
         }
         let shared = shared.iter().map(|n| node.args.get(*n).copied());
-        Some((shared.collect::<Option<_>>()?, layouts))
+        Some(Common {
+            op: if biased {
+                Matmul {}.into()
+            } else {
+                node.op.clone()
+            },
+            shared: shared.collect::<Option<_>>()?,
+            layouts,
+        })
+    }
+
+    /// The bias of a product, where it is a constant vector that nothing else reads, as long as the product is wide.
+    fn bias(&self, value: Value) -> Option<Value> {
+        let node = self.graph.node(value);
+        let bias = *node
+            .args
+            .get(BIAS)
+            .filter(|_| matches!(node.op, Op::Addmm(_)))?;
+        let mut layout = Vec::new();
+        self.layout(bias, 0, &mut layout)?;
+        let vector = self.graph.ty(bias).as_tensor()?.shape.as_slice()
+            == [node.ty.as_tensor()?.shape.last()?.clone()];
+        (vector && matches!(layout.as_slice(), [Layout::Constant(_)])).then_some(bias)
+    }
+
+    /// The biases of products side by side, zeros where one has none.
+    fn joint_bias(&mut self, members: &[Value], dtype: DType) -> Result<Option<Value>, OpError> {
+        let mut biases = Vec::with_capacity(members.len());
+        for member in members {
+            let width = self.graph.tensor_ty(*member)?.shape.last().cloned();
+            let Some(width) = width.and_then(|d| usize::try_from(d.as_const()?).ok()) else {
+                return Ok(None);
+            };
+            biases.push(match self.bias(*member) {
+                Some(bias) => bias,
+                None => {
+                    let zeros: Arc<dyn Payload> = Arc::new(vec![0u8; width * dtype.size()]);
+                    let ty = TensorType::new(dtype, vec![width.into()]);
+                    let name = self.free_name("zeros");
+                    self.graph.constant(name, ty, Some(zeros))?
+                }
+            });
+        }
+        self.side_by_side(&biases, 0)
     }
 
     fn layout(&self, value: Value, axis: usize, out: &mut Vec<Layout>) -> Option<()> {
@@ -86,11 +144,15 @@ impl Fusion {
 
     /// One product in the place of several that [`Fusion::product`] says the same of.
     pub(super) fn joint_product(&mut self, members: &[Value]) -> Result<Option<Value>, OpError> {
-        let Some(node) = members.first().map(|m| self.graph.node(*m).clone()) else {
+        let Some(mut node) = members.first().map(|m| self.graph.node(*m).clone()) else {
             return Ok(None);
         };
         let shared = shared(&node.op).unwrap_or_default();
+        let biased = members.iter().any(|m| self.bias(*m).is_some());
         let mut args = node.args.clone();
+        if biased {
+            args.truncate(BIAS);
+        }
         for (n, arg) in args.iter_mut().enumerate() {
             if shared.contains(&n) {
                 continue;
@@ -107,6 +169,15 @@ impl Fusion {
                 Some(joint) => *arg = joint,
                 None => return Ok(None),
             }
+        }
+        if biased {
+            let Some(bias) =
+                self.joint_bias(members, node.ty.as_tensor().map_or(DType::F32, |t| t.dtype))?
+            else {
+                return Ok(None);
+            };
+            args.push(bias);
+            node.op = Addmm {}.into();
         }
         self.graph.add(node.op, &args, &node.loc).map(Some)
     }

@@ -92,7 +92,7 @@ impl Fusion {
             let stop = &start + &part.len;
             let slice = self.slice(source, axis, &start, &stop)?;
             trial.replaced.push((part.old, slice));
-            if dense {
+            if dense && !self.turned(part.old) {
                 let ty = self.graph.tensor_ty(part.old)?;
                 let gaps = self.model.gaps(ty, axis);
                 trial.after = trial.after.saturating_add(gaps);
@@ -101,6 +101,19 @@ impl Fusion {
         }
         trial.after = trial.after.saturating_add(self.model.split());
         Ok(())
+    }
+
+    /// Whether a value is only read through a transpose, so that whoever computes with it reads it with gaps as it is.
+    fn turned(&self, value: Value) -> bool {
+        let mut at = value;
+        while let Some(reader) = self.reader(at) {
+            match self.graph.node(reader).op {
+                Op::Transpose(_) => return true,
+                Op::Reshape(_) => at = reader,
+                _ => return false,
+            }
+        }
+        false
     }
 
     fn slice(
@@ -277,14 +290,19 @@ impl Fusion {
                 let others = |(n, (a, b)): (usize, (&Dim, &Dim))| n == to || a == b;
                 ty.rank() == first.rank()
                     && ty.shape.iter().zip(&first.shape).enumerate().all(others)
-                    && unit.as_ref().is_some_and(|unit| part.len == &ty.shape[to] * unit)
+                    && unit
+                        .as_ref()
+                        .is_some_and(|unit| part.len == &ty.shape[to] * unit)
             };
-            product(&first.shape[..to]) == before && types.iter().zip(parts).all(|(ty, part)| alike(ty, part))
+            product(&first.shape[..to]) == before
+                && types.iter().zip(parts).all(|(ty, part)| alike(ty, part))
         };
         // Where axes of size 1 leave a choice: the first of the axes that the last one of the whole becomes, as heads do.
         let all: Vec<usize> = (0..first.rank()).filter(fits).collect();
         let heads = (axis + first.rank()).checked_sub(whole.rank() + 1);
-        let to = heads.filter(|to| all.contains(to)).or(all.last().copied())?;
+        let to = heads
+            .filter(|to| all.contains(to))
+            .or(all.last().copied())?;
         let mut shape = first.shape.clone();
         shape[to] = types
             .iter()
