@@ -1,13 +1,16 @@
 //! The compile step: archive → IR → passes → program → file.
 
+use crate::emit::EmitError;
 use crate::error::Error;
+use crate::quantize::{self, Quantised};
 use crate::report::{self, PassReport, Report, Weights};
 use crate::{emit, import, pt2};
 use fuseline_ir::Graph;
 use fuseline_passes::partition::partition;
 use fuseline_passes::{Level, PassCx, optimise};
 use fuseline_program::Program;
-use fuseline_program::container::Trees;
+use fuseline_program::container::{Trees, WriteOptions};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -23,6 +26,21 @@ pub struct Options {
     pub cx: PassCx,
     /// Operators that the user sends to the host.
     pub host: import::HostOps,
+    /// What to quantise.
+    pub quantize: quantize::Plan,
+}
+
+impl Options {
+    /// To compile as it is: nothing is quantised.
+    pub fn new(input: impl Into<PathBuf>, level: Level, cx: PassCx) -> Options {
+        Options {
+            input: input.into(),
+            level,
+            cx,
+            host: import::HostOps::default(),
+            quantize: quantize::Plan::default(),
+        }
+    }
 }
 
 /// What a person may want to see of a compile while it runs. Every method may do nothing.
@@ -35,6 +53,11 @@ pub trait Observer {
     /// A pass is done. The first call has the name `import` and the graph as imported.
     fn graph(&mut self, pass: &'static str, graph: &Graph) {
         let _ = (pass, graph);
+    }
+
+    /// So many bytes of so many have been written.
+    fn written(&mut self, bytes: u64, of: u64) {
+        let _ = (bytes, of);
     }
 }
 
@@ -49,6 +72,10 @@ pub struct Compiled {
     pub graph: Graph,
     /// What runs where.
     pub plan: fuseline_passes::partition::Plan,
+    /// What became of the weights, where the options say that some be quantised.
+    pub quantised: Quantised,
+    /// The names of the model's trained weights, by constant.
+    pub names: quantize::Names,
     trees: Option<Trees>,
     report: Report,
 }
@@ -92,10 +119,18 @@ pub fn compile_method(
             source,
         })?;
     graph.name = name.to_string();
+    let names = import::parameters(&archive);
+    let mut quantised = Quantised::default();
+    if !options.quantize.is_empty() {
+        (graph, quantised) = quantize::apply(&graph, &options.quantize, &names)?;
+    }
     let trees = trees(&archive);
     clock.lap("import");
     let mut compiled = compile_graph(&graph, options.level, &options.cx, observer)?;
     compiled.trees = trees;
+    compiled.names = names;
+    compiled.report.kept = quantised.kept().to_vec();
+    compiled.quantised = quantised;
     compiled.report.milliseconds.extend(clock.times);
     Ok(compiled)
 }
@@ -131,6 +166,8 @@ pub fn compile_graph(
         init_instructions: 0,
         segments: 0,
         host: report::host(&optimised),
+        quantized: Vec::new(),
+        kept: Vec::new(),
         weights: Weights::default(),
         state: report::state(&optimised),
         bytes: 0,
@@ -139,6 +176,8 @@ pub fn compile_graph(
     Ok(Compiled {
         graph: optimised,
         plan,
+        quantised: Quantised::default(),
+        names: quantize::Names::new(),
         trees: None,
         report,
     })
@@ -203,7 +242,18 @@ pub fn write(
     };
     clock.lap("emit");
     observer.step("write");
-    report.bytes = program.write_file(output)?.bytes;
+    let observer = RefCell::new(observer);
+    let options = WriteOptions {
+        progress: Some(&|bytes, of| observer.borrow_mut().written(bytes, of)),
+        ..WriteOptions::default()
+    };
+    report.bytes = program.write_file_with(output, &options)?.bytes;
+    for method in methods {
+        let weights = method.quantised.report();
+        report
+            .quantized
+            .extend(weights.map_err(|(name, reason)| EmitError::Constant { name, reason })?);
+    }
     clock.lap("write");
     report.milliseconds.extend(clock.times);
     Ok(report)

@@ -1,5 +1,6 @@
 //! What a compile says about itself: for people as text, for machines as JSON.
 
+use crate::quantize::{Kept, WeightReport};
 use fuseline_ir::{DType, Graph, Op};
 use fuseline_program::container::{Call, Payload, Program};
 use serde::Serialize;
@@ -35,6 +36,10 @@ pub struct Report {
     pub segments: usize,
     /// Host calls, with reasons.
     pub host: Vec<HostReport>,
+    /// The weights that were quantised, and how well they fit.
+    pub quantized: Vec<WeightReport>,
+    /// The weights that were to be quantised and could not be.
+    pub kept: Vec<Kept>,
     /// Weights in the file: number and bytes.
     pub weights: Weights,
     /// Mutable state: buffers and bytes.
@@ -177,6 +182,7 @@ impl Report {
         sum(&mut self.imported, &other.imported);
         sum(&mut self.optimised, &other.optimised);
         self.host.extend(other.host.iter().cloned());
+        self.kept.extend(other.kept.iter().cloned());
         self.state.count += other.state.count;
         self.state.bytes += other.state.bytes;
         for (step, ms) in &other.milliseconds {
@@ -219,6 +225,10 @@ impl fmt::Display for Report {
             let module = h.module.as_deref().unwrap_or("the top module");
             writeln!(f, "on the host:  {} in {module}: {}", h.kernel, h.reason)?;
         }
+        quantized(f, &self.quantized)?;
+        for kept in &self.kept {
+            writeln!(f, "in floats:    {}: {}", kept.name, kept.reason)?;
+        }
         writeln!(
             f,
             "weights:      {} tensors, {}; state: {} buffers, {}; file: {}",
@@ -232,6 +242,42 @@ impl fmt::Display for Report {
         writeln!(f, "costs:        {}", self.costs)?;
         writeln!(f, "time:         {ms:.0} ms")
     }
+}
+
+/// One line over all weights that were quantised.
+fn quantized(f: &mut fmt::Formatter<'_>, weights: &[WeightReport]) -> fmt::Result {
+    let errors = || weights.iter().filter_map(|w| Some((w.relative_error?, w)));
+    let Some((most, worst)) = errors().max_by(|a, b| a.0.total_cmp(&b.0)) else {
+        return Ok(());
+    };
+    let sum = |of: fn(&WeightReport) -> u64| bytes(weights.iter().map(of).sum());
+    // Each weight counts by its size, as it does in a sum of squares.
+    let mean = |of: fn(&WeightReport) -> Option<f64>| {
+        let (mut squares, mut size) = (0.0, 0.0);
+        for (error, w) in weights.iter().filter_map(|w| Some((of(w)?, w))) {
+            squares += error * error * w.bytes_before as f64;
+            size += w.bytes_before as f64;
+        }
+        100.0 * f64::sqrt(squares / size)
+    };
+    write!(
+        f,
+        "quantized:    {} weights from {} to {}; off by {:.2} %, at most {:.2} % ({})",
+        weights.len(),
+        sum(|w| w.bytes_before),
+        sum(|w| w.bytes),
+        mean(|w| w.relative_error),
+        100.0 * most,
+        worst.name
+    )?;
+    if weights
+        .iter()
+        .any(|w| w.relative_error_without_search.is_some())
+    {
+        let plain = mean(|w| w.relative_error_without_search);
+        write!(f, "; {plain:.2} % without the search")?;
+    }
+    writeln!(f)
 }
 
 /// `9 RmsNorm, 4 Sdpa, …`, the most frequent first.

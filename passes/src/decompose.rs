@@ -61,7 +61,7 @@ fn round(graph: &Graph) -> Result<(Graph, bool), PassError> {
 }
 
 /// Gives `out` the outputs and next states of `graph`, under the values that `map` has for them.
-pub(crate) fn copy_ends(graph: &Graph, out: &mut Graph, map: &[Value]) {
+pub fn copy_ends(graph: &Graph, out: &mut Graph, map: &[Value]) {
     out.outputs = graph
         .outputs
         .iter()

@@ -56,12 +56,7 @@ pub fn evaluate(graph: &Graph, calls: &[Vec<Array>]) -> Result<Vec<Vec<Array>>> 
 /// # Errors
 /// Those of the compiler.
 pub fn compile_to(archive: &Path, level: Level, output: &Path) -> Result {
-    let options = Options {
-        input: archive.to_path_buf(),
-        level,
-        cx: PassCx::new(target()),
-        host: Default::default(),
-    };
+    let options = Options::new(archive, level, PassCx::new(target()));
     compile(&options, &mut Quiet)?.write(output, &mut Quiet)?;
     Ok(())
 }

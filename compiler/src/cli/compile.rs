@@ -1,11 +1,12 @@
 //! `fuseline compile`.
 
 use super::output::{self, Progress};
-use crate::compile::{Options, compile_method, program, write};
+use crate::compile::{Compiled, Options, compile_method, program, write};
 use crate::error::Error;
 use crate::import::HostOps;
+use crate::quantize::{Map, MapError, Plan, Scheme};
 use fuseline_passes::{Level, Target};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -23,6 +24,15 @@ pub struct Args {
     /// How hard to optimise: 0 only what the target needs, 1 canonical form and folding, 2 equality saturation as well
     #[arg(short = 'O', value_name = "LEVEL", default_value = "2", value_parser = clap::builder::PossibleValuesParser::new(["0", "1", "2"]))]
     level: String,
+    /// Quantise the weights of products and embeddings: affineBgG with B bits (2, 3, 4, 5, 6, 8) in groups of G (32, 64, 128), such as affine4g64; mxfp4, mxfp8 or nvfp4
+    #[arg(long, value_name = "SCHEME")]
+    quantize: Option<Scheme>,
+    /// Exceptions to `--quantize`: lines `PATTERN = SCHEME` or `PATTERN = none`, the last that fits a weight's or its module's path decides; `*` within a part of the path, `**` across parts
+    #[arg(long, value_name = "FILE")]
+    quantize_map: Option<PathBuf>,
+    /// Search for scales that fit better than MLX's own
+    #[arg(long)]
+    quantize_search: bool,
     /// Write a report as JSON (`-` for standard output)
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -64,6 +74,44 @@ fn method(text: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
+/// What the options say of quantisation.
+fn plan(args: &Args) -> Result<Plan, Error> {
+    let mut plan = Plan {
+        scheme: args.quantize,
+        search: args.quantize_search,
+        ..Plan::default()
+    };
+    if let Some(path) = &args.quantize_map {
+        let map = output::read_file(path)?.parse::<Map>();
+        plan.map = map.map_err(|error| in_map(path, &error))?;
+    }
+    if plan.search && plan.is_empty() {
+        return Err(Error::Usage(
+            "--quantize-search needs --quantize or --quantize-map".to_owned(),
+        ));
+    }
+    Ok(plan)
+}
+
+fn in_map(path: &Path, error: &MapError) -> Error {
+    Error::Malformed {
+        path: path.to_path_buf(),
+        reason: error.to_string(),
+    }
+}
+
+/// Every pattern must fit a weight of one of the models.
+fn check_patterns(args: &Args, plan: &Plan, methods: &[Compiled]) -> Result<(), Error> {
+    let weights = methods.iter().flat_map(|m| m.names.values());
+    match (
+        &args.quantize_map,
+        plan.map.unused(weights.map(Vec::as_slice)),
+    ) {
+        (Some(path), Some(error)) => Err(in_map(path, &error)),
+        _ => Ok(()),
+    }
+}
+
 pub fn run(args: &Args) -> Result<(), Error> {
     let mut models = args.methods.clone();
     models.extend(
@@ -81,6 +129,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let level = args.level.parse::<Level>().map_err(Error::Usage)?;
     let cx = args.machine.cx(default_target())?;
     let host = HostOps::new(&args.host).map_err(Error::Usage)?;
+    let plan = plan(args)?;
     let mut imported = String::new();
     let mut after = String::new();
     let mut progress = Progress::new(|pass, graph| {
@@ -102,10 +151,12 @@ pub fn run(args: &Args) -> Result<(), Error> {
             level,
             cx: cx.clone(),
             host: host.clone(),
+            quantize: plan.clone(),
         };
         methods.push(compile_method(name, &options, &mut progress)?);
         Ok(())
     });
+    let result = result.and_then(|()| check_patterns(args, &plan, &methods));
     let result = result.and_then(|()| write(&methods, &args.output, &mut progress));
     progress.done();
     output::warn(&after);

@@ -99,6 +99,20 @@ impl<F: FnMut(&'static str, &Graph)> Observer for Progress<F> {
         }
     }
 
+    fn written(&mut self, bytes: u64, of: u64) {
+        if let Some(bar) = &self.bar {
+            if bar.length().is_none()
+                && let Ok(style) = ProgressStyle::with_template(
+                    "{spinner} {msg} {bar:40} {bytes}/{total_bytes} {elapsed}",
+                )
+            {
+                bar.set_style(style);
+            }
+            bar.set_length(of);
+            bar.set_position(bytes);
+        }
+    }
+
     fn graph(&mut self, pass: &'static str, graph: &Graph) {
         (self.on_graph)(pass, graph);
     }

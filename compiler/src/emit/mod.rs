@@ -193,8 +193,8 @@ impl<'a> MethodEmitter<'a> {
             // In a mapping, or in memory already: written from where it is.
             Some(bytes) => Data::borrowed(bytes),
             // Made when the file is written, and not kept.
-            None => Data::made(size, move || {
-                let bytes = payload.bytes().map_err(std::io::Error::other)?;
+            None => Data::made(size, move |range| {
+                let bytes = payload.range(range).map_err(std::io::Error::other)?;
                 Ok(bytes.into_owned())
             }),
         })

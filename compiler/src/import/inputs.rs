@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fuseline_ir::graph::Payload;
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{Constant, Dim, Graph, Range, TensorType, Type, Value};
+use fuseline_ir::{Constant, Dim, Graph, Range, Symbol, TensorType, Type, Value};
 
 use super::build::Builder;
 use super::call::Val;
@@ -14,7 +14,7 @@ use super::error::{Error, Fail, Result, invalid, unsupported};
 use super::memory::{Sources, StorageId, TensorId};
 use super::symbolic;
 use super::{Importer, Scope, at, named_number};
-use crate::pt2::exported::{Argument, OutputSpec, SymIntArgument};
+use crate::pt2::exported::{Argument, InputSpec, OutputSpec, SymIntArgument};
 use crate::pt2::sym::{SymExpr, SymOp};
 use crate::pt2::{Archive, WeightRef};
 
@@ -24,6 +24,10 @@ struct WeightPayload(WeightRef);
 impl Payload for WeightPayload {
     fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
         Ok(self.0.contiguous_bytes())
+    }
+
+    fn range(&self, range: std::ops::Range<usize>) -> Result<Cow<'_, [u8]>, String> {
+        self.0.range(range)
     }
 
     fn stored(&self) -> Option<&[u8]> {
@@ -464,6 +468,30 @@ impl<'a> Tie<'a> {
             offset: weight.storage_offset,
         }
     }
+}
+
+/// The trained weights of a program: under the name of the constant that the importer makes of it, all the names that it has. Tied weights have several, also
+/// such as the signature leaves out.
+pub fn parameters(archive: &Archive) -> BTreeMap<Symbol, Vec<String>> {
+    let mut first: BTreeMap<Tie<'_>, &str> = BTreeMap::new();
+    let mut trained: BTreeSet<Tie<'_>> = BTreeSet::new();
+    for spec in &archive.program().graph_module.signature.input_specs {
+        if let Some(weight) = archive.weight_of(spec) {
+            first.entry(Tie::of(weight)).or_insert(&weight.fqn);
+            if matches!(spec, InputSpec::Parameter { .. }) {
+                trained.insert(Tie::of(weight));
+            }
+        }
+    }
+    let mut names: BTreeMap<Symbol, Vec<String>> = BTreeMap::new();
+    for (name, weight) in archive.weights() {
+        let tie = Tie::of(weight);
+        if let Some(first) = first.get(&tie).filter(|_| trained.contains(&tie)) {
+            let names = names.entry((*first).into()).or_default();
+            names.push(name.clone());
+        }
+    }
+    names
 }
 
 /// The range of the one symbol in a constrained expression, where the expression is the symbol, a multiple of it, or a sum with a number.

@@ -59,6 +59,7 @@ use fuseline_ir::{DType, Dim, Graph, Loc, Scalar, Value};
 
 pub use error::{Error, Unsupported};
 pub use host::HostOps;
+pub use inputs::parameters;
 
 use crate::pt2::Archive;
 use crate::pt2::exported::{self, Argument, Node, Place, SymBool, SymFloat, SymInt};

@@ -1,6 +1,7 @@
 //! Constants that are made from others when the file is written: quantised integers in MLX's layout, and their scales and biases. Nothing of them is kept in memory.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use fuseline_ir::graph::Payload;
 use fuseline_ir::{DType, Scalar, Tensor};
@@ -178,6 +179,10 @@ pub(super) struct Reinterpreted(pub WeightRef);
 impl Payload for Reinterpreted {
     fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
         Ok(self.0.contiguous_bytes())
+    }
+
+    fn range(&self, range: Range<usize>) -> Result<Cow<'_, [u8]>, String> {
+        self.0.range(range)
     }
 
     fn stored(&self) -> Option<&[u8]> {

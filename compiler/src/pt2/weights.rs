@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::Deserialize;
 
@@ -77,42 +78,61 @@ impl WeightRef {
 
     /// The elements in row-major order: borrowed where they lie so, gathered where they don't.
     pub fn contiguous_bytes(&self) -> Cow<'_, [u8]> {
+        let len = self.numel() * self.dtype.size();
+        self.range(0..len).unwrap_or_default()
+    }
+
+    /// Those bytes of the elements in row-major order that lie in `range`: borrowed or gathered.
+    ///
+    /// # Errors
+    /// A range that reaches past the end.
+    pub fn range(&self, range: Range<usize>) -> std::result::Result<Cow<'_, [u8]>, String> {
         let width = self.dtype.size();
-        let start = self.storage_offset * width;
         let len = self.numel() * width;
-        if len == 0 {
-            return Cow::Borrowed(&[]);
+        if range.start > range.end || range.end > len {
+            return Err(format!(
+                "bytes {}..{} of the {len} of `{}`",
+                range.start, range.end, self.fqn
+            ));
         }
-        if self.is_contiguous() {
+        if let Some(all) = self.stored() {
             // Bounds were checked when the archive was opened.
-            return Cow::Borrowed(self.storage.get(start..start + len).unwrap_or_default());
+            return Ok(Cow::Borrowed(all.get(range).unwrap_or_default()));
         }
-        let mut out = Vec::with_capacity(len);
-        let mut index = vec![0; self.sizes.len()];
-        loop {
+        let (first, last) = (range.start / width, range.end.div_ceil(width));
+        let mut index = self.index_of(first);
+        let mut out = Vec::with_capacity((last - first) * width);
+        for _ in first..last {
             let at: usize = index
                 .iter()
                 .zip(&self.strides)
                 .map(|(i, stride)| i * stride)
                 .sum();
-            out.extend_from_slice(
-                self.storage
-                    .get(start + at * width..start + (at + 1) * width)
-                    .unwrap_or_default(),
-            );
-            let mut axis = index.len();
-            loop {
-                if axis == 0 {
-                    return Cow::Owned(out);
-                }
-                axis -= 1;
-                index[axis] += 1;
-                if index[axis] < self.sizes[axis] {
+            let at = (self.storage_offset + at) * width;
+            out.extend_from_slice(self.storage.get(at..at + width).unwrap_or_default());
+            for (i, size) in index.iter_mut().zip(&self.sizes).rev() {
+                *i += 1;
+                if *i < *size {
                     break;
                 }
-                index[axis] = 0;
+                *i = 0;
             }
         }
+        let skipped = range.start - first * width;
+        out.truncate(skipped + range.len());
+        out.drain(..skipped);
+        Ok(Cow::Owned(out))
+    }
+
+    /// Where the element with that number in row-major order is, along each dimension.
+    fn index_of(&self, mut element: usize) -> Vec<usize> {
+        let mut index = vec![0; self.sizes.len()];
+        for (i, &size) in index.iter_mut().zip(&self.sizes).rev() {
+            if size > 0 {
+                (*i, element) = (element % size, element / size);
+            }
+        }
+        index
     }
 }
 

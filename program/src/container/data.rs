@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
-/// Makes bytes on demand.
-type Make<'a> = Arc<dyn Fn() -> io::Result<Vec<u8>> + Send + Sync + 'a>;
+/// Makes those of the bytes that lie in a range.
+type Make<'a> = Arc<dyn Fn(Range<usize>) -> io::Result<Vec<u8>> + Send + Sync + 'a>;
 
-/// A run of bytes: borrowed (from a mapped file, say), owned, or made each time they are asked for. The last kind lets a writer go
-/// through weights that together are larger than the memory.
+/// A run of bytes: borrowed (from a mapped file, say), owned, or made each time they are asked for, piece by piece. The last kind lets
+/// a writer go through weights that are larger than the memory.
 #[derive(Clone)]
 pub struct Data<'a>(Source<'a>);
 
@@ -32,8 +33,11 @@ impl<'a> Data<'a> {
         Self(Source::Here(Cow::Owned(bytes)))
     }
 
-    /// `len` bytes that `make` makes, the same at every call.
-    pub fn made(len: u64, make: impl Fn() -> io::Result<Vec<u8>> + Send + Sync + 'a) -> Self {
+    /// `len` bytes, of which `make` makes any range: the same bytes at every call, and from any thread.
+    pub fn made(
+        len: u64,
+        make: impl Fn(Range<usize>) -> io::Result<Vec<u8>> + Send + Sync + 'a,
+    ) -> Self {
         Self(Source::Made {
             len,
             make: Arc::new(make),
@@ -78,13 +82,35 @@ impl<'a> Data<'a> {
     /// # Errors
     /// What making them reports, or that it made another number of bytes than promised.
     pub fn bytes(&self) -> io::Result<Cow<'_, [u8]>> {
+        let len =
+            usize::try_from(self.len()).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        self.range(0..len)
+    }
+
+    /// Those of the bytes that lie in `range`, made if need be.
+    ///
+    /// # Errors
+    /// What making them reports, that it made another number of bytes than asked for, or a range that is not within the bytes.
+    pub fn range(&self, range: Range<usize>) -> io::Result<Cow<'_, [u8]>> {
+        let wrong = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
+        if range.start > range.end || range.end as u64 > self.len() {
+            return Err(wrong(format!(
+                "bytes {}..{} of {}",
+                range.start,
+                range.end,
+                self.len()
+            )));
+        }
         match &self.0 {
-            Source::Here(bytes) => Ok(Cow::Borrowed(bytes)),
-            Source::Made { len, make } => {
-                let bytes = make()?;
-                if bytes.len() as u64 != *len {
-                    let reason = format!("{len} bytes were promised, {} were made", bytes.len());
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+            Source::Here(bytes) => Ok(Cow::Borrowed(bytes.get(range).unwrap_or_default())),
+            Source::Made { make, .. } => {
+                let bytes = make(range.clone())?;
+                if bytes.len() != range.len() {
+                    return Err(wrong(format!(
+                        "{} bytes were promised, {} were made",
+                        range.len(),
+                        bytes.len()
+                    )));
                 }
                 Ok(Cow::Owned(bytes))
             }

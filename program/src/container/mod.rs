@@ -5,6 +5,7 @@ mod header;
 mod pack;
 mod plan;
 mod read;
+mod stream;
 mod validate;
 mod value;
 mod write;
@@ -13,7 +14,7 @@ pub use data::Data;
 pub use header::{HEADER_END, Header};
 pub use read::{Pte, Segment};
 pub use value::{Storage, TensorValue, UNBOUNDED, Value};
-pub use write::{WriteError, Written};
+pub use write::{WriteError, WriteOptions, Written};
 
 use std::fmt;
 

@@ -1,17 +1,19 @@
 //! A program to a file's bytes.
 //!
-//! The FlatBuffers part is built in memory, it is small; the segments' bytes go from their source straight to the output, one at a
-//! time. The same program gives the same bytes.
+//! The FlatBuffers part is built in memory, it is small; the segments' bytes go from their source straight to the output, and those that
+//! have to be made are made piece by piece (see [`super::stream`]). The same program gives the same bytes.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::header::{HEADER_LEN, Header, PREFIX};
 use super::pack::{Place, Places, pack_program};
+use super::stream::{self, PIECE};
 use super::{Data, NamedData, Payload, Program};
 use crate::error::{FormatError, Within};
 
@@ -55,13 +57,34 @@ pub struct Written {
     pub segments: usize,
 }
 
+/// How to write.
+#[derive(Clone, Copy, Default)]
+pub struct WriteOptions<'o> {
+    /// How many threads make bytes that have to be made: as many as there are cores, if nothing is said. No number shows in the file.
+    pub threads: Option<NonZeroUsize>,
+    /// Is told now and then how many bytes have been written, and of how many.
+    pub progress: Option<&'o dyn Fn(u64, u64)>,
+}
+
 impl Program<'_> {
+    /// Writes the program to a file, as [`Program::write_file_with`] does without options.
+    ///
+    /// # Errors
+    /// As [`Program::write_file_with`].
+    pub fn write_file(&self, path: &Path) -> Result<Written, WriteError> {
+        self.write_file_with(path, &WriteOptions::default())
+    }
+
     /// Writes the program to a file. The bytes go to a temporary file in the same folder, which takes the place of `path` when it is
     /// complete and on the disk; on an error it is removed. A device or a pipe is written to directly.
     ///
     /// # Errors
     /// The program does not pass [`Program::validate`], data can't be had, or the file can't be written.
-    pub fn write_file(&self, path: &Path) -> Result<Written, WriteError> {
+    pub fn write_file_with(
+        &self,
+        path: &Path,
+        options: &WriteOptions<'_>,
+    ) -> Result<Written, WriteError> {
         let failed = |source| WriteError::Output {
             path: path.to_owned(),
             source,
@@ -77,7 +100,7 @@ impl Program<'_> {
         if kind.is_some_and(|kind| !kind.is_file()) {
             let file = File::options().write(true).open(&target).map_err(failed)?;
             let mut out = BufWriter::with_capacity(BUFFER, file);
-            layout.emit(&mut out, path)?;
+            layout.emit(&mut out, path, options)?;
             out.flush().map_err(failed)?;
             return Ok(layout.written());
         }
@@ -94,7 +117,7 @@ impl Program<'_> {
         }
         let mut file = builder.tempfile_in(folder).map_err(failed)?;
         let mut out = BufWriter::with_capacity(BUFFER, file.as_file_mut());
-        layout.emit(&mut out, path)?;
+        layout.emit(&mut out, path, options)?;
         out.flush().map_err(failed)?;
         drop(out);
         file.as_file().sync_all().map_err(failed)?;
@@ -112,7 +135,7 @@ impl Program<'_> {
     /// As [`Program::write_file`]; the path of an output error is empty.
     pub fn write(&self, out: &mut dyn Write) -> Result<Written, WriteError> {
         let layout = Layout::of(self)?;
-        layout.emit(out, Path::new(""))?;
+        layout.emit(out, Path::new(""), &WriteOptions::default())?;
         Ok(layout.written())
     }
 }
@@ -203,8 +226,19 @@ impl<'p, 'a> Layout<'p, 'a> {
         }
     }
 
-    fn emit(&self, out: &mut dyn Write, path: &Path) -> Result<(), WriteError> {
-        let mut out = Output { out, at: 0, path };
+    fn emit(
+        &self,
+        out: &mut dyn Write,
+        path: &Path,
+        options: &WriteOptions<'_>,
+    ) -> Result<(), WriteError> {
+        let total = self.written().bytes;
+        let mut out = Output {
+            out,
+            at: 0,
+            path,
+            progress: options.progress.map(|tell| (tell, total)),
+        };
         // The root's offset counts from the file's first byte, so it grows by what is put between.
         let (prefix, rest) = self.program.split_at(PREFIX);
         let (root, identifier) = prefix.split_at(4);
@@ -217,22 +251,30 @@ impl<'p, 'a> Layout<'p, 'a> {
         out.put(&self.header.to_bytes())?;
         out.put(rest)?;
         out.pad_to(self.header.segment_base)?;
-        for (segment, content) in &self.segments {
-            out.pad_to(self.header.segment_base + segment.offset)?;
-            match content {
-                Content::Blob(bytes) => out.put(bytes)?,
-                Content::Bytes { key, data } => out.put(&had(key, data)?)?,
-                Content::Constants(constants) => {
-                    let start = out.at;
-                    for (at, data) in constants.iter().enumerate() {
-                        let key = format!("constant {at}");
-                        out.pad_to(start + (out.at - start).next_multiple_of(CONSTANT_ALIGN))?;
-                        out.put(&had(&key, data)?)?;
+        let data = self.segments.iter().flat_map(|(_, content)| match content {
+            Content::Blob(_) => &[],
+            Content::Bytes { data, .. } => std::slice::from_ref(*data),
+            Content::Constants(constants) => constants,
+        });
+        let pieces: Vec<_> = data.flat_map(stream::pieces).collect();
+        stream::made(&pieces, options.threads, |next| {
+            for (segment, content) in &self.segments {
+                out.pad_to(self.header.segment_base + segment.offset)?;
+                match content {
+                    Content::Blob(bytes) => out.put(bytes)?,
+                    Content::Bytes { key, data } => out.put_data(key, data, next)?,
+                    Content::Constants(constants) => {
+                        let start = out.at;
+                        for (at, data) in constants.iter().enumerate() {
+                            let key = format!("constant {at}");
+                            out.pad_to(start + (out.at - start).next_multiple_of(CONSTANT_ALIGN))?;
+                            out.put_data(&key, data, next)?;
+                        }
                     }
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
@@ -241,6 +283,7 @@ struct Output<'o> {
     out: &'o mut dyn Write,
     at: u64,
     path: &'o Path,
+    progress: Option<(&'o dyn Fn(u64, u64), u64)>,
 }
 
 impl Output<'_> {
@@ -252,6 +295,36 @@ impl Output<'_> {
         self.out.write_all(bytes).map_err(failed)?;
         self.at += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Puts data that are there, or their pieces as `next` gives them.
+    fn put_data(
+        &mut self,
+        key: &str,
+        data: &Data<'_>,
+        next: &mut dyn FnMut() -> io::Result<Vec<u8>>,
+    ) -> Result<(), WriteError> {
+        match data.as_slice() {
+            Some(bytes) => {
+                for piece in bytes.chunks(PIECE) {
+                    self.put(piece)?;
+                    self.tell();
+                }
+            }
+            None => {
+                for _ in stream::pieces(data) {
+                    self.put(&next().map_err(|source| unreadable(key, source))?)?;
+                    self.tell();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self) {
+        if let Some((progress, total)) = self.progress {
+            progress(self.at, total);
+        }
     }
 
     fn pad_to(&mut self, place: u64) -> Result<(), WriteError> {
@@ -266,11 +339,11 @@ impl Output<'_> {
     }
 }
 
-fn had<'d>(key: &str, data: &'d Data<'_>) -> Result<std::borrow::Cow<'d, [u8]>, WriteError> {
-    data.bytes().map_err(|source| WriteError::Data {
+fn unreadable(key: &str, source: io::Error) -> WriteError {
+    WriteError::Data {
         key: key.to_owned(),
         source,
-    })
+    }
 }
 
 /// The offsets of the constants within their segment, and its size.
@@ -298,7 +371,7 @@ fn share(named: &[NamedData<'_>]) -> Result<Vec<usize>, WriteError> {
             .values()
             .filter(|group| group.len() > 1)
         {
-            for same in split(named, alike, |bytes| Sha256::digest(bytes).into())?.values() {
+            for same in split(named, alike, whole_digest)?.values() {
                 for at in same {
                     first[*at] = same[0];
                 }
@@ -313,24 +386,33 @@ type Groups = BTreeMap<[u8; 32], Vec<usize>>;
 fn split(
     named: &[NamedData<'_>],
     group: &[usize],
-    digest: impl Fn(&[u8]) -> [u8; 32],
+    digest: impl Fn(&Data<'_>) -> io::Result<[u8; 32]>,
 ) -> Result<Groups, WriteError> {
     let mut groups = Groups::new();
     for at in group {
         let NamedData { key, data } = &named[*at];
-        groups
-            .entry(digest(&had(key, data)?))
-            .or_default()
-            .push(*at);
+        let digest = digest(data).map_err(|source| unreadable(key, source))?;
+        groups.entry(digest).or_default().push(*at);
     }
     Ok(groups)
 }
 
 /// The digest of the first and the last bytes.
-fn ends_digest(bytes: &[u8]) -> [u8; 32] {
-    let some = bytes.len().min(4096);
+fn ends_digest(data: &Data<'_>) -> io::Result<[u8; 32]> {
+    let len = usize::try_from(data.len()).unwrap_or(usize::MAX);
+    let some = len.min(4096);
     let mut hash = Sha256::new();
-    hash.update(&bytes[..some]);
-    hash.update(&bytes[bytes.len() - some..]);
-    hash.finalize().into()
+    hash.update(data.range(0..some)?);
+    hash.update(data.range(len - some..len)?);
+    Ok(hash.finalize().into())
+}
+
+/// The digest of all bytes, taken piece by piece.
+fn whole_digest(data: &Data<'_>) -> io::Result<[u8; 32]> {
+    let len = usize::try_from(data.len()).unwrap_or(usize::MAX);
+    let mut hash = Sha256::new();
+    for start in (0..len).step_by(PIECE) {
+        hash.update(data.range(start..len.min(start + PIECE))?);
+    }
+    Ok(hash.finalize().into())
 }

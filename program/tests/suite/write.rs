@@ -84,9 +84,9 @@ fn data_is_made_when_it_is_written_and_one_at_a_time() {
     let weight = program.named_data[0].data.bytes().unwrap().into_owned();
     program.named_data.push(NamedData {
         key: "made".to_owned(),
-        data: Data::made(3, || {
+        data: Data::made(3, |range| {
             made.fetch_add(1, Ordering::Relaxed);
-            Ok(vec![1, 2, 3])
+            Ok([1, 2, 3][range].to_vec())
         }),
     });
     let bytes = bytes_of(&program);
@@ -125,7 +125,7 @@ fn a_file_is_replaced_whole_or_not_at_all() {
     let path = folder.path().join("model.pte");
     fs::write(&path, "what was there before").unwrap();
     let mut program = crate::common::sample();
-    let data = Data::made(16, || Err(io::Error::other("the weights are gone")));
+    let data = Data::made(16, |_| Err(io::Error::other("the weights are gone")));
     program.named_data[1].data = data;
     let error = program.write_file(&path).unwrap_err();
     assert!(

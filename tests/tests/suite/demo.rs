@@ -89,12 +89,8 @@ fn the_greedy_tokens_are_pytorchs() -> Result {
 
 #[test]
 fn everything_that_can_be_fused_is() -> Result {
-    let options = Options {
-        input: file("stdlib-llama-bf16.pt2"),
-        level: Level::O2,
-        cx: PassCx::new(roads::target()),
-        host: Default::default(),
-    };
+    let cx = PassCx::new(roads::target());
+    let options = Options::new(file("stdlib-llama-bf16.pt2"), Level::O2, cx);
     let compiled = compile(&options, &mut Quiet)?;
     let count = |name: &str| {
         let live = compiled.graph.live();

@@ -12,14 +12,10 @@ use std::path::Path;
 fn an_operator_in_the_middle_leaves_two_segments_and_one_host_call() -> Result {
     for level in Level::ALL {
         for form in ["model.pt2", "model_core.pt2"] {
-            let options = Options {
-                input: workspace::fixtures()
-                    .join("modules/host_nonzero")
-                    .join(form),
-                level,
-                cx: PassCx::new(roads::target()),
-                host: Default::default(),
-            };
+            let input = workspace::fixtures()
+                .join("modules/host_nonzero")
+                .join(form);
+            let options = Options::new(input, level, PassCx::new(roads::target()));
             let folder = tempfile::tempdir()?;
             let output = folder.path().join("model.pte");
             let report = compile(&options, &mut Quiet)?.write(&output, &mut Quiet)?;

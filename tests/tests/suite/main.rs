@@ -10,6 +10,7 @@ mod hostile;
 mod invariants;
 mod methods;
 mod nothing;
+mod quantize;
 #[cfg(test)]
 mod random;
 mod round_trip;

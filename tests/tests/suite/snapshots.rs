@@ -40,13 +40,8 @@ impl Observer for Steps {
 }
 
 fn snapshot(name: &str, archive: &Path) -> Result {
-    let options = Options {
-        input: archive.to_path_buf(),
-        level: Level::O2,
-        // Not the machine's target: a snapshot is the same everywhere.
-        cx: PassCx::new(Target::Metal),
-        host: Default::default(),
-    };
+    // Not the machine's target: a snapshot is the same everywhere.
+    let options = Options::new(archive, Level::O2, PassCx::new(Target::Metal));
     let mut steps = Steps::default();
     let folder = tempfile::tempdir()?;
     let output = folder.path().join("model.pte");

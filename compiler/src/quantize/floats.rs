@@ -1,0 +1,221 @@
+//! Groups of floats as smaller floats times a scale, rounded as MLX's `quantize` rounds them on the CPU: with arithmetic in the weight's dtype.
+
+use fuseline_ir::ops::quant::Mode;
+
+/// How a group of one mode becomes elements and a byte for the scale. `round` rounds to the weight's dtype.
+pub(super) struct Rounding<'r> {
+    pub mode: Mode,
+    pub round: &'r dyn Fn(f32) -> f32,
+}
+
+/// What the bits of an FP4 (E2M1) element mean; the sign is bit 3.
+const E2M1: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+/// Between each and the next of them. A number just on one belongs to the smaller.
+const BETWEEN: [f32; 7] = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0];
+
+impl Rounding<'_> {
+    /// The largest magnitude of an element.
+    fn most(&self) -> f32 {
+        if self.mode == Mode::MxFp8 { 448.0 } else { 6.0 }
+    }
+
+    /// The scale's byte that MLX finds for a group.
+    pub fn scale(&self, group: &[f32]) -> u8 {
+        let most = group
+            .iter()
+            .fold(0.0f32, |a, w| if a < w.abs() { w.abs() } else { a });
+        let ratio = (self.round)(most / self.most());
+        if self.mode == Mode::NvFp4 {
+            return to_e4m3(ratio);
+        }
+        if ratio == 0.0 {
+            return 127;
+        }
+        // Where this is below the least power of two that the byte has, MLX's own wraps around.
+        let exponent = (self.round)(f64::from(ratio).log2() as f32).ceil();
+        (exponent + 127.0).clamp(0.0, 254.0) as u8
+    }
+
+    /// The number that a scale's byte stands for.
+    pub fn value(&self, byte: u8) -> f32 {
+        match self.mode {
+            Mode::NvFp4 => from_e4m3(byte),
+            _ => power_of_two(byte),
+        }
+    }
+
+    /// The elements' bits, each in a byte. What is not finite after it is divided by the scale is 0 in FP4 and the largest number in FP8.
+    pub fn codes(&self, group: &[f32], scale: u8, out: &mut [u8]) {
+        let by = (self.round)(self.value(scale));
+        for (w, out) in group.iter().zip(out) {
+            let x = (self.round)(*w / by);
+            *out = if self.mode == Mode::MxFp8 {
+                to_e4m3(x)
+            } else {
+                to_e2m1(x)
+            };
+        }
+    }
+
+    /// What an element's bits stand for, times the scale.
+    pub fn at(&self, code: u8, scale: u8) -> f64 {
+        let element = match self.mode {
+            Mode::MxFp8 => from_e4m3(code),
+            _ => {
+                let magnitude = E2M1[usize::from(code & 7)];
+                if code & 8 == 0 { magnitude } else { -magnitude }
+            }
+        };
+        f64::from(element) * f64::from(self.value(scale))
+    }
+
+    /// The sum of squared differences between numbers and what their elements stand for.
+    pub fn error(&self, group: &[f32], scale: u8, codes: &[u8]) -> f64 {
+        let pairs = group.iter().zip(codes);
+        pairs
+            .map(|(w, code)| (f64::from(*w) - self.at(*code, scale)).powi(2))
+            .sum()
+    }
+
+    /// The scale near MLX's with the least sum of squared differences; MLX's own if none has a smaller one.
+    pub fn search(&self, group: &[f32]) -> u8 {
+        let plain = self.scale(group);
+        let reach = if self.mode == Mode::NvFp4 { 4 } else { 1 };
+        // The byte after the last of these is NaN.
+        let last = if self.mode == Mode::NvFp4 { 126 } else { 254 };
+        let mut codes = vec![0; group.len()];
+        let mut cost = |scale: u8| {
+            self.codes(group, scale, &mut codes);
+            self.error(group, scale, &codes)
+        };
+        let mut best = (cost(plain), plain);
+        for scale in plain.saturating_sub(reach)..=plain.saturating_add(reach).min(last) {
+            let sum = cost(scale);
+            if sum < best.0 {
+                best = (sum, scale);
+            }
+        }
+        best.1
+    }
+}
+
+fn power_of_two(byte: u8) -> f32 {
+    match byte {
+        0 => f32::from_bits(0x0040_0000),
+        byte => f32::from_bits(u32::from(byte) << 23),
+    }
+}
+
+/// The nearest FP4 number's bits; 0 for what is not finite.
+fn to_e2m1(x: f32) -> u8 {
+    let magnitude = x.abs();
+    if !magnitude.is_finite() {
+        return 0;
+    }
+    let above = BETWEEN.iter().map(|t| u8::from(magnitude > *t)).sum::<u8>();
+    if x < 0.0 && above > 0 {
+        above | 8
+    } else {
+        above
+    }
+}
+
+/// The nearest FP8 (E4M3) number's bits, ties to even. What is too large, infinite or NaN becomes the largest number.
+pub(super) fn to_e4m3(x: f32) -> u8 {
+    const LARGEST: u32 = 543 << 21;
+    const SMALLEST_NORMAL: u32 = 121 << 23;
+    // Added to a small number, it leaves just the bits that the result has.
+    const ALIGN: u32 = 141 << 23;
+    let sign = x.to_bits() & 0x8000_0000;
+    let bits = x.to_bits() ^ sign;
+    let magnitude = if bits >= LARGEST {
+        0x7e
+    } else if bits < SMALLEST_NORMAL {
+        let aligned = f32::from_bits(bits) + f32::from_bits(ALIGN);
+        aligned.to_bits().wrapping_sub(ALIGN) as u8
+    } else {
+        let odd = (bits >> 20) & 1;
+        let rounded = bits.wrapping_sub(120 << 23).wrapping_add(0x7_ffff + odd);
+        (rounded >> 20) as u8
+    };
+    magnitude | (sign >> 24) as u8
+}
+
+/// What the bits of an FP8 (E4M3) number mean.
+pub(super) fn from_e4m3(bits: u8) -> f32 {
+    let (exponent, mantissa) = (u32::from(bits >> 3) & 15, f32::from(bits & 7));
+    let magnitude = match (exponent, bits & 7) {
+        (15, 7) => f32::NAN,
+        (0, _) => mantissa / 512.0,
+        _ => (8.0 + mantissa) * f32::from_bits((exponent + 117) << 23),
+    };
+    if bits & 128 == 0 {
+        magnitude
+    } else {
+        -magnitude
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rounding(mode: Mode) -> Rounding<'static> {
+        Rounding {
+            mode,
+            round: &|x| x,
+        }
+    }
+
+    #[test]
+    fn every_small_float_reads_back() {
+        for bits in (0..=255u8).filter(|bits| bits & 127 != 127) {
+            assert_eq!(to_e4m3(from_e4m3(bits)), bits);
+        }
+        assert_eq!(from_e4m3(0x7e), 448.0);
+        assert_eq!(to_e4m3(f32::INFINITY), 0x7e);
+        // Half-way to the next goes to the even one.
+        assert_eq!(
+            (to_e4m3(17.0), to_e4m3(19.0)),
+            (to_e4m3(16.0), to_e4m3(20.0))
+        );
+        for code in 0..8u8 {
+            assert_eq!(to_e2m1(E2M1[usize::from(code)]), code);
+        }
+        assert_eq!([-0.1, -0.3, 2.5, 9.0].map(to_e2m1), [0, 9, 4, 7]);
+        assert_eq!([f32::NAN, f32::INFINITY].map(to_e2m1), [0, 0]);
+    }
+
+    #[test]
+    fn scales() {
+        assert_eq!(rounding(Mode::MxFp4).scale(&[0.0; 32]), 127);
+        assert_eq!(rounding(Mode::MxFp4).scale(&[6.0; 32]), 127);
+        assert_eq!(rounding(Mode::MxFp8).scale(&[448.0 * 4.0; 32]), 129);
+        assert_eq!(rounding(Mode::MxFp4).scale(&[f32::MIN_POSITIVE; 32]), 0);
+        assert_eq!(rounding(Mode::NvFp4).scale(&[3.0; 16]), 0x30);
+        assert_eq!(power_of_two(0), 2f32.powi(-127));
+        assert_eq!(rounding(Mode::MxFp4).value(130), 8.0);
+    }
+
+    #[test]
+    fn a_search_is_never_worse() {
+        for mode in [Mode::MxFp4, Mode::MxFp8, Mode::NvFp4] {
+            let rounding = rounding(mode);
+            let mut gains = 0;
+            for seed in 0..50 {
+                let group: Vec<f32> = (0..32)
+                    .map(|i| ((i * 37 + seed * 11) as f32).sin())
+                    .collect();
+                let mut codes = vec![0; 32];
+                let mut cost = |scale: u8| {
+                    rounding.codes(&group, scale, &mut codes);
+                    rounding.error(&group, scale, &codes)
+                };
+                let (plain, found) = (cost(rounding.scale(&group)), cost(rounding.search(&group)));
+                assert!(found <= plain);
+                gains += usize::from(found < plain);
+            }
+            assert!(gains > 0, "{}", mode.name());
+        }
+    }
+}

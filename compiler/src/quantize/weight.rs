@@ -1,0 +1,447 @@
+//! One weight in few bits, made block by block when somebody asks for some of its bytes. Nothing of it is kept but how well it fits.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use fuseline_ir::DType;
+use fuseline_ir::graph::Payload;
+use fuseline_ir::ops::quant::Mode;
+use half::slice::HalfFloatSliceExt;
+
+use super::affine;
+use super::floats::Rounding;
+use super::scheme::Scheme;
+
+/// Elements that are made at once, and whose differences are summed together: a multiple of every group.
+const BLOCK: usize = 1 << 16;
+
+/// A weight and the form that it gets.
+pub(super) struct Weight {
+    /// The weight's own elements, rows of groups.
+    pub data: Arc<dyn Payload>,
+    /// Their dtype; the scales' and biases' too.
+    pub dtype: DType,
+    /// How many there are: whole groups.
+    pub elements: usize,
+    pub scheme: Scheme,
+    /// Whether scales are searched for, beyond MLX's.
+    pub search: bool,
+    sums: Vec<OnceLock<Sums>>,
+}
+
+/// The lists of numbers that a quantised weight consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum List {
+    Codes,
+    Scales,
+    Biases,
+}
+
+/// How a weight and what its bits stand for differ.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    /// The sum of the squared differences.
+    pub error: f64,
+    /// The same for MLX's own rounding.
+    pub plain: f64,
+    /// The sum of the squares.
+    pub power: f64,
+    /// The largest difference.
+    pub worst: f64,
+}
+
+impl Sums {
+    fn add(&mut self, other: &Sums) {
+        self.error += other.error;
+        self.plain += other.plain;
+        self.power += other.power;
+        self.worst = self.worst.max(other.worst);
+    }
+}
+
+impl Weight {
+    pub fn new(
+        data: Arc<dyn Payload>,
+        dtype: DType,
+        elements: usize,
+        scheme: Scheme,
+        search: bool,
+    ) -> Weight {
+        Weight {
+            data,
+            dtype,
+            elements,
+            scheme,
+            search,
+            sums: vec![OnceLock::new(); elements.div_ceil(BLOCK)],
+        }
+    }
+
+    /// Bytes of a list for so many elements.
+    pub fn bytes(&self, list: List, elements: usize) -> usize {
+        let each = if self.scheme.mode == Mode::Affine {
+            self.dtype.size()
+        } else {
+            1
+        };
+        match list {
+            List::Codes => elements / 8 * self.scheme.bits,
+            List::Scales | List::Biases => elements / self.scheme.group * each,
+        }
+    }
+
+    /// How the whole weight differs. Where no block of it was made yet, it is made for this.
+    ///
+    /// # Errors
+    /// The weight's bytes can't be had.
+    pub fn sums(&self) -> Result<Sums, String> {
+        let mut all = Sums::default();
+        for (at, block) in self.sums.iter().enumerate() {
+            if block.get().is_none() {
+                self.block(at, List::Codes, &mut Vec::new())?;
+            }
+            all.add(block.get().unwrap_or(&Sums::default()));
+        }
+        Ok(all)
+    }
+
+    /// Appends a list's bytes for a block.
+    fn block(&self, at: usize, list: List, out: &mut Vec<u8>) -> Result<(), String> {
+        let range = at * BLOCK..((at + 1) * BLOCK).min(self.elements);
+        let floats = self.floats(range)?;
+        let dtype = self.dtype;
+        let round = move |x: f32| rounded(dtype, x);
+        let mut sums = Sums::default();
+        match self.scheme.mode {
+            Mode::Affine => self.affine(&floats, list, &round, &mut sums, out),
+            mode => {
+                let rounding = Rounding {
+                    mode,
+                    round: &round,
+                };
+                self.small(&floats, list, &rounding, &mut sums, out);
+            }
+        }
+        if let (List::Codes, Some(known)) = (list, self.sums.get(at)) {
+            known.get_or_init(|| sums);
+        }
+        Ok(())
+    }
+
+    fn affine(
+        &self,
+        floats: &[f32],
+        list: List,
+        round: &dyn Fn(f32) -> f32,
+        sums: &mut Sums,
+        out: &mut Vec<u8>,
+    ) {
+        let Scheme { bits, group, .. } = self.scheme;
+        let mut q = vec![0.0; group];
+        for numbers in floats.chunks_exact(group) {
+            let plain = affine::line(numbers, bits);
+            let line = if self.search {
+                affine::search(numbers, bits, round)
+            } else {
+                plain
+            };
+            match list {
+                List::Scales => put(out, self.dtype, line.scale),
+                List::Biases => put(out, self.dtype, line.bias),
+                List::Codes => {
+                    let stored = |line: affine::Line| affine::Line {
+                        scale: round(line.scale),
+                        bias: round(line.bias),
+                    };
+                    if self.search {
+                        affine::codes(numbers, plain, bits, &mut q);
+                        sums.plain += affine::error(numbers, stored(plain), &q);
+                    }
+                    affine::codes(numbers, line, bits, &mut q);
+                    pack(q.iter().map(|q| *q as u8), bits, out);
+                    let line = stored(line);
+                    sums.see(numbers.iter().zip(&q).map(|(w, q)| (*w, line.at(*q))));
+                }
+            }
+        }
+        if !self.search {
+            sums.plain = sums.error;
+        }
+    }
+
+    fn small(
+        &self,
+        floats: &[f32],
+        list: List,
+        rounding: &Rounding<'_>,
+        sums: &mut Sums,
+        out: &mut Vec<u8>,
+    ) {
+        let mut codes = vec![0; self.scheme.group];
+        for numbers in floats.chunks_exact(self.scheme.group) {
+            let plain = rounding.scale(numbers);
+            let scale = if self.search {
+                rounding.search(numbers)
+            } else {
+                plain
+            };
+            if list != List::Codes {
+                out.push(scale);
+                continue;
+            }
+            if self.search {
+                rounding.codes(numbers, plain, &mut codes);
+                sums.plain += rounding.error(numbers, plain, &codes);
+            }
+            rounding.codes(numbers, scale, &mut codes);
+            pack(codes.iter().copied(), self.scheme.bits, out);
+            let pairs = numbers.iter().zip(&codes);
+            sums.see(pairs.map(|(w, code)| (*w, rounding.at(*code, scale))));
+        }
+        if !self.search {
+            sums.plain = sums.error;
+        }
+    }
+
+    /// Some of the weight's elements.
+    fn floats(&self, range: Range<usize>) -> Result<Vec<f32>, String> {
+        let width = self.dtype.size();
+        let bytes = self.data.range(range.start * width..range.end * width)?;
+        floats(self.dtype, &bytes)
+    }
+}
+
+impl Sums {
+    /// Takes numbers and what their bits stand for into account.
+    fn see(&mut self, pairs: impl Iterator<Item = (f32, f64)>) {
+        for (w, stored) in pairs {
+            let w = f64::from(w);
+            let difference = w - stored;
+            self.error += difference * difference;
+            self.power += w * w;
+            self.worst = self.worst.max(difference.abs());
+        }
+    }
+}
+
+/// A list of a quantised weight, as a constant.
+pub(super) struct Part {
+    pub weight: Arc<Weight>,
+    pub list: List,
+}
+
+impl Payload for Part {
+    fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
+        self.range(0..self.weight.bytes(self.list, self.weight.elements))
+    }
+
+    fn range(&self, range: Range<usize>) -> Result<Cow<'_, [u8]>, String> {
+        let unit = self.weight.bytes(self.list, BLOCK);
+        let (first, last) = (range.start / unit, range.end.div_ceil(unit));
+        let mut out = Vec::with_capacity((last - first) * unit);
+        for block in first..last {
+            self.weight.block(block, self.list, &mut out)?;
+        }
+        let skipped = range.start - first * unit;
+        if out.len() < skipped + range.len() {
+            return Err("bytes past the end of a quantised weight".to_owned());
+        }
+        out.truncate(skipped + range.len());
+        out.drain(..skipped);
+        Ok(Cow::Owned(out))
+    }
+}
+
+/// Appends elements of so many bits, the lowest bit first. Their number is a multiple of eight.
+fn pack(codes: impl Iterator<Item = u8>, bits: usize, out: &mut Vec<u8>) {
+    let (mut pending, mut filled) = (0u64, 0);
+    for code in codes {
+        pending |= u64::from(code) << filled;
+        filled += bits;
+        if filled == 8 * bits {
+            out.extend_from_slice(&pending.to_le_bytes()[..bits]);
+            (pending, filled) = (0, 0);
+        }
+    }
+}
+
+/// A number rounded to a float dtype.
+pub(super) fn rounded(dtype: DType, x: f32) -> f32 {
+    match dtype {
+        DType::F16 => half::f16::from_f32(x).to_f32(),
+        DType::BF16 => half::bf16::from_f32(x).to_f32(),
+        _ => x,
+    }
+}
+
+/// Appends a number in a float dtype.
+fn put(out: &mut Vec<u8>, dtype: DType, x: f32) {
+    match dtype {
+        DType::F16 => out.extend_from_slice(&half::f16::from_f32(x).to_le_bytes()),
+        DType::BF16 => out.extend_from_slice(&half::bf16::from_f32(x).to_le_bytes()),
+        _ => out.extend_from_slice(&x.to_le_bytes()),
+    }
+}
+
+/// Elements of a float dtype of four bytes at most.
+///
+/// # Errors
+/// Another dtype.
+fn floats(dtype: DType, bytes: &[u8]) -> Result<Vec<f32>, String> {
+    let halves = || {
+        bytes
+            .chunks_exact(2)
+            .map(|b| u16::from_le_bytes([b[0], b[1]]))
+    };
+    match dtype {
+        DType::BF16 => Ok(halves()
+            .map(|b| f32::from_bits(u32::from(b) << 16))
+            .collect()),
+        DType::F16 => {
+            let halves: Vec<half::f16> = halves().map(half::f16::from_bits).collect();
+            let mut out = vec![0.0; halves.len()];
+            halves.convert_to_f32_slice(&mut out);
+            Ok(out)
+        }
+        DType::F32 => Ok(bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect()),
+        other => Err(format!("{other} is not a dtype that is quantised")),
+    }
+}
+
+/// The matrices of a weight with rows and columns exchanged, taken from where the weight is.
+pub(super) struct Swapped {
+    pub data: Arc<dyn Payload>,
+    /// Bytes of an element.
+    pub width: usize,
+    /// Matrices, one after the other.
+    pub count: usize,
+    /// Rows of a matrix as it is stored: the length of a row of the result.
+    pub rows: usize,
+    /// Columns of a matrix as it is stored.
+    pub columns: usize,
+}
+
+impl Payload for Swapped {
+    fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
+        self.range(0..self.count * self.rows * self.columns * self.width)
+    }
+
+    /// The ends of the range lie between elements.
+    fn range(&self, range: Range<usize>) -> Result<Cow<'_, [u8]>, String> {
+        let (width, line) = (self.width, self.rows * self.width);
+        let (first, last) = (range.start / line, range.end.div_ceil(line));
+        let mut out = vec![0; (last - first) * line];
+        let mut at = first;
+        while at < last {
+            // Columns of one matrix become rows of the result.
+            let (matrix, column) = (at / self.columns, at % self.columns);
+            let count = (self.columns - column).min(last - at);
+            for row in 0..self.rows {
+                let start = ((matrix * self.rows + row) * self.columns + column) * width;
+                let taken = self.data.range(start..start + count * width)?;
+                for (n, element) in taken.chunks_exact(width).enumerate() {
+                    let to = (at - first + n) * line + row * width;
+                    out[to..to + width].copy_from_slice(element);
+                }
+            }
+            at += count;
+        }
+        let skipped = range.start - first * line;
+        out.truncate(skipped + range.len());
+        out.drain(..skipped);
+        Ok(Cow::Owned(out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weight(elements: usize, scheme: &str, search: bool) -> Arc<Weight> {
+        let bytes: Vec<u8> = (0..elements)
+            .flat_map(|i| half::bf16::from_f32(((i * 7919) as f32).sin()).to_le_bytes())
+            .collect();
+        let scheme = scheme.parse().unwrap();
+        Arc::new(Weight::new(
+            Arc::new(bytes),
+            DType::BF16,
+            elements,
+            scheme,
+            search,
+        ))
+    }
+
+    #[test]
+    fn any_range_is_a_slice_of_all() {
+        for scheme in ["affine3g32", "affine6g128", "affine8g64", "mxfp8", "nvfp4"] {
+            let weight = weight(2 * BLOCK + 1280, scheme, false);
+            for list in [List::Codes, List::Scales] {
+                let part = Part {
+                    weight: Arc::clone(&weight),
+                    list,
+                };
+                let all = part.bytes().unwrap();
+                assert_eq!(all.len(), weight.bytes(list, weight.elements));
+                for (from, to) in [
+                    (0, 1),
+                    (5, 77),
+                    (1, all.len()),
+                    (all.len() / 2, all.len() - 3),
+                ] {
+                    assert_eq!(part.range(from..to).unwrap(), &all[from..to]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn more_bits_and_a_search_fit_better() {
+        let error = |scheme: &str, search: bool| weight(BLOCK, scheme, search).sums().unwrap();
+        let errors =
+            ["affine2g64", "affine3g64", "affine4g64", "affine8g64"].map(|s| error(s, false).error);
+        assert!(errors.is_sorted_by(|a, b| a > b), "{errors:?}");
+        for scheme in ["affine2g64", "affine4g32", "nvfp4", "mxfp4"] {
+            let sums = error(scheme, true);
+            assert!(sums.error < sums.plain && sums.plain == error(scheme, false).error);
+        }
+    }
+
+    #[test]
+    fn elements_of_all_widths_are_packed_lowest_bit_first() {
+        let packed = |codes: &[u8], bits: usize| {
+            let mut out = Vec::new();
+            pack(codes.iter().copied(), bits, &mut out);
+            out
+        };
+        assert_eq!(packed(&[0, 1, 2, 3, 4, 5, 6, 7], 3), [0x88, 0xc6, 0xfa]);
+        assert_eq!(
+            packed(&[31, 0, 31, 0, 31, 0, 31, 0], 5),
+            [0x1f, 0x7c, 0xf0, 0xc1, 0x07]
+        );
+        assert_eq!(packed(&[0, 15, 8, 7, 0, 0, 0, 1], 4), [0xf0, 0x78, 0, 0x10]);
+    }
+
+    #[test]
+    fn matrices_with_rows_and_columns_exchanged() {
+        let data: Vec<u8> = (0..2 * 3 * 5 * 2).collect();
+        let swapped = Swapped {
+            data: Arc::new(data.clone()),
+            width: 2,
+            count: 2,
+            rows: 3,
+            columns: 5,
+        };
+        let all = swapped.bytes().unwrap();
+        let element = |m: usize, c: usize, r: usize| ((m * 5 + c) * 3 + r) * 2;
+        for (m, r, c) in [(0, 0, 0), (0, 2, 1), (1, 0, 4), (1, 2, 3)] {
+            assert_eq!(all[element(m, c, r)], data[((m * 3 + r) * 5 + c) * 2]);
+        }
+        for (from, to) in [(0, 2), (4, 34), (26, 60)] {
+            assert_eq!(swapped.range(from..to).unwrap(), &all[from..to]);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Quantising while compiling: MLX's bytes, what becomes of each weight, and a file that doesn't depend on how it was made.
+
+use fuseline_compiler::compile::{compile_method, write};
+use fuseline_compiler::quantize::{Names, Plan, Quantised, Scheme, apply};
+use fuseline_compiler::{Options, Quiet, Report, import, pt2};
+use fuseline_ir::ops::table as op;
+use fuseline_ir::{DType, Graph, Loc, TensorType};
+use fuseline_passes::{Level, PassCx, Target};
+use fuseline_tests::{Result, workspace};
+use safetensors::SafeTensors;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A product with a weight, quantised.
+fn quantised(ty: &TensorType, data: Vec<u8>, scheme: Scheme) -> Result<Graph> {
+    let mut graph = Graph::new("forward");
+    let x = TensorType::new(ty.dtype, vec![1i64.into(), ty.shape[1].clone()]);
+    let x = graph.input("x", x)?;
+    let w = graph.constant("w", ty.clone(), Some(Arc::new(data)))?;
+    let w = graph.add(op::Transpose { perm: vec![1, 0] }, &[w], &Loc::default())?;
+    let y = graph.add(op::Matmul {}, &[x, w], &Loc::default())?;
+    graph.output("y", y);
+    let plan = Plan {
+        scheme: Some(scheme),
+        ..Plan::default()
+    };
+    let names = Names::from([("w".into(), vec!["w".to_owned()])]);
+    let (graph, done) = apply(&graph, &plan, &names)?;
+    assert!(done.kept().is_empty(), "{:?}", done.kept());
+    graph.verify()?;
+    Ok(graph)
+}
+
+/// Bytes that are equal, but for NaN, which is equal to every other NaN.
+fn same(dtype: DType, a: &[u8], b: &[u8]) -> bool {
+    let numbers = |bytes: &[u8]| {
+        let shape = vec![bytes.len() / dtype.size()];
+        fuseline_ir::Tensor::from_bytes(dtype, shape, bytes).map(|t| t.to_f64())
+    };
+    a == b
+        || match (numbers(a), numbers(b)) {
+            (Ok(a), Ok(b)) => {
+                a.len() == b.len()
+                    && a.iter()
+                        .zip(&b)
+                        .all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan())
+            }
+            _ => false,
+        }
+}
+
+/// `tests/scripts/mlx_quantize.py` made the expected bytes with MLX's Python package.
+#[test]
+fn every_scheme_gives_the_bytes_that_mlx_gives() -> Result {
+    let file = std::fs::read(workspace::fixtures().join("quantize/mlx.safetensors"))?;
+    let file = SafeTensors::deserialize(&file)?;
+    let mut wrong = Vec::new();
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        let plain = file.tensor(&format!("{dtype}.w"))?;
+        let strange = file.tensor(&format!("{dtype}.strange"))?;
+        for scheme in Scheme::all() {
+            let affine = scheme.to_string().starts_with("affine");
+            let mut rows = plain.shape()[0];
+            let mut data = plain.data().to_vec();
+            if affine {
+                rows += strange.shape()[0];
+                data.extend_from_slice(strange.data());
+            }
+            let shape = [rows, plain.shape()[1]].map(Into::into).to_vec();
+            let graph = quantised(&TensorType::new(dtype, shape), data, scheme)?;
+            for list in ["packed", "scales", "biases"] {
+                let Some(constant) = graph.constants.get(format!("w.{list}").as_str()) else {
+                    assert!(!affine && list == "biases");
+                    continue;
+                };
+                let expected = file.tensor(&format!("{dtype}.{scheme}.{list}"))?;
+                let bytes = constant.data.as_ref().ok_or("no data")?.bytes()?;
+                if !same(constant.ty.dtype, &bytes, expected.data()) {
+                    wrong.push(format!("{dtype} {scheme} {list}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+    Ok(())
+}
+
+/// Compiles an archive with a plan.
+fn compiled(archive: &str, plan: Plan, output: &Path) -> Result<Report> {
+    let mut options = Options::new(
+        workspace::fixtures().join(archive),
+        Level::O2,
+        PassCx::new(Target::Metal),
+    );
+    options.quantize = plan;
+    let method = compile_method("forward", &options, &mut Quiet)?;
+    Ok(write(&[method], output, &mut Quiet)?)
+}
+
+fn plan(scheme: &str, map: &str) -> Result<Plan> {
+    let scheme = if scheme == "none" {
+        None
+    } else {
+        Some(scheme.parse()?)
+    };
+    Ok(Plan {
+        scheme,
+        map: map.parse()?,
+        search: false,
+    })
+}
+
+const DEMO: &str = "stdlib-llama/stdlib-llama-bf16.pt2";
+
+#[test]
+fn a_model_reads_its_weights_in_few_bits_everywhere() -> Result {
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("model.pte");
+    let report = compiled(DEMO, plan("affine4g64", "")?, &output)?;
+    assert!(report.kept.is_empty(), "{:?}", report.kept);
+    let count = |name: &str| report.instructions.get(name).copied().unwrap_or(0);
+    assert_eq!(count("Matmul") + count("Addmm"), 0);
+    assert_eq!(count("QuantizedMatmul"), 29);
+    assert_eq!(count("Dequantize"), 1, "rows of the embedding");
+    for weight in &report.quantized {
+        let error = weight.relative_error.ok_or("an error that is not finite")?;
+        assert!(error < 0.15, "{}: {error}", weight.name);
+        assert_eq!(weight.bytes_before * 9, weight.bytes * 32);
+    }
+    let bytes: u64 = report.quantized.iter().map(|w| w.bytes).sum();
+    assert!(bytes < report.weights.bytes && report.weights.bytes < report.bytes);
+    Ok(())
+}
+
+/// What the plan does to a model, without the passes.
+fn weights(archive: &str, plan: &Plan) -> Result<Quantised> {
+    let archive = pt2::Archive::open(workspace::fixtures().join(archive))?;
+    let graph = import::import(&archive)?;
+    let (graph, done) = apply(&graph, plan, &import::parameters(&archive))?;
+    graph.verify()?;
+    Ok(done)
+}
+
+#[test]
+fn rules_choose_by_name_and_tied_names_are_one_weight() -> Result {
+    let map = "**.layers.0.** = none\n**.o_proj = affine8g32\nmodel.lm_head = affine6g128\n";
+    let done = weights(DEMO, &plan("affine4g64", map)?)?;
+    let report = done
+        .report()
+        .map_err(|(name, reason)| format!("{name}: {reason}"))?;
+    let scheme = |name: &str| {
+        let name = format!("model.model.{name}.weight");
+        let found = report.iter().find(|w| w.name == name);
+        found.map(|w| w.scheme.as_str())
+    };
+    assert_eq!(scheme("embed_tokens"), Some("affine6g128"));
+    assert_eq!(scheme("layers.0.mlp.up_proj"), None);
+    assert_eq!(scheme("layers.0.self_attn.o_proj"), Some("affine8g32"));
+    assert_eq!(scheme("layers.1.mlp.up_proj"), Some("affine4g64"));
+    Ok(())
+}
+
+#[test]
+fn what_stays_in_floats_has_a_reason() -> Result {
+    let done = weights(
+        "decoders/llama3_cache_fp16/model.pt2",
+        &plan("affine4g32", "")?,
+    )?;
+    let reasons: Vec<&str> = done
+        .kept()
+        .iter()
+        .map(|kept| kept.reason.as_str())
+        .collect();
+    let expected = "48 numbers in a row are no multiple of the group of 32";
+    assert_eq!(reasons, [expected, expected]);
+    Ok(())
+}
+
+/// Its weights are stored with what products sum over first.
+const TRANSPOSED: &str = "decoders/gpt2_cache_fp32/model.pt2";
+
+#[test]
+fn a_search_shows_its_gain_and_the_bytes_are_the_same_each_time() -> Result {
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("model.pte");
+    let mut searched = plan("affine2g32", "")?;
+    searched.search = true;
+    let report = compiled(TRANSPOSED, searched.clone(), &output)?;
+    assert_eq!(report.quantized.len(), 10);
+    for weight in &report.quantized {
+        let (now, before) = (weight.relative_error, weight.relative_error_without_search);
+        assert!(now < before, "{}: {now:?}, {before:?}", weight.name);
+    }
+    let first = std::fs::read(&output)?;
+    compiled(TRANSPOSED, searched, &output)?;
+    assert!(first == std::fs::read(&output)?);
+    Ok(())
+}
