@@ -4,7 +4,7 @@ CARGO ?= cargo
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bless bench fmt schemas doc clean distclean
+.PHONY: help setup build demo test bless bench perplexity fmt schemas doc clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -33,6 +33,9 @@ bless: setup ## rewrite the snapshots and the documents that are made from the c
 bench: build ## the optimiser by the number of layers; compile time and memory, time to first token, tokens per second
 	@$(CARGO) bench --quiet --locked -p fuseline-passes --bench optimiser
 	@python3 tools/bench.py --bin "$(BIN)"
+
+perplexity: build ## the demo model in few bits beside bf16: the table in docs/quantization.md
+	@python3 tools/perplexity.py --bin "$(BIN)"
 
 fmt: ## format the sources
 	$(CARGO) fmt --all

@@ -4,8 +4,8 @@ use crate::emit::EmitError;
 use crate::error::Error;
 use crate::quantize::{self, Quantised};
 use crate::report::{self, PassReport, Report, Weights};
-use crate::{emit, import, pt2};
-use fuseline_ir::Graph;
+use crate::{convert, emit, import, pt2};
+use fuseline_ir::{DType, Graph};
 use fuseline_passes::partition::partition;
 use fuseline_passes::{Level, PassCx, optimise};
 use fuseline_program::Program;
@@ -26,18 +26,21 @@ pub struct Options {
     pub cx: PassCx,
     /// Operators that the user sends to the host.
     pub host: import::HostOps,
-    /// What to quantise.
+    /// The float dtype that the model gets; its own where there is none.
+    pub dtype: Option<DType>,
+    /// What to quantise, after that.
     pub quantize: quantize::Plan,
 }
 
 impl Options {
-    /// To compile as it is: nothing is quantised.
+    /// To compile as it is: in its own dtypes, nothing quantised.
     pub fn new(input: impl Into<PathBuf>, level: Level, cx: PassCx) -> Options {
         Options {
             input: input.into(),
             level,
             cx,
             host: import::HostOps::default(),
+            dtype: None,
             quantize: quantize::Plan::default(),
         }
     }
@@ -120,6 +123,14 @@ pub fn compile_method(
         })?;
     graph.name = name.to_string();
     let names = import::parameters(&archive);
+    let mut notes = Vec::new();
+    if let Some(dtype) = options.dtype {
+        let (converted, from) = convert::convert(&graph, dtype, &names)?;
+        graph = converted;
+        notes.extend(from.map(|from| {
+            format!("in {dtype} instead of {from}; inputs and results keep their dtypes")
+        }));
+    }
     let mut quantised = Quantised::default();
     if !options.quantize.is_empty() {
         (graph, quantised) = quantize::apply(&graph, &options.quantize, &names)?;
@@ -129,6 +140,7 @@ pub fn compile_method(
     let mut compiled = compile_graph(&graph, options.level, &options.cx, observer)?;
     compiled.trees = trees;
     compiled.names = names;
+    compiled.report.notes.extend(notes);
     compiled.report.kept = quantised.kept().to_vec();
     compiled.quantised = quantised;
     compiled.report.milliseconds.extend(clock.times);

@@ -20,8 +20,7 @@ use std::sync::Arc;
 use fuseline_ir::graph::Payload;
 use fuseline_ir::ops::table as op;
 use fuseline_ir::{
-    DType, Flag, Graph, Node, Op, OpError, Scalar, State, Symbol, Tensor,
-    Type, Value,
+    DType, Flag, Graph, Node, Op, OpError, Scalar, State, Symbol, Tensor, Type, Value,
 };
 use fuseline_passes::PassError;
 
@@ -160,14 +159,13 @@ impl<'g> Plan<'g> {
             }
         }
         let roots: BTreeSet<Value> = self.graph.roots().into_iter().collect();
-        let mut sums = vec![false; self.graph.nodes().len()];
-        for (value, node) in self.graph.values() {
-            let at = value.index();
-            sums[at] = self.wide[at] && self.kinds[at] != Kind::Position;
-            debug_assert!(node.args.iter().all(|a| a.index() < at));
-        }
-        for (value, node) in self.graph.values().rev() {
-            let at = value.index();
+        let wide = self.wide.iter().zip(&self.kinds);
+        let mut sums: Vec<bool> = wide
+            .map(|(wide, kind)| *wide && *kind != Kind::Position)
+            .collect();
+        for at in (0..sums.len()).rev() {
+            let value = Value::from_index(at);
+            let node = self.graph.node(value);
             let made_of: BTreeSet<Value> = node
                 .args
                 .iter()
@@ -320,7 +318,14 @@ impl<'p, 'g> Rebuild<'p, 'g> {
         }
         if let Op::Full(full) = &mut op {
             // The lowest number of a wide dtype stands for "never"; as an infinity it would make NaN of a row that is all of it.
-            full.value = within(full.value, if plan.narrows() { plan.to } else { full.ty.dtype });
+            full.value = within(
+                full.value,
+                if plan.narrows() {
+                    plan.to
+                } else {
+                    full.ty.dtype
+                },
+            );
         }
         let new = self.out.add(op, &args, &node.loc)?;
         if kind == Kind::Data && self.out.tensor_ty(new)?.dtype != plan.to {

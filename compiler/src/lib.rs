@@ -6,6 +6,7 @@
 
 pub mod cli;
 pub mod compile;
+pub mod convert;
 pub mod cost_file;
 pub mod emit;
 pub mod error;

@@ -5,6 +5,7 @@ use crate::compile::{Compiled, Options, compile_method, program, write};
 use crate::error::Error;
 use crate::import::HostOps;
 use crate::quantize::{Map, MapError, Plan, Scheme};
+use fuseline_ir::DType;
 use fuseline_passes::{Level, Target};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,9 @@ pub struct Args {
     /// How hard to optimise: 0 only what the target needs, 1 canonical form and folding, 2 equality saturation as well
     #[arg(short = 'O', value_name = "LEVEL", default_value = "2", value_parser = clap::builder::PossibleValuesParser::new(["0", "1", "2"]))]
     level: String,
+    /// Compute in another float dtype than the model's own: weights, states and what is computed from them get it; inputs and results keep theirs, and so do positions, masks and sums of f32 models
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(["bf16", "f16", "f32"]))]
+    dtype: Option<String>,
     /// Quantise the weights of products and embeddings: affineBgG with B bits (2, 3, 4, 5, 6, 8) in groups of G (32, 64, 128), such as affine4g64; mxfp4, mxfp8 or nvfp4
     #[arg(long, value_name = "SCHEME")]
     quantize: Option<Scheme>,
@@ -151,6 +155,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
             level,
             cx: cx.clone(),
             host: host.clone(),
+            dtype: args.dtype.as_deref().and_then(DType::from_name),
             quantize: plan.clone(),
         };
         methods.push(compile_method(name, &options, &mut progress)?);

@@ -77,7 +77,7 @@ pub fn main() -> ExitCode {
 }
 
 /// The subcommands of `fuseline-run`, which `fuseline` finds under their own names.
-const RUNTIME: &[&str] = &["run", "generate", "bench", "calibrate"];
+const RUNTIME: &[&str] = &["run", "generate", "bench", "calibrate", "perplexity"];
 
 /// Runs `fuseline-run SUB …` or `fuseline-NAME …`, beside this executable or on the path.
 fn external(args: &[OsString]) -> ExitCode {

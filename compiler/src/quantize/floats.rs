@@ -32,7 +32,7 @@ impl Rounding<'_> {
             return 127;
         }
         // Where this is below the least power of two that the byte has, MLX's own wraps around.
-        let exponent = (self.round)(f64::from(ratio).log2() as f32).ceil();
+        let exponent = (f64::from(ratio).log2() as f32).ceil();
         (exponent + 127.0).clamp(0.0, 254.0) as u8
     }
 

@@ -237,7 +237,8 @@ impl<'p, 'a> Layout<'p, 'a> {
             out,
             at: 0,
             path,
-            progress: options.progress.map(|tell| (tell, total)),
+            total,
+            progress: options.progress,
         };
         // The root's offset counts from the file's first byte, so it grows by what is put between.
         let (prefix, rest) = self.program.split_at(PREFIX);
@@ -283,7 +284,9 @@ struct Output<'o> {
     out: &'o mut dyn Write,
     at: u64,
     path: &'o Path,
-    progress: Option<(&'o dyn Fn(u64, u64), u64)>,
+    /// How many bytes there will be, for whom it is told.
+    total: u64,
+    progress: Option<&'o dyn Fn(u64, u64)>,
 }
 
 impl Output<'_> {
@@ -322,8 +325,8 @@ impl Output<'_> {
     }
 
     fn tell(&self) {
-        if let Some((progress, total)) = self.progress {
-            progress(self.at, total);
+        if let Some(progress) = self.progress {
+            progress(self.at, self.total);
         }
     }
 

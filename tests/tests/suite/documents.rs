@@ -32,7 +32,7 @@ fn cell(text: &str) -> String {
 #[test]
 fn commands() -> Result {
     let mut text = String::from("# The commands\n\nTheir own help, as `--help` prints it.\n");
-    let pages: [(&str, &[&str]); 9] = [
+    let pages: [(&str, &[&str]); 10] = [
         ("fuseline", &[]),
         ("fuseline", &["compile"]),
         ("fuseline", &["inspect"]),
@@ -42,6 +42,7 @@ fn commands() -> Result {
         ("fuseline-run", &["generate"]),
         ("fuseline-run", &["bench"]),
         ("fuseline-run", &["calibrate"]),
+        ("fuseline-run", &["perplexity"]),
     ];
     for (command, sub) in pages {
         let name = [&[command], sub].concat().join(" ");

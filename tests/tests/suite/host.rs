@@ -33,12 +33,9 @@ const PEAKS: &str =
 
 /// Compiles the module over the library `fixture`.
 fn library(form: &str, level: Level, host: &[&str], output: &Path) -> Result<Report> {
-    let options = Options {
-        input: workspace::fixtures().join("host/library").join(form),
-        level,
-        cx: PassCx::new(roads::target()),
-        host: HostOps::new(host)?,
-    };
+    let input = workspace::fixtures().join("host/library").join(form);
+    let mut options = Options::new(input, level, PassCx::new(roads::target()));
+    options.host = HostOps::new(host)?;
     Ok(compile(&options, &mut Quiet)?.write(output, &mut Quiet)?)
 }
 

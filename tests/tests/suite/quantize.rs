@@ -196,3 +196,55 @@ fn a_search_shows_its_gain_and_the_bytes_are_the_same_each_time() -> Result {
     assert!(first == std::fs::read(&output)?);
     Ok(())
 }
+
+/// The dtypes of a model's outputs, states and large weights, and how many norms it has.
+fn dtypes(archive: &str, dtype: DType) -> Result<(Vec<String>, Vec<String>, usize)> {
+    let mut options = Options::new(
+        workspace::fixtures().join(archive),
+        Level::O2,
+        PassCx::new(Target::Metal),
+    );
+    options.dtype = Some(dtype);
+    let compiled = compile_method("forward", &options, &mut Quiet)?;
+    let graph = &compiled.graph;
+    let live = graph.live();
+    let norms = graph
+        .values()
+        .filter(|(v, n)| live[v.index()] && n.op.name().ends_with("_norm"));
+    let norms = norms.count();
+    let set = |types: Vec<&TensorType>| {
+        let names = types.iter().map(|ty| ty.dtype.to_string());
+        let names: std::collections::BTreeSet<_> = names.collect();
+        names.into_iter().collect::<Vec<_>>()
+    };
+    let data = |ty: &&TensorType| ty.dtype.is_float() && ty.rank() == 2;
+    let states = graph
+        .states
+        .iter()
+        .map(|s| &s.ty)
+        .filter(|ty| ty.rank() > 2);
+    let weights = graph.constants.values().map(|c| &c.ty).filter(data);
+    Ok((set(states.collect()), set(weights.collect()), norms))
+}
+
+#[test]
+fn a_model_in_another_dtype_keeps_its_norms() -> Result {
+    for (archive, norms) in [
+        ("decoders/llama3_cache_fp32/model.pt2", 5),
+        ("decoders/llama3_cache_fp32/model_core.pt2", 5),
+        ("decoders/llama3_cache_bf16/model.pt2", 5),
+        ("decoders/gpt2_cache_fp32/model.pt2", 5),
+    ] {
+        for dtype in [DType::BF16, DType::F16, DType::F32] {
+            let (states, weights, found) = dtypes(archive, dtype)?;
+            let expected = [dtype.to_string()];
+            assert_eq!(
+                (&states[..], &weights[..]),
+                (&expected[..], &expected[..]),
+                "{archive}"
+            );
+            assert_eq!(found, norms, "{archive} in {dtype}");
+        }
+    }
+    Ok(())
+}

@@ -5,6 +5,7 @@ mod calibrate;
 mod decoder;
 mod failure;
 mod generate;
+mod perplexity;
 mod run;
 mod tensors;
 
@@ -49,6 +50,10 @@ enum Command {
     /// Writes a table of times and rates that `fuseline compile --cost` and `fuseline opt --cost` take in the place of
     /// the target's own.
     Calibrate(calibrate::CalibrateArgs),
+    /// Say how well a language model predicts a text.
+    ///
+    /// The text is cut into pieces that are predicted each from an empty cache; printed is the exponential of the mean of −ln p over all tokens.
+    Perplexity(perplexity::PerplexityArgs),
 }
 
 /// The program and where it runs.
@@ -81,6 +86,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::generate(args),
         Command::Bench(args) => bench::bench(args),
         Command::Calibrate(args) => calibrate::calibrate(args),
+        Command::Perplexity(args) => perplexity::perplexity(args),
     }));
     match done {
         Ok(Ok(())) => ExitCode::SUCCESS,
