@@ -79,6 +79,8 @@ pub struct Compiled {
     pub quantised: Quantised,
     /// The names of the model's trained weights, by constant.
     pub names: quantize::Names,
+    /// Whether states of the same name in other methods of the file are the same as this method's.
+    pub share_state: bool,
     trees: Option<Trees>,
     report: Report,
 }
@@ -190,6 +192,7 @@ pub fn compile_graph(
         plan,
         quantised: Quantised::default(),
         names: quantize::Names::new(),
+        share_state: false,
         trees: None,
         report,
     })
@@ -224,6 +227,7 @@ pub fn program(methods: &[Compiled]) -> Result<Program<'_>, Error> {
             graph: &m.graph,
             plan: &m.plan,
             trees: m.trees.clone(),
+            share_state: m.share_state,
         })
         .collect();
     Ok(emit::emit(&inputs)?)

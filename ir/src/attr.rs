@@ -2,6 +2,7 @@
 
 use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
+use crate::region::Region;
 use crate::types::{TensorType, Type};
 use std::fmt;
 use std::sync::Arc;
@@ -108,6 +109,8 @@ pub enum Attr {
     Type(Type),
     /// Argument n of the op, `$n`, in an attribute that places arguments among literals.
     Arg(usize),
+    /// A graph inside the op, `graph "name" { … }`.
+    Region(Region),
 }
 
 impl fmt::Display for Attr {
@@ -121,6 +124,7 @@ impl fmt::Display for Attr {
             Attr::DType(d) => d.fmt(f),
             Attr::Type(t) => t.fmt(f),
             Attr::Arg(n) => write!(f, "${n}"),
+            Attr::Region(region) => region.fmt(f),
             Attr::List(items) => {
                 f.write_str("[")?;
                 for (i, a) in items.iter().enumerate() {
@@ -213,6 +217,15 @@ attr_type!(
     }
 );
 attr_type!(Attr, "a literal", |v| v.clone(), |a| Some(a.clone()));
+attr_type!(
+    Region,
+    "a graph",
+    |v| Attr::Region(v.clone()),
+    |a| match a {
+        Attr::Region(r) => Some(r.clone()),
+        _ => None,
+    }
+);
 attr_type!(Symbol, "a string", |v| Attr::Str(v.clone()), |a| match a {
     Attr::Str(s) => Some(s.clone()),
     _ => None,

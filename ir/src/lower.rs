@@ -109,7 +109,10 @@ pub enum Lowering {
     Nothing,
     /// What [`crate::OpImpl::decompose`] gives.
     Decompose,
-    /// Nothing on the target: a kernel of the host computes it ([`crate::ops::control::Host`]).
+    /// One of two chains of instructions ([`crate::ops::control::Branch`]).
+    Branch,
+    /// Nothing on the target: a kernel of the host computes it, or the steps of the program are repeated ([`crate::ops::control::Host`],
+    /// [`crate::ops::control::WhileLoop`]).
     Host,
 }
 

@@ -147,7 +147,12 @@ impl Graph {
             .as_ref()
             .map(|m| format!(" in {m}"))
             .unwrap_or_default();
-        format!("{value} = {}({}){module}", node.op, args.join(", "))
+        let op = match &node.op {
+            // Without the graphs inside, which may be long.
+            op @ (Op::Branch(_) | Op::WhileLoop(_)) => op.name().to_owned(),
+            op => op.to_string(),
+        };
+        format!("{value} = {op}({}){module}", args.join(", "))
     }
 }
 

@@ -31,6 +31,7 @@ pub mod pass;
 pub mod pattern;
 pub mod pipeline;
 pub mod proof;
+mod regions;
 pub mod rule;
 pub mod rules;
 pub mod saturate;

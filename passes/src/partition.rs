@@ -1,15 +1,16 @@
-//! Which part of a graph runs where: the fewest delegate segments, with host kernel calls between them.
+//! Which part of a graph runs where: the fewest delegate segments, with host kernel calls and loops between them.
 //!
 //! Every node gets a *level*: the number of host calls that must come before it on the longest way. Segment n holds the target's nodes of level n, and the host nodes of
 //! level n are called after it. So segments are convex by construction (a node depends on its own level or lower ones), and there are exactly as many as the
 //! longest chain of host calls makes necessary. What depends on constants alone is not passed between segments: each has its own.
 //!
-//! A state lives in one delegate. All its readers and its next value are therefore lifted to one level; where a host call stands between them, that can't be, and
-//! emission says so.
+//! A state lives in one delegate, so far as that can be: all its readers and its next value are lifted to one level. Where a host call or a loop stands between them, the
+//! delegates on both sides hold the state, under one name; the last of them sets it. The runtime keeps one value for them (ExecuTorch's keeps one for each
+//! delegate).
 
 use crate::hoist;
 use fuseline_ir::lower::{LowerCx, Lowering};
-use fuseline_ir::{Flag, Graph, Op, Symbol, Type, Value};
+use fuseline_ir::{Flag, Graph, Node, Op, State, Symbol, Type, Value};
 use std::collections::BTreeSet;
 
 /// A part of a graph that becomes one delegate.
@@ -21,6 +22,8 @@ pub struct Segment {
     pub inputs: Vec<Value>,
     /// What others need: graph outputs, arguments of host calls and of other segments, in the graph's order.
     pub outputs: Vec<Value>,
+    /// The states that get their next value here, by number in the graph.
+    pub sets: Vec<usize>,
 }
 
 /// One step of a program.
@@ -30,6 +33,11 @@ pub enum Step {
     Segment(Segment),
     /// Calls a kernel of the host: a `host` node.
     Host {
+        /// The node.
+        value: Value,
+    },
+    /// Repeats steps: a `while_loop` node, whose graphs are partitioned in turn.
+    Loop {
         /// The node.
         value: Value,
     },
@@ -45,44 +53,67 @@ pub struct Plan {
 /// Partitions a graph. The graph must have been verified and decomposed.
 pub fn partition(graph: &Graph) -> Plan {
     let levels = levels(graph);
-    let last = levels.iter().copied().max().unwrap_or(0);
     let constant = hoist::const_only(graph);
     let live = graph.live();
+    let last = levels.iter().copied().max().unwrap_or(0);
+    let sets = set_levels(graph, &levels, last, &constant);
+    let last = sets.iter().copied().flatten().max().unwrap_or(0).max(last);
     let mut steps = Vec::new();
     for level in 0..=last {
         let own = |v: Value| live[v.index()] && levels[v.index()] == level;
-        let segment = segment(graph, &levels, level, last, &constant, &live);
-        // Nothing may be left to compute but a state that takes a constant, an input or another state.
-        let sets = level == last && steps.is_empty() && takes_leaf(graph);
-        if !segment.nodes.is_empty() || !segment.outputs.is_empty() || sets {
+        let segment = segment(graph, [&levels, &[level, last]], &sets, &constant, &live);
+        if !segment.nodes.is_empty() || !segment.outputs.is_empty() || !segment.sets.is_empty() {
             steps.push(Step::Segment(segment));
         }
         for (value, node) in graph.values() {
-            if matches!(node.op, Op::Host(_)) && own(value) {
-                steps.push(Step::Host { value });
+            match node.op {
+                Op::Host(_) if own(value) => steps.push(Step::Host { value }),
+                Op::WhileLoop(_) if own(value) => steps.push(Step::Loop { value }),
+                _ => {}
             }
         }
     }
     Plan { steps }
 }
 
-/// Whether a state's next value is a leaf other than the state itself.
-fn takes_leaf(graph: &Graph) -> bool {
-    graph.states.iter().any(|state| {
-        state.next.is_some_and(|next| {
-            let op = &graph.node(next).op;
-            op.info().has(Flag::Leaf) && !matches!(op, Op::State(s) if s.name == state.name)
-        })
-    })
+/// For each state, the level of the segment that sets it: the next value is there, and nobody reads the old one later.
+fn set_levels(
+    graph: &Graph,
+    levels: &[usize],
+    last: usize,
+    constant: &[bool],
+) -> Vec<Option<usize>> {
+    let level = |state: &State| {
+        let is_it = |v: Value| matches!(&graph.node(v).op, Op::State(op) if op.name == state.name);
+        let next = state.next.filter(|next| !is_it(*next))?;
+        let leaf = constant[next.index()] || graph.node(next).op.info().has(Flag::Leaf);
+        let own = match leaf {
+            true => 0,
+            false => levels[next.index()] + usize::from(is_host_result(graph, next)),
+        };
+        let reads = |node: &Node| node.args.iter().any(|a| is_it(*a));
+        let readers = graph.values().filter(|(_, node)| reads(node));
+        let readers = readers.map(|(value, _)| levels[value.index()]).max();
+        let is_output = graph.outputs.iter().any(|output| is_it(output.value));
+        Some(
+            own.max(readers.unwrap_or(0))
+                .max(if is_output { last } else { 0 }),
+        )
+    };
+    graph.states.iter().map(level).collect()
 }
 
-/// Whether the value is a result of a host call: its only one, or one that is read from a tuple.
+/// Whether the node runs between segments: a call of the host, or a loop.
+fn is_between(graph: &Graph, value: Value) -> bool {
+    matches!(graph.node(value).op, Op::Host(_) | Op::WhileLoop(_))
+}
+
+/// Whether the value is a result of what runs between segments: its only one, or one that is read from a tuple.
 fn is_host_result(graph: &Graph, value: Value) -> bool {
     let node = graph.node(value);
     match &node.op {
-        Op::Host(_) => !matches!(node.ty, Type::Tuple(_)),
-        Op::Get(_) => (node.args.iter()).any(|a| matches!(graph.node(*a).op, Op::Host(_))),
-        _ => false,
+        Op::Get(_) => node.args.iter().any(|a| is_between(graph, *a)),
+        _ => is_between(graph, value) && !matches!(node.ty, Type::Tuple(_)),
     }
 }
 
@@ -103,12 +134,12 @@ fn is_instruction(graph: &Graph, value: Value) -> bool {
 fn levels(graph: &Graph) -> Vec<usize> {
     let n = graph.nodes().len();
     let hosts = graph
-        .nodes()
-        .iter()
-        .filter(|node| matches!(node.op, Op::Host(_)))
+        .values()
+        .filter(|(v, _)| is_between(graph, *v))
         .count();
     let mut levels = vec![0usize; n];
     // Lifting a state's group can lift what depends on it, and so another group; each round that changes something lifts by one at least, and `hosts` is the most there is.
+    let split = split_states(graph);
     for _ in 0..=hosts.saturating_mul(graph.states.len().max(1)) {
         for i in 0..n {
             for a in &graph.nodes()[i].args {
@@ -116,29 +147,51 @@ fn levels(graph: &Graph) -> Vec<usize> {
                 levels[i] = levels[i].max(levels[a.index()] + after_host).min(hosts);
             }
         }
-        if !lift_states(graph, &mut levels) {
+        if !lift_states(graph, &split, &mut levels) {
             break;
         }
     }
     levels
 }
 
-/// Puts each state's readers and its next value on one level. Returns whether anything changed.
-fn lift_states(graph: &Graph, levels: &mut [usize]) -> bool {
+/// For each state, whether something that runs between segments stands between its readers and its next value.
+fn split_states(graph: &Graph) -> Vec<bool> {
+    let split = |state: &State| {
+        let is_it = |v: Value| matches!(&graph.node(v).op, Op::State(op) if op.name == state.name);
+        // What depends on the state, and what depends on it through something between segments.
+        let n = graph.nodes().len();
+        let (mut after, mut beyond) = (vec![false; n], vec![false; n]);
+        for (value, node) in graph.values() {
+            let i = value.index();
+            after[i] = node.args.iter().any(|a| after[a.index()] || is_it(*a));
+            let through = node.args.iter().any(|a| beyond[a.index()]);
+            beyond[i] = through || (after[i] && is_between(graph, value));
+        }
+        let reads = |node: &Node| node.args.iter().any(|a| is_it(*a));
+        let next = state.next.is_some_and(|next| beyond[next.index()]);
+        next || graph
+            .values()
+            .any(|(v, node)| reads(node) && beyond[v.index()] && !is_between(graph, v))
+    };
+    graph.states.iter().map(split).collect()
+}
+
+/// Puts each state's readers and its next value on one level, but for those that are split. Returns whether anything changed.
+fn lift_states(graph: &Graph, split: &[bool], levels: &mut [usize]) -> bool {
     let mut changed = false;
-    for state in &graph.states {
+    for (state, _) in graph.states.iter().zip(split).filter(|(_, split)| !**split) {
         let reads =
             |v: &Value| matches!(&graph.node(*v).op, Op::State(op) if op.name == state.name);
         let mut group: Vec<usize> = Vec::new();
         for (value, node) in graph.values() {
-            if !matches!(node.op, Op::Host(_)) && node.args.iter().any(reads) {
+            if !is_between(graph, value) && node.args.iter().any(reads) {
                 group.push(value.index());
             }
         }
         group.extend(
             state
                 .next
-                .filter(|v| !graph.node(*v).args.is_empty())
+                .filter(|v| !graph.node(*v).args.is_empty() && !is_host_result(graph, *v))
                 .map(Value::index),
         );
         let top = group.iter().map(|i| levels[*i]).max().unwrap_or(0);
@@ -150,14 +203,15 @@ fn lift_states(graph: &Graph, levels: &mut [usize]) -> bool {
     changed
 }
 
+/// The segment of a level, given the levels of all values, and that level with the last one.
 fn segment(
     graph: &Graph,
-    levels: &[usize],
-    level: usize,
-    last: usize,
+    [levels, at]: [&[usize]; 2],
+    set_levels: &[Option<usize>],
     constant: &[bool],
     live: &[bool],
 ) -> Segment {
+    let (level, last) = (at[0], at[1]);
     let mut nodes: BTreeSet<Value> = BTreeSet::new();
     let mut inputs: BTreeSet<Value> = BTreeSet::new();
     let mut outputs: BTreeSet<Value> = BTreeSet::new();
@@ -185,7 +239,7 @@ fn segment(
         if outside {
             outputs.extend(node.args.iter().copied().filter(|a| here(*a)));
             // A host call takes its constants and state from the segment before it.
-            if matches!(node.op, Op::Host(_)) && levels[value.index()] == level {
+            if is_between(graph, value) && levels[value.index()] == level {
                 let resident =
                     |a: &Value| constant[a.index()] || matches!(graph.node(*a).op, Op::State(_));
                 outputs.extend(node.args.iter().copied().filter(resident));
@@ -202,18 +256,16 @@ fn segment(
             outputs.insert(output.value);
         }
     }
-    if level == last
-        || nodes
-            .iter()
-            .any(|v| graph.states.iter().any(|s| s.next == Some(*v)))
-    {
-        for next in graph.states.iter().filter_map(|s| s.next) {
-            // A state may take a constant or an input as it is.
-            if constant[next.index()]
-                || (level == last && matches!(graph.node(next).op, Op::Input(_)))
-            {
-                need(graph, next, &here, constant, &mut constants, &mut inputs);
-            }
+    let mut sets = Vec::new();
+    for (number, (state, set)) in graph.states.iter().zip(set_levels).enumerate() {
+        let (Some(next), Some(set)) = (state.next, set) else {
+            continue;
+        };
+        if *set == level {
+            sets.push(number);
+            need(graph, next, &here, constant, &mut constants, &mut inputs);
+        } else if here(next) {
+            outputs.insert(next);
         }
     }
     for value in outputs.iter().copied().filter(|v| constant[v.index()]) {
@@ -230,6 +282,7 @@ fn segment(
         nodes: nodes.into_iter().collect(),
         inputs: inputs.into_iter().collect(),
         outputs: outputs.into_iter().collect(),
+        sets,
     }
 }
 

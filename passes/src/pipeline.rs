@@ -166,7 +166,7 @@ pub fn run_passes(
     cx: &PassCx,
     observe: &mut dyn FnMut(&'static str, &Graph),
 ) -> Result<(Graph, Report), PassError> {
-    let mut graph = graph.clone();
+    let mut graph = crate::regions::run(graph, names, cx)?;
     let mut report = Report::default();
     for name in names {
         let pass = PASSES.iter().find(|p| p.name == *name);

@@ -103,6 +103,16 @@ pub enum Error {
         /// Why.
         fault: Fault,
     },
+    /// A loop goes on and on.
+    #[error(
+        "`{method}`: a loop jumped back {limit} times and did not end (Options::max_jumps allows more)"
+    )]
+    Endless {
+        /// The method.
+        method: String,
+        /// How often it may.
+        limit: u64,
+    },
     /// An operator of the host failed.
     #[error("{operator}: {source}")]
     Kernel {

@@ -58,7 +58,7 @@ pub use fault::Fault;
 pub use fuseline_program::{Dim, FormatError, ScalarType};
 pub use kernels::{KernelError, Kernels};
 pub use mlx::MlxError;
-pub use program::{Input, InputKind, Options, Output, Program, StateInfo};
+pub use program::{Input, InputKind, MAX_JUMPS, Options, Output, Program, StateInfo};
 pub use session::Session;
 pub use tensor::{Element, Tensor, TensorError};
 pub use value::Value;

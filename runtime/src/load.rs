@@ -15,7 +15,7 @@ use crate::fault::Fault;
 use crate::frame::Frame;
 use crate::kernels::Kernels;
 use crate::mlx::{self, Array, Stream};
-use crate::program::{Argument, Input, InputKind, Method, Output, Segment, StateInfo, Step};
+use crate::program::{Argument, Input, InputKind, Method, Output, Segment, State, StateInfo, Step};
 use crate::value::Value;
 use crate::{ops, replay};
 
@@ -37,6 +37,7 @@ pub(crate) struct Loader<'a> {
     pub(crate) kernels: &'a Kernels,
     pub(crate) stream: Stream,
     pub(crate) segments: Vec<Segment>,
+    pub(crate) states: Vec<State>,
     /// What is missing, all of it, for one message.
     pub(crate) needs: Vec<String>,
 }
@@ -247,7 +248,7 @@ impl Loader<'_> {
     }
 
     /// Loads the constants of a delegate and runs its init chain.
-    fn segment(&self, graph: &MlxGraph) -> Result<Segment, Error> {
+    fn segment(&mut self, graph: &MlxGraph) -> Result<Segment, Error> {
         let counts = graph.counts;
         let interface = |slot: u32| Error::Interface(Fault::UnsetTensor { slot });
         let mut tensors = Vec::with_capacity(usize::try_from(counts.tensors()).unwrap_or_default());
@@ -276,24 +277,21 @@ impl Loader<'_> {
             stream: &self.stream,
         };
 
-        let mut state = Vec::with_capacity(graph.state.len());
+        let mut infos = Vec::with_capacity(graph.state.len());
         for slot in &graph.state {
-            state.push(state_info(*slot, graph)?);
+            infos.push(state_info(*slot, graph)?);
         }
-        let mut initial: Vec<Option<Array>> = state.iter().map(|_| None).collect();
+        let mut initial: Vec<Option<Array>> = infos.iter().map(|_| None).collect();
         if let Some(chain) = graph.init_chain {
-            for info in &state {
+            for (tid, info) in &infos {
                 let zeros = info.zeros(&frame)?;
-                frame.put(info.tid, zeros).map_err(Error::Interface)?;
+                frame.put(*tid, zeros).map_err(Error::Interface)?;
             }
             replay::run_chain(graph, chain, &mut frame)?;
             let written = written_by(graph, chain);
-            for (info, initial) in state.iter().zip(&mut initial) {
-                if written
-                    .as_ref()
-                    .is_none_or(|written| written.contains(&info.tid))
-                {
-                    *initial = Some(frame.take(info.tid).map_err(Error::Interface)?);
+            for ((tid, _), initial) in infos.iter().zip(&mut initial) {
+                if written.as_ref().is_none_or(|written| written.contains(tid)) {
+                    *initial = Some(frame.take(*tid).map_err(Error::Interface)?);
                 }
             }
         }
@@ -305,16 +303,34 @@ impl Loader<'_> {
             drop(frame);
             mlx::eval(constants.iter().chain(initial.iter().flatten()))?;
         }
+        let mut state = Vec::with_capacity(infos.len());
+        for ((slot, (tid, info)), initial) in graph.state.iter().zip(infos).zip(initial) {
+            let name = graph.name_of(*slot).map(str::to_owned);
+            state.push((tid, self.state(name, info, initial)));
+        }
         Ok(Segment {
             graph: graph.clone(),
             constants,
-            initial,
             state,
         })
     }
+
+    /// The number of a state. Slots of one name, type and shape are the same one, in whichever delegate they stand.
+    fn state(&mut self, name: Option<String>, info: StateInfo, initial: Option<Array>) -> usize {
+        let same = |state: &State| state.name.is_some() && state.name == name && state.info == info;
+        if let Some(known) = self.states.iter().position(same) {
+            return known;
+        }
+        self.states.push(State {
+            info,
+            name,
+            initial,
+        });
+        self.states.len() - 1
+    }
 }
 
-fn state_info(slot: IoSlot, graph: &MlxGraph) -> Result<StateInfo, Error> {
+fn state_info(slot: IoSlot, graph: &MlxGraph) -> Result<(Tid, StateInfo), Error> {
     let IoSlot::Tensor(tid) = slot else {
         return Err(Error::Interface(Fault::Unsupported {
             node: "a host number among the state",
@@ -324,14 +340,14 @@ fn state_info(slot: IoSlot, graph: &MlxGraph) -> Result<StateInfo, Error> {
     let unset = || Error::Interface(Fault::UnsetTensor { slot: tid.0 });
     let meta = graph.tensors.get(tid.0 as usize).ok_or_else(unset)?;
     let shape = meta.static_shape().ok_or_else(unset)?;
-    Ok(StateInfo {
+    let info = StateInfo {
         name: graph
             .name_of(slot)
             .map_or_else(|| format!("state{}", tid.0), plain_name),
         dtype: meta.dtype,
         shape: shape.into_iter().map(|length| length as usize).collect(),
-        tid,
-    })
+    };
+    Ok((tid, info))
 }
 
 /// The tensor slots that a chain writes; none if it runs other chains.
@@ -431,11 +447,11 @@ fn input(position: usize, value: u32, method: &format::Method<'_>) -> Input {
     Input { name, kind }
 }
 
-/// torch.export notes 2 as the least length of a dimension that varies when nobody has said otherwise, because it traces lengths
-/// 0 and 1 apart. The programs run with 1 too, and one token at a time is what decoders are called with.
+/// torch.export notes 2 as the least length of a dimension without bounds, because it traces lengths 0 and 1 apart, and ExecuTorch hands that on. The programs run
+/// with 1 too. A range with an upper bound is one that somebody gave: it stands as it is.
 fn from_one(dim: &Dim) -> Dim {
     match *dim {
-        Dim::Dynamic { min: 2, max } => Dim::Dynamic { min: 1, max },
+        Dim::Dynamic { min: 2, max: None } => Dim::Dynamic { min: 1, max: None },
         other => other,
     }
 }

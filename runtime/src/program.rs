@@ -28,12 +28,27 @@ pub struct Options {
     pub device: Option<Device>,
     /// Operators that run on the host; none given means [`Kernels::standard`].
     pub kernels: Option<Kernels>,
+    /// How often one call may jump back, so that a loop in a file that never ends is an error; none given means [`MAX_JUMPS`].
+    pub max_jumps: Option<u64>,
 }
+
+/// How often one call may jump back if nobody says otherwise.
+pub const MAX_JUMPS: u64 = 1 << 22;
 
 pub(crate) struct Inner {
     pub(crate) device: Device,
     pub(crate) methods: Vec<Method>,
     pub(crate) segments: Vec<Segment>,
+    pub(crate) states: Vec<State>,
+    pub(crate) max_jumps: u64,
+}
+
+/// What a session keeps, and what it starts with: zeros where there is nothing.
+pub(crate) struct State {
+    pub(crate) info: StateInfo,
+    /// The name in the file, prefix and all: slots of one name are one state.
+    pub(crate) name: Option<String>,
+    pub(crate) initial: Option<Array>,
 }
 
 /// What can be called.
@@ -119,10 +134,8 @@ pub(crate) struct Segment {
     pub(crate) graph: MlxGraph,
     /// What is in the constant slots once the init chain has run.
     pub(crate) constants: Vec<Array>,
-    /// What the init chain put into state slots; the others start as zeros.
-    pub(crate) initial: Vec<Option<Array>>,
-    /// The name, type and shape of each state slot.
-    pub(crate) state: Vec<StateInfo>,
+    /// The state slots, and which of the program's states each holds.
+    pub(crate) state: Vec<(Tid, usize)>,
 }
 
 /// A tensor that a session keeps from call to call.
@@ -134,7 +147,6 @@ pub struct StateInfo {
     pub dtype: ScalarType,
     /// The shape.
     pub shape: Vec<usize>,
-    pub(crate) tid: Tid,
 }
 
 impl Program {
@@ -185,6 +197,7 @@ impl Program {
             kernels,
             stream: Stream::on(device)?,
             segments: Vec::new(),
+            states: Vec::new(),
             needs: Vec::new(),
         };
         let methods: Vec<Method> = pte
@@ -203,6 +216,8 @@ impl Program {
             device,
             methods,
             segments: loader.segments,
+            states: loader.states,
+            max_jumps: options.max_jumps.unwrap_or(MAX_JUMPS),
         })))
     }
 
@@ -255,7 +270,7 @@ impl Program {
 
     /// The tensors that a session keeps from call to call.
     pub fn state(&self) -> impl Iterator<Item = &StateInfo> {
-        self.0.segments.iter().flat_map(|segment| &segment.state)
+        self.0.states.iter().map(|state| &state.info)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::fault::Fault;
 use crate::frame::{Frame, Number};
 use crate::kernels::KernelError;
 use crate::mlx::{self, Array, Stream};
-use crate::program::{Argument, Input, InputKind, Method, Program, Segment, StateInfo, Step};
+use crate::program::{Argument, Input, InputKind, Method, Program, Segment, Step};
 use crate::tensor::Tensor;
 use crate::value::Value;
 use crate::{kernels, ops, replay};
@@ -18,18 +18,18 @@ use crate::{kernels, ops, replay};
 pub struct Session {
     program: Program,
     stream: Stream,
-    /// What each segment keeps; none before its first use and after a reset.
-    state: Vec<Option<Vec<Array>>>,
+    /// Each of the program's states; none before its first use and after a reset.
+    state: Vec<Option<Array>>,
     lost: bool,
 }
 
-/// What a call leaves in the state slots of a segment, to be kept if the whole call works out.
-type NewState = Vec<Option<Vec<Array>>>;
+/// What a call leaves in the states that it comes by, to be kept if the whole call works out.
+type NewState = Vec<Option<Array>>;
 
 impl Session {
     pub(crate) fn new(program: Program) -> Result<Self, Error> {
         let stream = Stream::on(program.device())?;
-        let state = program.0.segments.iter().map(|_| None).collect();
+        let state = program.0.states.iter().map(|_| None).collect();
         Ok(Self {
             program,
             stream,
@@ -60,17 +60,31 @@ impl Session {
         take_inputs(method, inputs, &mut values)?;
 
         let mut new_state: NewState = self.state.iter().map(|_| None).collect();
+        let mut jumps = 0;
         for chain in &method.chains {
             let mut at = 0;
             while let Some(step) = chain.get(at) {
                 at += 1;
-                if let Step::JumpFalse { condition, target } = step {
-                    if is_false(&values[*condition])? {
-                        at = *target;
-                    }
+                let Step::JumpFalse { condition, target } = step else {
+                    self.step(step, &mut values, &mut new_state)?;
+                    continue;
+                };
+                if !is_false(&values[*condition])? {
                     continue;
                 }
-                self.step(step, &mut values, &mut new_state)?;
+                if *target < at {
+                    jumps += 1;
+                    if jumps > program.0.max_jumps {
+                        return Err(Error::Endless {
+                            method: method.name.clone(),
+                            limit: program.0.max_jumps,
+                        });
+                    }
+                    // Each step of a loop is queued before the next one is built on it.
+                    let tensors = values.iter().filter_map(Value::as_tensor);
+                    mlx::start(tensors.map(Tensor::array))?;
+                }
+                at = *target;
             }
         }
         let outputs: Vec<Value> = method
@@ -85,7 +99,7 @@ impl Session {
 
     /// Keeps the new state and queues everything that is to be computed.
     fn submit(&mut self, outputs: &[Value], new_state: NewState) -> Result<(), Error> {
-        let stateful = new_state.iter().flatten().any(|arrays| !arrays.is_empty());
+        let stateful = new_state.iter().any(Option::is_some);
         for (kept, new) in self.state.iter_mut().zip(new_state) {
             if new.is_some() {
                 // The old state goes here, before anything is computed, so that MLX writes the new one in its place.
@@ -96,7 +110,7 @@ impl Session {
             .iter()
             .filter_map(Value::as_tensor)
             .map(Tensor::array);
-        let state = self.state.iter().flatten().flatten();
+        let state = self.state.iter().flatten();
         mlx::start(tensors.chain(state)).map_err(|error| {
             self.lost = stateful;
             error.into()
@@ -118,7 +132,7 @@ impl Session {
                 let program = self.program.clone();
                 let body = &program.0.segments[*segment];
                 let mut frame = self.frame(body);
-                self.load_state(*segment, body, new_state, &mut frame)?;
+                self.load_state(body, new_state, &mut frame)?;
                 for (slot, value) in body.graph.inputs.iter().zip(inputs) {
                     put_input(*slot, &values[*value], &mut frame).map_err(Error::Interface)?;
                 }
@@ -127,9 +141,9 @@ impl Session {
                     values[*value] =
                         read_output(*slot, *dtype, &frame).map_err(Error::Interface)?;
                 }
-                let kept = body.state.iter().map(|info| frame.take(info.tid));
-                let kept = kept.collect::<Result<_, _>>().map_err(Error::Interface)?;
-                new_state[*segment] = Some(kept);
+                for (tid, state) in &body.state {
+                    new_state[*state] = Some(frame.take(*tid).map_err(Error::Interface)?);
+                }
             }
             Step::Kernel {
                 name,
@@ -182,19 +196,18 @@ impl Session {
     /// Puts the state into its slots: what this call has left there already, what the last one left, or what it starts with.
     fn load_state(
         &self,
-        number: usize,
         segment: &Segment,
         new_state: &NewState,
         frame: &mut Frame<'_>,
     ) -> Result<(), Error> {
-        let kept = new_state[number].as_ref().or(self.state[number].as_ref());
-        for (at, info) in segment.state.iter().enumerate() {
-            let array = match (kept, &segment.initial[at]) {
-                (Some(kept), _) => kept[at].share()?,
-                (None, Some(initial)) => initial.share()?,
-                (None, None) => info.zeros(frame)?,
+        for (tid, number) in &segment.state {
+            let state = &self.program.0.states[*number];
+            let kept = new_state[*number].as_ref().or(self.state[*number].as_ref());
+            let array = match kept.or(state.initial.as_ref()) {
+                Some(kept) => kept.share()?,
+                None => state.info.zeros(frame)?,
             };
-            frame.put(info.tid, array).map_err(Error::Interface)?;
+            frame.put(*tid, array).map_err(Error::Interface)?;
         }
         Ok(())
     }
@@ -204,13 +217,18 @@ impl Session {
     /// # Errors
     /// There is no state of this name.
     pub fn state(&self, name: &str) -> Result<Tensor, Error> {
-        let (number, at) = self.find_state(name)?;
-        let segment = &self.program.0.segments[number];
-        let array = match (&self.state[number], &segment.initial[at]) {
-            (Some(kept), _) => kept[at].share()?,
-            (None, Some(initial)) => initial.share()?,
-            (None, None) => {
-                let zeros = segment.state[at].zeros(&self.frame(segment))?;
+        let number = self.find_state(name)?;
+        let state = &self.program.0.states[number];
+        let array = match self.state[number].as_ref().or(state.initial.as_ref()) {
+            Some(kept) => kept.share()?,
+            None => {
+                let frame = Frame {
+                    constants: &[],
+                    tensors: Vec::new(),
+                    values: Vec::new(),
+                    stream: &self.stream,
+                };
+                let zeros = state.info.zeros(&frame)?;
                 mlx::eval([&zeros])?;
                 zeros
             }
@@ -223,9 +241,8 @@ impl Session {
     /// # Errors
     /// There is no state of this name, or the tensor has another type or shape.
     pub fn set_state(&mut self, name: &str, tensor: &Tensor) -> Result<(), Error> {
-        let (number, at) = self.find_state(name)?;
-        let segment = &self.program.0.segments[number];
-        let info = &segment.state[at];
+        let number = self.find_state(name)?;
+        let info = &self.program.0.states[number].info;
         let dims: Vec<Dim> = info
             .shape
             .iter()
@@ -235,16 +252,7 @@ impl Session {
             name: name.to_owned(),
             problem,
         })?;
-        let array = tensor.array().share()?;
-        if self.state[number].is_none() {
-            let mut frame = self.frame(segment);
-            self.load_state(number, segment, &self.state, &mut frame)?;
-            let all = segment.state.iter().map(|info| frame.take(info.tid));
-            self.state[number] = Some(all.collect::<Result<_, _>>().map_err(Error::Interface)?);
-        }
-        if let Some(kept) = &mut self.state[number] {
-            kept[at] = array;
-        }
+        self.state[number] = Some(tensor.array().share()?);
         Ok(())
     }
 
@@ -262,17 +270,8 @@ impl Session {
         Ok(self.stream.synchronize()?)
     }
 
-    fn find_state(&self, name: &str) -> Result<(usize, usize), Error> {
-        let segments = self.program.0.segments.iter().enumerate();
-        let found = segments
-            .filter_map(|(number, segment)| {
-                let at = segment
-                    .state
-                    .iter()
-                    .position(|info: &StateInfo| info.name == name)?;
-                Some((number, at))
-            })
-            .next();
+    fn find_state(&self, name: &str) -> Result<usize, Error> {
+        let found = self.program.state().position(|info| info.name == name);
         found.ok_or_else(|| Error::NoState {
             name: name.to_owned(),
             known: self

@@ -73,23 +73,28 @@ pub fn replay(program: &Path, calls: &[Vec<Array>]) -> Result<Vec<Vec<Array>>> {
         .collect()
 }
 
-/// Runs one call on a session.
+/// Runs one call of the program's first method on a session.
 ///
 /// # Errors
 /// Those of the runtime.
 pub fn step(session: &mut Session, inputs: &[Array]) -> Result<Vec<Array>> {
-    let inputs = inputs.iter().map(to_value).collect::<Result<Vec<_>>>()?;
     let method = session
         .program()
         .methods()
         .next()
         .ok_or("a program without methods")?
         .to_owned();
-    session
-        .run(&method, &inputs)?
-        .iter()
-        .map(from_value)
-        .collect()
+    call(session, &method, inputs)
+}
+
+/// Runs one call of a method on a session.
+///
+/// # Errors
+/// Those of the runtime.
+pub fn call(session: &mut Session, method: &str, inputs: &[Array]) -> Result<Vec<Array>> {
+    let inputs = inputs.iter().map(to_value).collect::<Result<Vec<_>>>()?;
+    let outputs = session.run(method, &inputs)?;
+    outputs.iter().map(from_value).collect()
 }
 
 /// The dtypes by their name in the IR, in the program, and in safetensors.

@@ -14,9 +14,13 @@ pub struct Args {
     /// The exported model; it becomes the method `forward`
     #[arg(required_unless_present = "methods", conflicts_with = "methods")]
     model: Option<PathBuf>,
-    /// Put a model into the file as the method NAME; may be given several times. Weights that the models share are stored once; state is each method's own
+    /// Put a model into the file as the method NAME; may be given several times. Weights that the models share are stored once; state is each method's own unless --share-state is given
     #[arg(long = "method", id = "methods", value_name = "NAME=MODEL", value_parser = method)]
     methods: Vec<(String, PathBuf)>,
+    /// Make states of the same name in several methods one state: what one method leaves there, the others find (a key/value cache that one method fills and another one extends).
+    /// Otherwise each method has its own. Runtimes other than fuseline-run keep them apart
+    #[arg(long, requires = "methods")]
+    share_state: bool,
     /// Where to write the program
     #[arg(short, long)]
     output: PathBuf,
@@ -158,7 +162,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
             dtype: args.dtype.as_deref().and_then(DType::from_name),
             quantize: plan.clone(),
         };
-        methods.push(compile_method(name, &options, &mut progress)?);
+        let mut compiled = compile_method(name, &options, &mut progress)?;
+        compiled.share_state = args.share_state;
+        methods.push(compiled);
         Ok(())
     });
     let result = result.and_then(|()| check_patterns(args, &plan, &methods));

@@ -66,6 +66,11 @@ impl Dims {
         Vid(self.count - 1)
     }
 
+    /// Leaves the value slots below `count` to others.
+    pub fn start_at(&mut self, count: u32) {
+        self.count = self.count.max(count);
+    }
+
     /// How many value slots there are.
     pub fn count(&self) -> u32 {
         self.count

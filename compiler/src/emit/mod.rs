@@ -1,5 +1,6 @@
 //! From an optimised, partitioned graph to a program: segments become delegates, host nodes become kernel calls, and everything that crosses between them becomes a planned value.
 
+mod control;
 mod dims;
 mod error;
 mod segment;
@@ -27,6 +28,8 @@ pub struct MethodInput<'a> {
     pub plan: &'a Plan,
     /// How arguments and results nest in Python, where the export says.
     pub trees: Option<Trees>,
+    /// Whether states of the same name in other methods are the same ones. The runtime knows them by their names in the file.
+    pub share_state: bool,
 }
 
 /// Builds the program of these methods. Weights are not copied: their bytes are read from where the graph has them when the program is written.
@@ -35,21 +38,30 @@ pub struct MethodInput<'a> {
 pub fn emit<'a>(methods: &[MethodInput<'a>]) -> Result<Program<'a>, EmitError> {
     let mut program = Program::default();
     let mut keys = BTreeMap::new();
+    check_shared(methods)?;
     for input in methods {
-        let mut method = MethodEmitter::new(input.graph);
-        let prefix = prefix(&input.graph.name);
+        let mut method = MethodEmitter {
+            graph: input.graph,
+            prefix: prefix(&input.graph.name),
+            state_prefix: prefix(if input.share_state {
+                ""
+            } else {
+                &input.graph.name
+            }),
+            out: Method {
+                name: input.graph.name.clone(),
+                ..Method::default()
+            },
+            index: BTreeMap::new(),
+            calls: Vec::new(),
+            keys: &mut keys,
+            named: &mut program.named_data,
+        };
         for value in input.graph.inputs() {
             let idx = method.tensor(*value)?;
             method.out.inputs.push(idx);
         }
-        for step in &input.plan.steps {
-            match step {
-                Step::Segment(spec) => {
-                    method.segment(spec, &prefix, &mut keys, &mut program.named_data)?
-                }
-                Step::Host { value } => method.host(*value)?,
-            }
-        }
+        method.steps(input.plan)?;
         for output in &input.graph.outputs {
             let idx = method.tensor(output.value)?;
             method.out.outputs.push(idx);
@@ -59,30 +71,61 @@ pub fn emit<'a>(methods: &[MethodInput<'a>]) -> Result<Program<'a>, EmitError> {
     Ok(program)
 }
 
+/// Shared states of one name must be of one type.
+fn check_shared(methods: &[MethodInput<'_>]) -> Result<(), EmitError> {
+    let mut seen = BTreeMap::new();
+    for method in methods.iter().filter(|method| method.share_state) {
+        let name = &method.graph.name;
+        for state in &method.graph.states {
+            match seen.insert(&state.name, (&state.ty, name)) {
+                Some((ty, other)) if *ty != state.ty => {
+                    return Err(EmitError::Op {
+                        place: format!("state \"{}\" of `{name}`", state.name),
+                        reason: format!(
+                            "is {}, in `{other}` it is {ty}: they can't be shared",
+                            state.ty
+                        ),
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Four hex digits that keep the names of different methods apart, as ExecuTorch's own files do.
 fn prefix(method: &str) -> String {
     let digest = Sha256::digest(method.as_bytes());
     format!("{:02x}{:02x}", digest[0], digest[1])
 }
 
-struct MethodEmitter<'a> {
+struct MethodEmitter<'a, 'k> {
+    /// The method's graph, or the one inside a loop that is being emitted.
     graph: &'a Graph,
+    /// What the names in the file begin with.
+    prefix: String,
+    /// The same of states.
+    state_prefix: String,
     out: Method<'a>,
+    /// The method's values for the graph's.
     index: BTreeMap<Value, ValueIdx>,
     calls: Vec<Call>,
+    /// Names in the file that are taken, by all methods.
+    keys: &'k mut BTreeMap<String, ConstantSource>,
+    named: &'k mut Vec<NamedData<'a>>,
 }
 
-impl<'a> MethodEmitter<'a> {
-    fn new(graph: &'a Graph) -> Self {
-        MethodEmitter {
-            graph,
-            out: Method {
-                name: graph.name.clone(),
-                ..Method::default()
-            },
-            index: BTreeMap::new(),
-            calls: Vec::new(),
+impl<'a> MethodEmitter<'a, '_> {
+    fn steps(&mut self, plan: &Plan) -> Result<(), EmitError> {
+        for step in &plan.steps {
+            match step {
+                Step::Segment(spec) => self.segment(spec)?,
+                Step::Host { value } => self.host(*value)?,
+                Step::Loop { value } => self.while_loop(*value)?,
+            }
         }
+        Ok(())
     }
 
     /// The method's value for a value of the graph, planned at first sight.
@@ -135,23 +178,17 @@ impl<'a> MethodEmitter<'a> {
         (self.out.values.len() - 1) as ValueIdx
     }
 
-    fn segment(
-        &mut self,
-        spec: &Segment,
-        prefix: &str,
-        keys: &mut BTreeMap<String, ConstantSource>,
-        named: &mut Vec<NamedData<'a>>,
-    ) -> Result<(), EmitError> {
-        let lowered = segment::lower(self.graph, spec, prefix)?;
+    fn segment(&mut self, spec: &Segment) -> Result<(), EmitError> {
+        let lowered = segment::lower(self.graph, spec, [&self.prefix, &self.state_prefix])?;
         for (key, source) in lowered.constants {
-            if keys.contains_key(&key) {
+            if self.keys.contains_key(&key) {
                 continue;
             }
-            named.push(NamedData {
+            self.named.push(NamedData {
                 key: key.clone(),
                 data: self.data(&source)?,
             });
-            keys.insert(key, source);
+            self.keys.insert(key, source);
         }
         let mut args = Vec::new();
         for value in spec.inputs.iter().chain(&spec.outputs) {
@@ -225,7 +262,7 @@ impl<'a> MethodEmitter<'a> {
         for item in &op.call {
             args.push(self.argument(value, node, item)?);
         }
-        let outs = self.results(value, op)?;
+        let outs = self.results(value)?;
         let returned = match outs.as_slice() {
             [one] => *one,
             _ => self.value(EValue::TensorList(outs.clone())),
@@ -245,21 +282,17 @@ impl<'a> MethodEmitter<'a> {
         Ok(())
     }
 
-    /// The values that a host call's results become. A result that nothing reads has one as well.
-    fn results(
-        &mut self,
-        value: Value,
-        op: &fuseline_ir::ops::control::Host,
-    ) -> Result<Vec<ValueIdx>, EmitError> {
+    /// The values that the results of a host call or a loop become. A result that nothing reads has one as well.
+    fn results(&mut self, value: Value) -> Result<Vec<ValueIdx>, EmitError> {
         let graph = self.graph;
-        if !matches!(graph.node(value).ty, Type::Tuple(_)) {
+        let Type::Tuple(types) = &graph.node(value).ty else {
             return Ok(vec![self.tensor(value)?]);
-        }
+        };
         let reads = |node: &Node, index: usize| {
             matches!(&node.op, Op::Get(get) if get.index == index) && node.args == [value]
         };
         let mut outs = Vec::new();
-        for (index, ty) in op.results().iter().enumerate() {
+        for (index, ty) in types.iter().enumerate() {
             let all = graph.values().filter(|(_, node)| reads(node, index));
             let mut all = all.map(|(value, _)| value);
             let idx = match all.next() {
@@ -336,7 +369,9 @@ impl<'a> MethodEmitter<'a> {
                 }
                 _ => return Err(refuse("takes a list that the format has no room for")),
             },
-            Attr::DType(_) | Attr::Type(_) => return Err(refuse("takes a type as an argument")),
+            Attr::DType(_) | Attr::Type(_) | Attr::Region(_) => {
+                return Err(refuse("takes a type as an argument"));
+            }
         };
         Ok(self.value(literal))
     }

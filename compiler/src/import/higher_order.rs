@@ -1,7 +1,7 @@
 //! Operators over graphs: `cond`, `map`, `scan`, `while_loop`, and the batching that `associative_scan` leaves.
 //!
-//! Graphs of a program are pure, so that both sides of a condition can be computed and one result be chosen, and what is repeated a known number of times is
-//! imported as often. What repeats as often as data say is refused by name.
+//! Graphs of a program are pure. Both sides of a condition are computed and one result is chosen where that costs next to nothing and can't fail; else they become a branch.
+//! What is repeated a known, small number of times is imported as often; else it becomes a loop.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use crate::pt2::exported::{Argument, Graph, Node, SymBoolArgument, SymIntArgumen
 use crate::pt2::sym::SymExpr;
 
 /// The most steps that a loop is unrolled to.
-const MAX_STEPS: i64 = 4096;
+const MAX_STEPS: i64 = 256;
 
 /// Tensors of at most this many elements are looked at to find out how often a loop runs.
 const SMALL: usize = 64;
@@ -96,7 +96,7 @@ impl<'a> Importer<'a> {
     }
 
     /// Imports a graph in this place, and returns what its outputs stand for.
-    fn run_graph(&mut self, graph: &'a Graph, inputs: Vec<Val>) -> Result<Vec<Val>> {
+    pub(super) fn run_graph(&mut self, graph: &'a Graph, inputs: Vec<Val>) -> Result<Vec<Val>> {
         if graph.inputs.len() != inputs.len() {
             return invalid(format!(
                 "a graph with {} inputs is given {}",
@@ -125,7 +125,7 @@ impl<'a> Importer<'a> {
         Ok(outs)
     }
 
-    /// Both sides, and the choice between their results.
+    /// A condition: see the module.
     fn cond(
         &mut self,
         scope: &Scope<'a>,
@@ -145,35 +145,35 @@ impl<'a> Importer<'a> {
         };
         let predicate = self.build.reshape(predicate, Vec::new())?;
         let predicate = self.build.cast(predicate, DType::Bool)?;
-        let mut results = Vec::new();
-        for side in sides {
-            let before = self.versions(&args);
-            results.push(self.run_graph(side, args.clone())?);
-            if self.versions(&args) != before {
-                return unsupported("a branch that writes to a tensor from outside");
-            }
-        }
-        let (Some(no), Some(yes)) = (results.pop(), results.pop()) else {
-            return Err(Fail::Bug("a condition has two sides".to_owned()));
-        };
-        if yes.len() != no.len() {
+        let [yes, no] = sides;
+        let yes_made = self.region("yes", &args, |cx, vals| cx.run_graph(yes, vals))?;
+        let no_made = self.region("no", &args, |cx, vals| cx.run_graph(no, vals))?;
+        let (a, b) = (yes_made.types()?, no_made.types()?);
+        if a.len() != b.len() {
             return invalid("the branches return different numbers of results");
         }
+        if let Some((a, b)) = a.iter().zip(&b).find(|(a, b)| a != b) {
+            return unsupported(format!(
+                "branches that return tensors of different types, {a} and {b}"
+            ));
+        }
+        let cheap = yes_made.is_cheap() && no_made.is_cheap();
+        if !cheap && yes_made.is_one_chain() && no_made.is_one_chain() {
+            return self.branch(predicate, &args, [&yes_made, &no_made]);
+        }
+        let before = self.versions(&args);
+        let results = [
+            self.run_graph(yes, args.clone())?,
+            self.run_graph(no, args.clone())?,
+        ];
+        if self.versions(&args) != before {
+            return unsupported(
+                "a branch with a loop or a call of the host that writes to a tensor from outside",
+            );
+        }
         let mut chosen = Vec::new();
-        for (yes, no) in yes.into_iter().zip(no) {
-            let (Val::Tensor(yes), Val::Tensor(no)) = (&yes, &no) else {
-                if matches!(yes, Val::Poison) || matches!(no, Val::Poison) {
-                    return Err(Fail::Poisoned);
-                }
-                return unsupported("branches that return numbers");
-            };
-            let (yes, no) = (self.read(*yes)?, self.read(*no)?);
-            let (a, b) = (self.build.ty(yes)?.clone(), self.build.ty(no)?.clone());
-            if a != b {
-                return unsupported(format!(
-                    "branches that return tensors of different types, {a} and {b}"
-                ));
-            }
+        for (yes, no) in results[0].iter().zip(&results[1]) {
+            let (yes, no) = (self.tensor_of(yes)?, self.tensor_of(no)?);
             let value = self.build.select(predicate, yes, no)?;
             chosen.push(Val::Tensor(self.memory.root(Some(value))));
         }
@@ -211,7 +211,8 @@ impl<'a> Importer<'a> {
         self.build.reshape(one, shape)
     }
 
-    fn tensor_of(&mut self, value: &Val) -> Result<Value> {
+    /// The value of a tensor.
+    pub(super) fn tensor_of(&mut self, value: &Val) -> Result<Value> {
         match value {
             Val::Tensor(tensor) => self.read(*tensor),
             Val::Poison => Err(Fail::Poisoned),
@@ -234,16 +235,13 @@ impl<'a> Importer<'a> {
         let Some(steps) = self.build.shape(first)?.first().cloned() else {
             return invalid("a loop over a 0-d tensor");
         };
-        let Some(steps) = steps.as_const() else {
-            return unsupported(format!(
-                "a loop with a dynamic number of steps (`{steps}`): export it with a fixed one"
-            ));
+        let known = steps
+            .as_const()
+            .filter(|steps| (1..=MAX_STEPS).contains(steps));
+        let Some(steps) = known else {
+            let body = |cx: &mut Self, vals: Vec<Val>| cx.run_graph(body, vals);
+            return self.looped([carried, xs, rest], &steps, body);
         };
-        if steps > MAX_STEPS {
-            return unsupported(format!(
-                "a loop of {steps} steps, of which at most {MAX_STEPS} are unrolled"
-            ));
-        }
         let count = carried.len();
         let mut carried = carried;
         let mut stacks: Vec<Vec<Value>> = Vec::new();
@@ -263,9 +261,6 @@ impl<'a> Importer<'a> {
                 stack.push(self.build.unsqueeze(value, 0)?);
             }
         }
-        if steps == 0 {
-            return unsupported("a loop of no steps");
-        }
         for stack in stacks {
             let value = self.build.cat(&stack, 0)?;
             carried.push(Val::Tensor(self.memory.root(Some(value))));
@@ -273,14 +268,14 @@ impl<'a> Importer<'a> {
         Ok(carried)
     }
 
-    /// A loop whose condition depends on constants alone, such as a counter.
+    /// A loop. Where its condition depends on constants alone, such as a counter, and it ends soon, its steps are imported one by one.
     fn while_loop(
         &mut self,
         [condition, body]: [&'a Graph; 2],
-        carried: Vec<Val>,
+        start: Vec<Val>,
         rest: Vec<Val>,
     ) -> Result<Vec<Val>> {
-        let mut carried = carried;
+        let mut carried = start.clone();
         let mut memo = BTreeMap::new();
         for _ in 0..MAX_STEPS {
             let mut inputs = carried.clone();
@@ -297,14 +292,16 @@ impl<'a> Importer<'a> {
             {
                 Some([x]) if *x == 0.0 => return Ok(carried),
                 Some([_]) => carried = self.run_graph(body, inputs)?,
-                _ => {
-                    return unsupported(
-                        "a loop that runs as often as data say: only a condition on constants, such as a counter, can be unrolled",
-                    );
-                }
+                _ => break,
             }
         }
-        unsupported(format!("a loop of more than {MAX_STEPS} steps"))
+        let mut operands = start;
+        operands.extend(rest);
+        self.endless(
+            &operands,
+            |cx, vals| cx.run_graph(condition, vals),
+            |cx, vals| cx.run_graph(body, vals),
+        )
     }
 
     /// The value of a small tensor that depends on constants alone. What was found out on the way is kept in `known`, by the number of the value.

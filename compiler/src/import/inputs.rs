@@ -18,6 +18,11 @@ use crate::pt2::exported::{Argument, InputSpec, OutputSpec, SymIntArgument};
 use crate::pt2::sym::{SymExpr, SymOp};
 use crate::pt2::{Archive, WeightRef};
 
+/// The least length that torch.export notes where nobody has said one, because it traces the lengths 0 and 1 apart: of a dimension without bounds (`Dim.AUTO`, `Dim.DYNAMIC`), and of
+/// the symbol in a dimension that the user gave as an expression (`2 * Dim("n", min=1)` is noted as `n` from 2 and as `2 * n` from 2). The graphs are right from 1 on, so that in
+/// both cases 1 is taken. A least length that a user gave is kept, 2 as well as others: it stands with an upper bound.
+const TRACED_LEAST: i64 = 2;
+
 /// A weight's bytes for the IR: mapped where they lie contiguously, gathered on demand where they don't.
 struct WeightPayload(WeightRef);
 
@@ -140,6 +145,7 @@ impl<'a> Importer<'a> {
                 see(&expr.expr);
             }
         }
+        let mut bounds = Vec::new();
         for (key, bound) in &program.range_constraints {
             let expr: SymExpr = key.parse().or_else(|error| invalid(format!("{error}")))?;
             // Python's sys.maxsize - 1 and beyond is how "no bound" looks after arithmetic.
@@ -148,12 +154,25 @@ impl<'a> Importer<'a> {
                 .filter(|max| *max < i64::MAX - 1)
                 .unwrap_or(i64::MAX);
             let min = bound.min_val.unwrap_or(i64::MIN);
-            if let Some((name, range)) = solve(&expr, min, max)
-                && let Some(known) = ranges.get_mut(name.as_str())
-            {
-                known.min = known.min.max(range.min);
-                known.max = known.max.min(range.max);
+            if let Some((name, range)) = solve(&expr, min, max) {
+                bounds.push((matches!(expr, SymExpr::Symbol(_)), name, range));
             }
+        }
+        // Symbols first, then the expressions that say more about them.
+        bounds.sort_by_key(|(is_symbol, ..)| !is_symbol);
+        for (is_symbol, name, mut range) in bounds {
+            let Some(known) = ranges.get_mut(name.as_str()) else {
+                continue;
+            };
+            let sized = name.starts_with('s');
+            if sized && is_symbol && (range.min, range.max) == (TRACED_LEAST, i64::MAX) {
+                range.min = 1;
+            }
+            if sized && !is_symbol && known.min == TRACED_LEAST {
+                known.min = range.min.max(0);
+            }
+            known.min = known.min.max(range.min);
+            known.max = known.max.min(range.max);
         }
         for (name, range) in ranges {
             if range.min > range.max {

@@ -44,6 +44,7 @@ mod quant;
 mod rearrange;
 mod recurrent;
 mod reduce;
+mod region;
 mod resize;
 mod sample;
 mod scatter;
@@ -107,6 +108,8 @@ struct Importer<'a> {
     failures: Failures,
     recipes: quant::Recipes,
     host_ops: &'a HostOps,
+    /// How many graphs inside ops there are so far: they have names of their own.
+    regions: usize,
 }
 
 /// A graph of the file, and what its names stand for so far.
@@ -156,6 +159,7 @@ impl<'a> Importer<'a> {
             failures: Failures::default(),
             recipes: quant::Recipes::default(),
             host_ops,
+            regions: 0,
         }
     }
 

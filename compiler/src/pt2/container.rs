@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::Mmap;
+use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::error::{Error, Result};
@@ -153,7 +154,11 @@ fn directory(map: &Mmap, path: &Path) -> Result<BTreeMap<String, Entry>> {
         reason: e.to_string(),
     };
     let in_directory = |e: zip::result::ZipError| Error::malformed("zip directory", e.to_string());
-    let mut zip = ZipArchive::new(Cursor::new(&map[..])).map_err(not_a_zip)?;
+    // An archive holds another zip, of sample inputs, near its end. The directory's places count from the start of the file, so that the inner one's are not taken for it.
+    let config = Config {
+        archive_offset: ArchiveOffset::Known(0),
+    };
+    let mut zip = ZipArchive::with_config(config, Cursor::new(&map[..])).map_err(not_a_zip)?;
     if zip.has_duplicate_names() {
         return Err(Error::malformed(
             "zip directory",

@@ -10,7 +10,7 @@ use crate::lower::{Inst, LowerCx, Lowering, Operand};
 use crate::tensor::Tensor;
 use crate::types::Type;
 
-pub use super::table::{Get, Host, Item};
+pub use super::table::{Branch, Get, Host, Item, WhileLoop};
 
 impl OpImpl for Item {
     fn infer(&self, args: &[&Type]) -> Result<Type, OpError> {
@@ -94,6 +94,86 @@ impl OpImpl for Host {
 
     fn eval(&self, _cx: &EvalCx<'_>, args: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
         host::eval(&self.kernel, &self.call, args)
+    }
+
+    fn lower(&self, _cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
+        Ok(Lowering::Host)
+    }
+}
+
+/// The reference evaluation gives up on a loop after so many steps.
+const MAX_STEPS: usize = 1 << 16;
+
+impl OpImpl for Branch {
+    fn infer(&self, args: &[&Type]) -> Result<Type, OpError> {
+        let [cond, operands @ ..] = args else {
+            return fail("takes a condition");
+        };
+        if **cond != Type::tensor(DType::Bool, vec![]) {
+            return fail(format!("the condition is {cond}, not a bool without axes"));
+        }
+        let (yes, no) = (self.yes.results(operands)?, self.no.results(operands)?);
+        if yes != no || yes.iter().any(|ty| ty.as_tensor().is_none()) {
+            let (yes, no) = (Type::Tuple(yes), Type::Tuple(no));
+            return fail(format!(
+                "the sides give {yes} and {no}: both give the same tensors"
+            ));
+        }
+        Ok(Type::Tuple(yes))
+    }
+
+    fn eval(&self, _cx: &EvalCx<'_>, args: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
+        match args {
+            [cond, operands @ ..] if cond.to_i64() == [0] => self.no.eval(operands),
+            [_, operands @ ..] => self.yes.eval(operands),
+            [] => fail("takes a condition"),
+        }
+    }
+
+    fn lower(&self, _cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
+        Ok(Lowering::Branch)
+    }
+}
+
+impl OpImpl for WhileLoop {
+    fn infer(&self, args: &[&Type]) -> Result<Type, OpError> {
+        let results = self.step.results(args)?;
+        let carried: Vec<Type> = args.iter().map(|ty| (*ty).clone()).collect();
+        if results.is_empty() || carried.get(..results.len()) != Some(&results) {
+            let (carried, results) = (Type::Tuple(carried), Type::Tuple(results));
+            return fail(format!(
+                "a step makes {results} of {carried}: other types than it takes"
+            ));
+        }
+        match self.cond.results(args)?.as_slice() {
+            [Type::Tensor(t)] if t.dtype == DType::Bool && t.rank() == 0 => {
+                Ok(Type::Tuple(results))
+            }
+            other => fail(format!(
+                "the condition is {}, not a bool without axes",
+                Type::Tuple(other.to_vec())
+            )),
+        }
+    }
+
+    fn eval(&self, _cx: &EvalCx<'_>, args: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
+        let mut values: Vec<Tensor> = args.iter().map(|tensor| (*tensor).clone()).collect();
+        let count = self.step.graph().outputs.len();
+        for _ in 0..MAX_STEPS {
+            let now: Vec<&Tensor> = values.iter().collect();
+            if self
+                .cond
+                .eval(&now)?
+                .iter()
+                .all(|verdict| verdict.to_i64() == [0])
+            {
+                values.truncate(count);
+                return Ok(values);
+            }
+            let next = self.step.eval(&now)?;
+            values.splice(..count.min(next.len()), next);
+        }
+        fail(format!("the loop goes on after {MAX_STEPS} steps"))
     }
 
     fn lower(&self, _cx: &LowerCx<'_>) -> Result<Lowering, OpError> {

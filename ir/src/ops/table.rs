@@ -10,6 +10,7 @@ use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::{Graph, Value};
 use crate::lower::{LowerCx, Lowering};
+use crate::region::Region;
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 use std::fmt;
@@ -163,6 +164,10 @@ ops! {
     /// A kernel of the host, called between delegate segments. Stands for an op that the target can't express. `call` has the kernel's arguments in order: `$n` where
     /// tensor n goes, literals, lists of both. `ty` is its result, a tuple of tensors where there are several; their sizes may be symbols that only the result defines.
     "host" control::Host("xs?*") { kernel: Symbol, reason: Symbol, call: Vec<Attr>, ty: Type } [] aten [];
+    /// What one of two graphs makes of the operands, whichever the condition chooses; the other one is not computed. A tuple. `cond` is a bool without axes.
+    "branch" control::Branch("cond", "xs?*") { yes: Region, no: Region } [] aten [];
+    /// A loop: while `cond` of the values holds, the first of them (as many as `step` has results) become what `step` makes of all. A tuple of the first. Runs between delegate segments.
+    "while_loop" control::WhileLoop("xs*") { cond: Region, step: Region } [] aten [];
 
     // Pointwise, one argument.
     /// −x.

@@ -9,6 +9,7 @@ use crate::error::ParseError;
 use crate::graph::{Constant, Graph, Loc, Payload, State, Value};
 use crate::ops::Op;
 use crate::ops::table::TABLE;
+use crate::region::Region;
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 use std::collections::BTreeMap;
@@ -253,6 +254,15 @@ impl Cursor {
             (Token::Punct('-'), Token::Word(w)) if w == "inf" => {
                 c.at += 2;
                 Ok(Attr::Float(F64::new(f64::NEG_INFINITY)))
+            }
+            (Token::Word(w), Token::Str(_)) if w == "graph" => {
+                let at = c.at;
+                let (graph, _) = graph(c)?;
+                let region = graph
+                    .verify()
+                    .map_err(|e| e.to_string())
+                    .and_then(|()| Region::new(graph).map_err(|e| e.reason.to_string()));
+                region.map(Attr::Region).map_err(|e| c.error_at(at, e))
             }
             (Token::Word(w), after) => {
                 let literal = match w.as_str() {

@@ -1,7 +1,7 @@
 //! Memory planning: where the tensors of a method lie in its arena.
 
 use super::{Call, Method, Storage, UNBOUNDED, Value, ValueIdx};
-use crate::error::{Fault, FormatError, Within};
+use crate::error::{Fault, FormatError};
 
 /// Every planned tensor begins at a multiple of this many bytes, and the arena ends at one.
 const ALIGN: u64 = 16;
@@ -16,39 +16,35 @@ struct Life {
 }
 
 impl Method<'_> {
-    /// Gives every tensor that is not a constant a place in arena 1, at the upper bounds of its shape. Inputs and outputs
+    /// Gives every tensor that is not a constant, and has upper bounds, a place in arena 1, at the upper bounds of its shape. Inputs and outputs
     /// keep theirs through the whole method; other tensors share memory where their lives, from the first call that
     /// names them to the last one, do not meet.
     ///
     /// # Errors
-    /// A tensor, or the arena, has more bytes than the format has room for; a call names a value that does not exist.
+    /// A call names a value that does not exist.
     pub fn plan_memory(&mut self) -> Result<(), FormatError> {
         let lives = self.lives()?;
         let mut placed: Vec<(u64, u64, Life)> = Vec::new();
         let mut arena = 0;
-        for (at, (value, life)) in self.values.iter_mut().zip(lives).enumerate() {
+        for (value, life) in self.values.iter_mut().zip(lives) {
             let Value::Tensor(tensor) = value else {
                 continue;
             };
             if matches!(tensor.storage, Storage::Constant(_)) || tensor.sizes.contains(&UNBOUNDED) {
                 continue;
             }
-            let too_large = || Fault::TooLarge {
-                what: "the tensor".to_owned(),
-                bytes: u64::MAX,
-                cap: i64::MAX as u64,
-            };
             let size = tensor
                 .max_bytes()
                 .and_then(|bytes| bytes.checked_next_multiple_of(ALIGN));
-            let size = size
-                .ok_or_else(too_large)
-                .within(|| format!("value {at}"))?;
-            let offset = first_fit(&placed, size, life);
-            let end = offset
-                .checked_add(size)
+            let offset = size.map_or(0, |size| first_fit(&placed, size, life));
+            let end = size
+                .and_then(|size| offset.checked_add(size))
                 .filter(|end| i64::try_from(*end).is_ok());
-            arena = arena.max(end.ok_or_else(too_large).within(|| format!("value {at}"))?);
+            let (Some(size), Some(end)) = (size, end) else {
+                // At its upper bounds it is larger than any memory: whoever calls the method finds room for what it is.
+                continue;
+            };
+            arena = arena.max(end);
             tensor.storage = Storage::Planned {
                 arena: ARENA,
                 offset,
@@ -138,12 +134,12 @@ impl Call {
 
 /// The lowest place of `size` bytes that no tensor of a life that meets this one has. `placed` is sorted by place.
 fn first_fit(placed: &[(u64, u64, Life)], size: u64, life: Life) -> u64 {
-    let mut offset = 0;
+    let mut offset: u64 = 0;
     for (start, taken, other) in placed {
         if other.first > life.last || other.last < life.first {
             continue;
         }
-        if offset + size <= *start {
+        if offset.saturating_add(size) <= *start {
             break;
         }
         offset = offset.max(start + taken);

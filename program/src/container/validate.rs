@@ -202,7 +202,12 @@ impl Program<'_> {
             bytes: u64::MAX,
             cap: i64::MAX as u64,
         };
-        let size = tensor.max_bytes().ok_or(too_large)?;
+        let size = match tensor.max_bytes() {
+            Some(size) => size,
+            // Nobody sets memory aside for it before its real size is known.
+            None if tensor.storage == Storage::Caller => return Ok(()),
+            None => return Err(too_large),
+        };
         match tensor.storage {
             Storage::Caller => Ok(()),
             Storage::Planned { arena, offset } => {

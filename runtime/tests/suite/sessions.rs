@@ -617,6 +617,7 @@ fn operators_that_are_not_registered_are_named_when_the_file_is_opened() {
     let options = Options {
         device: Some(Device::Cpu),
         kernels: Some(Kernels::none()),
+        ..Options::default()
     };
     match Program::open_with(&file.path, &options) {
         Err(Error::Unsupported { needs, .. }) => {
@@ -634,6 +635,7 @@ fn operators_that_are_not_registered_are_named_when_the_file_is_opened() {
     let options = Options {
         device: Some(Device::Cpu),
         kernels: Some(kernels),
+        ..Options::default()
     };
     let program = Program::open_with(&file.path, &options).unwrap();
     let outputs = program

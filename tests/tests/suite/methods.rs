@@ -1,6 +1,7 @@
 //! Several exports as methods of one file: each gives its own results, and weights that they share are stored once.
 
-use fuseline_tests::{Result, bins, cases, compare, workspace};
+use fuseline_runtime::{Error, Options, Program};
+use fuseline_tests::{Result, bins, cases, compare, roads, workspace};
 use std::ffi::OsString;
 use std::fs;
 
@@ -57,6 +58,75 @@ fn two_exports_in_one_file() -> Result {
         twice.stderr.contains("`plain` is given twice"),
         "{}",
         twice.stderr
+    );
+    Ok(())
+}
+
+/// What the calls of a case give when every other one goes to the second of two methods of its model, in two forms.
+fn taking_turns(name: &str, more: &[&str]) -> Result<Vec<Vec<cases::Array>>> {
+    let case = cases::find(name)?;
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("two.pte");
+    let mut args = vec![
+        OsString::from("compile"),
+        "-q".into(),
+        "-o".into(),
+        output.clone().into(),
+    ];
+    for (method, form) in [("one", "model.pt2"), ("two", "model_core.pt2")] {
+        let mut value = OsString::from(format!("{method}="));
+        value.push(case.folder.join(form));
+        args.extend(["--method".into(), value]);
+    }
+    args.extend(more.iter().map(Into::into));
+    let done = bins::run("fuseline", &args)?;
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let mut session = Program::open(&output)?.session()?;
+    let calls = case.inputs()?;
+    let calls = calls.iter().zip(["one", "two"].into_iter().cycle());
+    calls
+        .map(|(inputs, method)| roads::call(&mut session, method, inputs))
+        .collect()
+}
+
+#[test]
+fn methods_share_their_states_where_that_is_asked_for() -> Result {
+    for name in ["modules/state_counter", "modules/state_cache"] {
+        let case = cases::find(name)?;
+        let tolerance = compare::tolerance(&case);
+        let shared = taking_turns(name, &["--share-state"])?;
+        compare::check_calls(&shared, &case.expected()?, tolerance)
+            .map_err(|e| format!("{name}: {e}"))?;
+        let apart = taking_turns(name, &[])?;
+        let same = compare::check_calls(&apart, &case.expected()?, tolerance);
+        assert!(
+            same.is_err(),
+            "{name}: the second method has seen what the first one left"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_loop_that_goes_on_and_on_is_an_error() -> Result {
+    let case = cases::find("modules/loops_by_data")?;
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("model.pte");
+    roads::compile_to(
+        &case.folder.join("model.pt2"),
+        fuseline_passes::Level::O2,
+        &output,
+    )?;
+    let options = Options {
+        max_jumps: Some(2),
+        ..Options::default()
+    };
+    let mut session = Program::open_with(&output, &options)?.session()?;
+    let error = roads::step(&mut session, &case.inputs()?[1]).err();
+    let error = error.and_then(|e| e.downcast::<Error>().ok());
+    assert!(
+        matches!(error.as_deref(), Some(Error::Endless { limit: 2, .. })),
+        "{error:?}"
     );
     Ok(())
 }

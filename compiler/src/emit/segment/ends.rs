@@ -13,12 +13,7 @@ impl Segment<'_> {
         let mut copies = Vec::new();
         for (i, name) in self.states.clone().iter().enumerate() {
             let to = Place::State(number(i));
-            let next = self
-                .graph
-                .states
-                .iter()
-                .find(|s| s.name == *name)
-                .and_then(|s| s.next);
+            let next = self.sets().find(|s| s.name == *name).and_then(|s| s.next);
             if let Some(next) = next {
                 let from = self.read(next)?;
                 if from != to {
@@ -57,7 +52,8 @@ impl Segment<'_> {
         Ok(())
     }
 
-    fn output_source(&mut self, value: Value) -> Result<Place, EmitError> {
+    /// Where the value of an output is.
+    pub(super) fn output_source(&mut self, value: Value) -> Result<Place, EmitError> {
         if let Type::Int(dim) = self.graph.ty(value) {
             // An integer output travels as a 0-d tensor.
             let n = self.dim(value, dim, false)?;
@@ -151,7 +147,7 @@ impl Segment<'_> {
             if let Some(state) = state {
                 tensors.push(self.meta(&state.ty, &format!("state \"{name}\""))?);
                 names.push(NamedSlot {
-                    name: format!("{}/{name}", self.prefix),
+                    name: format!("{}/{name}", self.prefixes[1]),
                     slot: IoSlot::Tensor(tid(Place::State(number(i)))),
                 });
             }
@@ -161,6 +157,7 @@ impl Segment<'_> {
             .instructions
             .iter_mut()
             .chain(&mut self.init.instructions)
+            .chain(self.branches.iter_mut().flatten())
         {
             instruction.for_each_slot_mut(|slot| {
                 if let SlotMut::Tensor(t) = slot {
@@ -176,8 +173,9 @@ impl Segment<'_> {
         let inputs = io(self.spec.inputs.len(), Place::Input);
         let outputs = io(self.spec.outputs.len(), Place::Output);
         let state = io(self.states.len(), Place::State);
-        let init_chain = (!self.init.instructions.is_empty()).then_some(1);
         let mut chains = vec![self.main.instructions];
+        chains.extend(self.branches);
+        let init_chain = (!self.init.instructions.is_empty()).then_some(number(chains.len()));
         if init_chain.is_some() {
             chains.push(self.init.instructions);
         }

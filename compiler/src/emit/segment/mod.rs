@@ -5,6 +5,7 @@
 //! - Slices that divide an axis of a value among them are one split, which stands where the first of them does.
 //! - A state's next value is computed into the state's slot where nothing reads the old value any more; elsewhere it is copied there at the end.
 
+mod branch;
 mod ends;
 mod fields;
 mod split;
@@ -13,7 +14,9 @@ use super::dims::{Dims, Source, checked_scalar_type};
 use super::error::EmitError;
 use super::slots::{Place, Temps};
 use fuseline_ir::lower::{Inst, LowerCx, Lowering};
-use fuseline_ir::{DType, Dim, Graph, Node, Op, Scalar, Symbol, Tensor, TensorType, Type, Value};
+use fuseline_ir::{
+    DType, Dim, Graph, Node, Op, Scalar, State, Symbol, Tensor, TensorType, Type, Value,
+};
 use fuseline_passes::partition::Segment as PlanSegment;
 use fuseline_program::ScalarType;
 use fuseline_program::graph::{Dim as MetaDim, MlxGraph, TensorMeta};
@@ -37,11 +40,12 @@ pub struct Lowered {
     pub constants: Vec<(String, ConstantSource)>,
 }
 
-/// Lowers a segment. `prefix` goes before each constant's name in the file (`<prefix>/<name>`).
+/// Lowers a segment. The prefixes go before each constant's name in the file (`<prefix>/<name>`), and before each state's.
 ///
 /// Errors: an op, size or dtype that the target's program can't express, with its place.
-pub fn lower(graph: &Graph, spec: &PlanSegment, prefix: &str) -> Result<Lowered, EmitError> {
-    let mut segment = Segment::new(graph, spec, prefix)?;
+pub fn lower(graph: &Graph, spec: &PlanSegment, prefixes: [&str; 2]) -> Result<Lowered, EmitError> {
+    let inputs: Vec<Place> = (0..number(spec.inputs.len())).map(Place::Input).collect();
+    let mut segment = Segment::new(graph, spec, prefixes, &inputs)?;
     segment.init_states()?;
     for &value in &spec.nodes {
         segment.node(value)?;
@@ -62,7 +66,7 @@ struct Chain {
 struct Segment<'a> {
     graph: &'a Graph,
     spec: &'a PlanSegment,
-    prefix: &'a str,
+    prefixes: [&'a str; 2],
     /// Whether a value depends on constants alone.
     constant: Vec<bool>,
     /// The value whose slot this one shares, through aliases; itself where it has its own.
@@ -81,16 +85,24 @@ struct Segment<'a> {
     outputs: Vec<Place>,
     /// Slices that become one instruction: under the first of them all, in the order in which they lie.
     splits: BTreeMap<Value, Vec<Value>>,
+    /// Chains that instructions run.
+    branches: Vec<Vec<Instruction>>,
     position: usize,
 }
 
 impl<'a> Segment<'a> {
-    fn new(graph: &'a Graph, spec: &'a PlanSegment, prefix: &'a str) -> Result<Self, EmitError> {
+    /// A segment whose inputs are in these places.
+    fn new(
+        graph: &'a Graph,
+        spec: &'a PlanSegment,
+        prefixes: [&'a str; 2],
+        inputs: &[Place],
+    ) -> Result<Self, EmitError> {
         let n = graph.nodes().len();
         let mut segment = Segment {
             graph,
             spec,
-            prefix,
+            prefixes,
             constant: fuseline_passes::hoist::const_only(graph),
             root: (0..n).map(Value::from_index).collect(),
             last_use: vec![0; n],
@@ -103,10 +115,10 @@ impl<'a> Segment<'a> {
             states: Vec::new(),
             outputs: Vec::new(),
             splits: BTreeMap::new(),
+            branches: Vec::new(),
             position: 0,
         };
-        for (i, &value) in spec.inputs.iter().enumerate() {
-            let place = Place::Input(number(i));
+        for (&value, &place) in spec.inputs.iter().zip(inputs) {
             segment.place.insert(value, place);
             match graph.ty(value) {
                 Type::Tensor(ty) => {
@@ -124,7 +136,7 @@ impl<'a> Segment<'a> {
                 Type::Tuple(_) => {}
             }
         }
-        segment.solve_linear_sizes();
+        segment.solve_linear_sizes(inputs);
         segment.find_states();
         segment.liveness()?;
         segment.find_splits();
@@ -132,14 +144,13 @@ impl<'a> Segment<'a> {
     }
 
     /// Symbols that no input has as a size of its own come from sizes that are a multiple of them.
-    fn solve_linear_sizes(&mut self) {
-        for (i, &value) in self.spec.inputs.iter().enumerate() {
+    fn solve_linear_sizes(&mut self, inputs: &[Place]) {
+        for (&value, &place) in self.spec.inputs.iter().zip(inputs) {
             let Type::Tensor(ty) = self.graph.ty(value) else {
                 continue;
             };
             for (axis, dim) in ty.shape.iter().enumerate() {
                 if let Some((symbol, factor, offset)) = dim.as_linear() {
-                    let place = Place::Input(number(i));
                     let source = Source::Linear {
                         place,
                         axis,
@@ -166,18 +177,10 @@ impl<'a> Segment<'a> {
             }
         }
         used.extend(self.spec.outputs.iter().copied());
-        for state in &self.graph.states {
+        for (number_in_graph, state) in self.graph.states.iter().enumerate() {
             let value = read.get(&state.name).copied();
             let is_read = value.is_some_and(|v| used.contains(&v));
-            let is_set = state.next.is_some_and(|v| inside.contains(&v));
-            // A next value that is itself a leaf (a constant, an input, another state) belongs to whichever segment has the state's readers, or the first one.
-            let leaf_next = state.next.is_some_and(|v| {
-                Some(v) != value
-                    && self.graph.node(v).args.is_empty()
-                    && (self.spec.inputs.contains(&v)
-                        || !matches!(self.graph.node(v).op, Op::Input(_)))
-            });
-            if is_read || is_set || leaf_next {
+            if is_read || self.spec.sets.contains(&number_in_graph) {
                 let place = Place::State(number(self.states.len()));
                 self.states.push(state.name.clone());
                 if let Some(v) = value {
@@ -191,7 +194,8 @@ impl<'a> Segment<'a> {
         let graph = self.graph;
         for (position, &value) in self.spec.nodes.iter().enumerate() {
             let node = graph.node(value);
-            if let Lowering::Alias(n) = self.lowering(value)?
+            if !self.is_branch_result(value)
+                && let Lowering::Alias(n) = self.lowering(value)?
                 && let Some(arg) = node.args.get(n)
             {
                 self.root[value.index()] = self.root[arg.index()];
@@ -202,24 +206,27 @@ impl<'a> Segment<'a> {
                 self.needed[root.index()] |= !self.constant[value.index()];
             }
         }
-        // A state without a next value keeps the one it has.
+        // A state that is not set here keeps the value that it has.
         for (value, node) in graph.values() {
             if let Op::State(op) = &node.op
-                && graph
-                    .states
-                    .iter()
-                    .any(|s| s.name == op.name && s.next.is_none())
+                && !self.sets().any(|s| s.name == op.name)
             {
                 self.last_use[value.index()] = usize::MAX;
             }
         }
-        let nexts = graph.states.iter().filter_map(|s| s.next);
+        let nexts: Vec<Value> = self.sets().filter_map(|s| s.next).collect();
         for value in self.spec.outputs.iter().copied().chain(nexts) {
             let root = self.root[value.index()];
             self.last_use[root.index()] = usize::MAX;
             self.needed[root.index()] = true;
         }
         Ok(())
+    }
+
+    /// The states that get their next value in this segment.
+    fn sets(&self) -> impl Iterator<Item = &'a State> + use<'_, 'a> {
+        let states = self.spec.sets.iter();
+        states.filter_map(|number| self.graph.states.get(*number))
     }
 
     fn lowering(&self, value: Value) -> Result<Lowering, EmitError> {
@@ -276,6 +283,7 @@ impl<'a> Segment<'a> {
                     self.instructions(value, node, &insts, hoisted)?;
                 }
             }
+            Lowering::Branch => self.branch(value, node)?,
             Lowering::Decompose => {
                 return Err(self.refuse(value, "was not decomposed before emission"));
             }
@@ -456,11 +464,8 @@ impl<'a> Segment<'a> {
 
     /// The slot of the state whose next value this is, where nothing reads the old value any more.
     fn state_of(&self, value: Value) -> Option<Place> {
-        let state = self
-            .graph
-            .states
-            .iter()
-            .find(|s| s.next.is_some_and(|n| self.root[n.index()] == value))?;
+        let mut sets = self.sets();
+        let state = sets.find(|s| s.next.is_some_and(|n| self.root[n.index()] == value))?;
         let index = self.states.iter().position(|n| *n == state.name)?;
         let place = Place::State(number(index));
         let read_later = self
@@ -480,7 +485,7 @@ impl<'a> Segment<'a> {
         source: ConstantSource,
         ty: &TensorType,
     ) -> Result<Place, EmitError> {
-        let key = format!("{}/{name}", self.prefix);
+        let key = format!("{}/{name}", self.prefixes[0]);
         if let Some(n) = self.constant_keys.get(&key) {
             return Ok(Place::Constant(*n));
         }
