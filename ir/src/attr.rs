@@ -289,6 +289,16 @@ impl<T: AttrType> AttrType for Option<T> {
     }
 }
 
+/// The attribute with each symbol for which `f` gives a dim replaced by it.
+pub fn substitute(attr: &Attr, f: &dyn Fn(&Symbol) -> Option<Dim>) -> Attr {
+    match attr {
+        Attr::Int(d) => Attr::Int(d.substitute(f)),
+        Attr::Type(t) => Attr::Type(t.substitute(f)),
+        Attr::List(items) => Attr::List(items.iter().map(|a| substitute(a, f)).collect()),
+        other => other.clone(),
+    }
+}
+
 /// Calls `f` with each symbol that occurs in an attribute.
 pub fn visit_symbols(attr: &Attr, f: &mut dyn FnMut(&Symbol)) {
     match attr {

@@ -1,6 +1,6 @@
 //! Types of values: tensors with symbolic shapes, integers computed from shapes, tuples.
 
-use crate::dim::Dim;
+use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
 use std::fmt;
 
@@ -66,8 +66,19 @@ impl Type {
         }
     }
 
+    /// The type with each symbol for which `f` gives a dim replaced by it.
+    pub fn substitute(&self, f: &dyn Fn(&Symbol) -> Option<Dim>) -> Type {
+        match self {
+            Type::Tensor(t) => {
+                Type::tensor(t.dtype, t.shape.iter().map(|d| d.substitute(f)).collect())
+            }
+            Type::Int(d) => Type::Int(d.substitute(f)),
+            Type::Tuple(ts) => Type::Tuple(ts.iter().map(|t| t.substitute(f)).collect()),
+        }
+    }
+
     /// Calls `f` with each symbol that occurs in a shape or an integer.
-    pub fn visit_symbols(&self, f: &mut dyn FnMut(&crate::dim::Symbol)) {
+    pub fn visit_symbols(&self, f: &mut dyn FnMut(&Symbol)) {
         match self {
             Type::Tensor(t) => t.shape.iter().for_each(|d| d.visit_symbols(f)),
             Type::Int(d) => d.visit_symbols(f),

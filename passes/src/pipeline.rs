@@ -1,7 +1,7 @@
 //! The table of passes, the lists that make up the levels, and the loop that runs them.
 
 use crate::pass::{PassCx, PassError};
-use crate::{canon, decompose, fold, horizontal, saturate};
+use crate::{canon, decompose, filled, fold, horizontal, positions, saturate};
 use fuseline_ir::Graph;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,9 +44,19 @@ pub const PASSES: &[Pass] = &[
         run: |graph, cx, _| fold::run(graph, cx).map(Done::from),
     },
     Pass {
+        name: positions::NAME,
+        doc: "positions that the host must know are read once, and are sizes from then on",
+        run: |graph, cx, _| positions::run(graph, cx).map(Done::from),
+    },
+    Pass {
         name: "saturate",
         doc: "every rule to a fixed point in an e-graph, and the cheapest graph for the target out of it",
         run: saturated,
+    },
+    Pass {
+        name: filled::NAME,
+        doc: "attention reads the keys that some query can see, and no mask where none is needed",
+        run: |graph, cx, _| filled::run(graph, cx).map(Done::from),
     },
     Pass {
         name: horizontal::NAME,
@@ -84,7 +94,10 @@ impl Level {
                 "canon",
                 "fold",
                 "canon",
+                "positions",
+                "canon",
                 "saturate",
+                "filled",
                 "canon",
                 "horizontal",
                 "decompose",

@@ -4,15 +4,13 @@
 //! the first sort that mentions it. Symbolic sizes count as equal only where the algebra proves it.
 
 use crate::build::least_normal;
-use crate::closed_form::{Expr, Form, Pairing, Rotary, Wave, position, rotary_table};
+use crate::closed_form::{HIDING, Pairing, Rotary, Wave, half_space, rotary_table};
 use crate::egraph::EGraph;
 use crate::matcher::{Bindings, Bound, Letter, Made, letters_of};
 use egg::Id;
 use fuseline_ir::ops::{create, movement, pointwise};
 use fuseline_ir::{Attr, DType, Dim, F64, Op, Scalar, TensorType, Type};
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 /// An element type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +42,8 @@ pub enum Range {
     HidingFinite,
     /// −∞.
     MinusInfinity,
+    /// As low as either.
+    Hiding,
 }
 
 impl Range {
@@ -55,14 +55,12 @@ impl Range {
             Range::Finite => x.is_finite(),
             Range::NonZero => x.is_finite() && x != 0.0,
             Range::Positive => x.is_finite() && x > 0.0,
-            Range::HidingFinite => x.is_finite() && x <= HIDDEN,
+            Range::HidingFinite => x.is_finite() && x <= HIDING,
             Range::MinusInfinity => x == f64::NEG_INFINITY,
+            Range::Hiding => x <= HIDING,
         }
     }
 }
-
-/// A score this low is as good as masked, in every dtype that can hold it. The lowest `f16` is too near to other scores to count.
-const HIDDEN: f64 = -1e30;
 
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -73,6 +71,7 @@ impl fmt::Display for Range {
             Range::Positive => "> 0",
             Range::HidingFinite => "at most −1e30, finite",
             Range::MinusInfinity => "−∞",
+            Range::Hiding => "at most −1e30",
         })
     }
 }
@@ -88,6 +87,27 @@ pub enum Packing {
     Any,
 }
 
+/// How column j of a rotary table chooses one of H frequencies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Columns {
+    /// Frequency j.
+    Once,
+    /// Frequency j mod H: the columns are there twice, one half after the other.
+    Halves,
+    /// Frequency ⌊j/2⌋: each column is there twice, side by side.
+    Neighbours,
+}
+
+impl fmt::Display for Columns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Columns::Once => "j",
+            Columns::Halves => "j mod H",
+            Columns::Neighbours => "⌊j/2⌋",
+        })
+    }
+}
+
 /// What a variable, or a letter, of a rule may be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sort {
@@ -99,6 +119,8 @@ pub enum Sort {
     Elements(Elem, &'static str),
     /// A tensor of which all elements are one number that is known now.
     Number(&'static str, Range),
+    /// A tensor of which all elements are one over that size, as the dtype holds it.
+    Share(&'static str, &'static str),
     /// A tensor with one axis of that size and others of size 1, maybe repeated along further axes.
     Vector(&'static str, &'static str),
     /// A tensor that broadcasts to that shape without changing it.
@@ -126,11 +148,13 @@ pub enum Sort {
     Product(&'static str),
     /// Letter: a float dtype that holds every value of the dtype of the other letter, and `f32` at least.
     Holds(&'static str),
-    /// A table of cosines for the positions and frequencies of a rotary embedding over the `S` and `D` of its schema, with the table of sines in variable `sin`.
+    /// A table of cosines for the positions and frequencies of a rotary embedding with `S` rows, with the table of sines in variable `sin`.
     /// Gives `offset`, `freqs` (periods), `$scale`, and the number `amplitude`, which is 1 where `plain`.
     RotaryCos {
         /// The variable with the sines.
         sin: &'static str,
+        /// How the table's columns choose frequencies.
+        columns: Columns,
         /// Whether the amplitude must be 1.
         plain: bool,
     },
@@ -183,6 +207,14 @@ impl Sort {
                 let x = egraph[id].data.scalar?.as_f64();
                 range.holds(x, ty.dtype).then_some(())
             }
+            Sort::Share(dtype, size) => {
+                let id = class(name.slot?, b)?;
+                let ty = tensor(egraph, id)?;
+                Elem::Float(dtype).unify(ty.dtype, b)?;
+                let size = letters_of(size, b)?.as_const().filter(|n| *n > 0)?;
+                let share = ty.dtype.round(1.0 / size as f64);
+                (egraph[id].data.scalar?.as_f64() == share).then_some(())
+            }
             Sort::Vector(dtype, len) => {
                 let id = class(name.slot?, b)?;
                 Elem::Float(dtype).unify(tensor(egraph, id)?.dtype, b)?;
@@ -229,7 +261,11 @@ impl Sort {
                 }
                 _ => None,
             },
-            Sort::RotaryCos { sin, plain } => rotary(egraph, name, sin, plain, b),
+            Sort::RotaryCos {
+                sin,
+                columns,
+                plain,
+            } => rotary(egraph, name, sin, columns, plain, b),
             // The op that the attribute stands at has checked it.
             Sort::Shape(_) | Sort::RotarySin | Sort::Given => Some(()),
         }
@@ -348,50 +384,19 @@ fn causal(egraph: &EGraph, mask: Id, sizes: &[Dim]) -> Option<()> {
     if !ty.shape.ends_with(sizes) {
         return None;
     }
-    let (axes, last) = at_least_zero(form, true)?;
+    let half = half_space(form, true)?;
     let one = Dim::from(1i64);
-    let aligned = axes.len() == 2
-        && axes.get(&(rank - 2)) == Some(&one)
-        && axes.get(&(rank - 1)) == Some(&-&one);
-    (aligned && last == keys - queries).then_some(())
-}
-
-/// A comparison of positions as `Σ stepₐ·iₐ + constant ≥ 0`; with `holds` false, what its opposite says.
-fn at_least_zero(form: &Arc<Form<Id>>, holds: bool) -> Option<(BTreeMap<usize, Dim>, Dim)> {
-    let Expr::Apply(op, args) = &form.expr else {
-        return None;
-    };
-    let (less, more, strict) = match (op, args.as_slice()) {
-        (Op::LogicalNot(_), [x]) => return at_least_zero(x, !holds),
-        (Op::Le(_), [a, b]) if holds => (a, b, false),
-        (Op::Lt(_), [a, b]) if holds => (a, b, true),
-        (Op::Le(_), [a, b]) => (b, a, true),
-        (Op::Lt(_), [a, b]) => (b, a, false),
-        _ => return None,
-    };
-    let (less, more) = (position(less)?, position(more)?);
-    if less.scalars != more.scalars {
-        return None;
-    }
-    let mut axes = more.axes;
-    for (axis, step) in less.axes {
-        let there = axes.entry(axis).or_insert_with(|| Dim::from(0i64));
-        *there = &*there - &step;
-    }
-    axes.retain(|_, step| !step.is(0));
-    let slack = &more.constant - &less.constant;
-    let constant = if strict {
-        &slack - &Dim::from(1i64)
-    } else {
-        slack
-    };
-    Some((axes, constant))
+    let aligned = half.axes.len() == 2
+        && half.axes.get(&(rank - 2)) == Some(&one)
+        && half.axes.get(&(rank - 1)) == Some(&-&one);
+    (aligned && half.constant == keys - queries).then_some(())
 }
 
 fn rotary(
     egraph: &EGraph,
     name: &Name<'_>,
     sin: &str,
+    columns: Columns,
     plain: bool,
     b: &mut Bindings,
 ) -> Option<()> {
@@ -412,22 +417,25 @@ fn rotary(
     if cos.wave != Wave::Cos || sin.wave != Wave::Sin || !same || cos_ty.shape != sin_ty.shape {
         return None;
     }
-    let dims = resolve("S D", b)?;
-    let [rows, width] = dims.as_slice() else {
-        return None;
+    let dims = resolve("S", b)?;
+    let rows = dims.first()?;
+    let (rank, width) = (cos_ty.rank(), cos_ty.shape.last()?);
+    // The op that takes as many periods checks that they are half of what is turned.
+    let half = match (columns, &cos.pairing) {
+        (Columns::Once, Pairing::Once) => width.clone(),
+        (Columns::Halves, Pairing::Halves { half }) if &(half + half) == width => half.clone(),
+        (Columns::Neighbours, Pairing::Neighbours) => width.exact_div(&Dim::from(2i64))?,
+        _ => return None,
     };
-    let rank = cos_ty.rank();
-    let halves = matches!(&cos.pairing, Pairing::Halves { half } if &(half + half) == width);
-    let lies = cos.freq_axis + 1 == rank && cos_ty.shape.last() == Some(width);
+    let lies = cos.freq_axis + 1 == rank;
     let counts = match cos.seq_axis {
         Some(axis) => axis + 2 == rank && cos_ty.shape.get(axis) == Some(rows),
         None => rows.is(1),
     };
     let unscaled = cos.amplitude == 1.0;
-    if !halves || !lies || !counts || unscaled != plain || !cos.amplitude.is_finite() {
+    if !lies || !counts || unscaled != plain || !cos.amplitude.is_finite() {
         return None;
     }
-    let half = width.exact_div(&Dim::from(2i64))?;
     b.give(name.all, "offset", Bound::Made(offset(egraph, &cos)?))?;
     b.give(name.all, "freqs", Bound::Made(periods(egraph, &cos, half)))?;
     b.give(
@@ -511,6 +519,7 @@ impl fmt::Display for Sort {
                 shape.replace(' ', ", ")
             ),
             Sort::Number(dtype, range) => write!(f, "a known number of {dtype}, {range}"),
+            Sort::Share(dtype, size) => write!(f, "1/{size} as a number of {dtype}"),
             Sort::Vector(dtype, len) => write!(
                 f,
                 "{dtype}[{len}], maybe with further axes of size 1 or repeated along them"
@@ -544,9 +553,13 @@ impl fmt::Display for Sort {
             Sort::Equals(expr) => f.write_str(expr),
             Sort::Product(schema) => write!(f, "{}", schema.replace(' ', "·")),
             Sort::Holds(narrow) => write!(f, "f32 or f64, wide enough for every {narrow}"),
-            Sort::RotaryCos { sin, plain } => write!(
+            Sort::RotaryCos {
+                sin,
+                columns,
+                plain,
+            } => write!(
                 f,
-                "cos(scale·(offset + s)·freqs[j mod D/2]) at [s, j]{}, and ?{sin} the sine of the same",
+                "cos(scale·(offset + s)·freqs[{columns}]) at [s, j]{}, and ?{sin} the sine of the same",
                 if *plain {
                     ""
                 } else {

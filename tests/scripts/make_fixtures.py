@@ -215,10 +215,11 @@ def main():
     import fixture_decoders
     import fixture_host  # noqa: F401, registers its cases with fixture_modules
     import fixture_modules
+    import fixture_spellings
     import fixture_networks  # noqa: F401, registers its cases with fixture_modules
 
     failed = 0
-    for name, build in {**fixture_decoders.CASES, **fixture_modules.CASES}.items():
+    for name, build in {**fixture_decoders.CASES, **fixture_modules.CASES, **fixture_spellings.CASES}.items():
         if re.search(options.only, name):
             seed(name)
             try:

@@ -89,6 +89,14 @@ impl Dims {
         if let Some(known) = self.known.get(dim) {
             return Ok(*known);
         }
+        // What differs by a number shares the rest.
+        let number = dim.terms().iter().find(|(mono, _)| mono.is_empty());
+        if let Some((_, n)) = number {
+            let rest = self.get(&(dim - &Dim::from(*n)), chain, temps)?;
+            let result = self.binary("AddInt", rest, IntOrVid::Int(*n), chain)?;
+            self.known.insert(dim.clone(), result);
+            return Ok(result);
+        }
         let mut sum: Option<IntOrVid> = None;
         for (mono, coefficient) in dim.terms() {
             let mut product: Option<IntOrVid> = None;

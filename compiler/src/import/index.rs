@@ -62,13 +62,13 @@ pub(super) fn find(target: &str) -> Option<Handler> {
                 call.value(cx, "index")?,
                 call.value(cx, "source")?,
             );
-            done(index_copy(cx, x, call.int("dim")?, index, source))
+            done(index_copy(cx, x, call.int("dim")?, index, source, false))
         },
         "index_fill" => |cx, call| {
             let (x, index) = (call.value(cx, "self")?, call.value(cx, "index")?);
             let value = call.num(cx, "value")?;
             let value = cx.number(&value, cx.build.dtype(x)?)?;
-            done(index_copy(cx, x, call.int("dim")?, index, value))
+            done(index_copy(cx, x, call.int("dim")?, index, value, true))
         },
         "index_add" => |cx, call| {
             let (x, index, source) = (
@@ -254,13 +254,14 @@ fn like_index(cx: &mut Importer<'_>, x: Value, index: &[Dim], axis: usize) -> Re
     cut(cx, x, &shape)
 }
 
-/// Writes `source`, broadcast as needed, at a 1-d `index` of an axis.
+/// Writes `source`, broadcast as needed, at a 1-d `index` of an axis; `wraps` where negative indices count from the end.
 pub(super) fn index_copy(
     cx: &mut Importer<'_>,
     x: Value,
     axis: i64,
     index: Value,
     source: Value,
+    wraps: bool,
 ) -> Result<Value> {
     let axis = cx.build.axis(x, axis)?;
     let index = as_row(cx, index)?;
@@ -273,7 +274,8 @@ pub(super) fn index_copy(
     shape[axis] = count;
     let source = cx.build.cast(source, cx.build.dtype(x)?)?;
     let source = cx.build.broadcast(source, shape)?;
-    cx.build.add(op::IndexCopy { axis }, &[x, index, source])
+    cx.build
+        .add(op::IndexCopy { axis, wraps }, &[x, index, source])
 }
 
 /// Indices as integers that count from the start, for arithmetic on them.
@@ -340,8 +342,13 @@ fn scatter(
         cx.build
             .add(op::ScatterAdd { axis: 0 }, &[flat, position, source])?
     } else {
-        cx.build
-            .add(op::IndexCopy { axis: 0 }, &[flat, position, source])?
+        cx.build.add(
+            op::IndexCopy {
+                axis: 0,
+                wraps: false,
+            },
+            &[flat, position, source],
+        )?
     };
     done(cx.build.reshape(flat, shape))
 }
@@ -467,6 +474,7 @@ fn index_put(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
             i64::try_from(*axis).unwrap_or(i64::MAX),
             *index,
             values,
+            true,
         ));
     }
     let mut position = None;
@@ -525,8 +533,13 @@ fn index_put(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
         cx.build
             .add(op::ScatterAdd { axis: 0 }, &[merged, at, values])?
     } else {
-        cx.build
-            .add(op::IndexCopy { axis: 0 }, &[merged, position, values])?
+        cx.build.add(
+            op::IndexCopy {
+                axis: 0,
+                wraps: false,
+            },
+            &[merged, position, values],
+        )?
     };
     let apart = cx
         .build

@@ -56,7 +56,7 @@ fn kv_cache_update(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
         let positions = cx.build.arange(start, 1i64.into(), rows, DType::I64)?;
         let ring = cx.build.scalar(Scalar::Int(ring), DType::I64)?;
         let positions = cx.build.add(op::Remainder {}, &[positions, ring])?;
-        index_copy(cx, old, 2, positions, source)?
+        index_copy(cx, old, 2, positions, source, false)?
     } else if start.is(0) && rows == *capacity {
         cx.build.broadcast(source, whole)?
     } else {

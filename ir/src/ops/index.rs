@@ -324,6 +324,10 @@ impl OpImpl for IndexCopy {
         };
         check_axis(self.axis, x.shape().len())?;
         let at = positions(indices, x.shape()[self.axis])?;
+        let negative = || indices.to_i64().into_iter().find(|i| *i < 0);
+        if let (false, true, Some(i)) = (self.wraps, indices.dtype() != DType::U64, negative()) {
+            return fail(format!("index {i} of an axis that takes none below 0"));
+        }
         overlay(x, source, &targets(x, source, self.axis, |i| at[i])?)
     }
 
@@ -410,8 +414,16 @@ impl OpImpl for SliceUpdate {
             return fail("takes two tensors");
         };
         check_axis(self.axis, x.shape().len())?;
-        let start = cx.size(&self.start)?;
         let (size, n) = (x.shape()[self.axis], source.shape()[self.axis]);
+        let start = match cx.dim(&self.start)? {
+            before if before < 0 => i64::try_from(size)
+                .ok()
+                .and_then(|size| before.checked_add(size)),
+            start => Some(start),
+        };
+        let Some(start) = start.and_then(|start| usize::try_from(start).ok()) else {
+            return fail(format!("start {} of an axis of size {size}", self.start));
+        };
         let step = usize::try_from(self.step).unwrap_or(1).max(1);
         let past = match n.checked_sub(1) {
             Some(last) => last
@@ -664,7 +676,10 @@ mod tests {
     #[test]
     fn updates_write_where_they_say() {
         let (x, source) = (iota(&[1, 4]), iota(&[1, 2]));
-        let copy = IndexCopy { axis: 1 };
+        let copy = IndexCopy {
+            axis: 1,
+            wraps: true,
+        };
         let at = |v: &[i64]| ints(DType::I64, &[2], v);
         assert_eq!(
             run(copy.clone(), &[&x, &at(&[-1, 0]), &source])

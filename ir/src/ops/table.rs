@@ -370,9 +370,9 @@ ops! {
     "take_along" index::TakeAlong("x", "indices") { axis: usize } [] aten [];
     /// Indices for several axes at once, broadcast with each other: their shape first, then the axes of x that are not in `axes`.
     "gather" index::Gather("x", "indices*") { axes: Vec<usize> } [] aten [];
-    /// x with the rows of `source` written at `indices` (1-d) of an axis.
-    "index_copy" index::IndexCopy("x", "indices", "source") { axis: usize } [] aten [];
-    /// x with `source` written at `start, start + step, …` of an axis.
+    /// x with the rows of `source` written at `indices` (1-d) of an axis; `wraps` where negative ones count from the end, else they are refused.
+    "index_copy" index::IndexCopy("x", "indices", "source") { axis: usize, wraps: bool } [] aten [];
+    /// x with `source` written at `start, start + step, …` of an axis; a negative start counts from the end.
     "slice_update" index::SliceUpdate("x", "source") { axis: usize, start: Dim, step: i64 } [] aten [];
     /// x with `source` added at `indices` along an axis, `take_along`'s inverse; repeated indices add up.
     "scatter_add" index::ScatterAdd("x", "indices", "source") { axis: usize } [] aten [];

@@ -26,6 +26,11 @@ pub(super) const RULES: &[Rule] = &[
         apply: slice_of_broadcast,
     },
     Rule {
+        name: "slice-of-groups",
+        doc: "one place of each group of n along the last axis, by way of an axis of size n -> slice with step n",
+        apply: slice_of_groups,
+    },
+    Rule {
         name: "cat-one",
         doc: "cat(x) -> x; parts of size 0 dropped",
         apply: cat_one,
@@ -132,6 +137,47 @@ fn slice_of_broadcast(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         None => x,
     };
     b.broadcast(x, out.shape).map(Some)
+}
+
+/// Exact: place j of group i is place n·i + j.
+fn slice_of_groups(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Reshape(_), &[part]) = (op, args) else {
+        return Ok(None);
+    };
+    let Op::Slice(s) = b.op(part).clone() else {
+        return Ok(None);
+    };
+    let grouped = b.arg(part, 0);
+    if !matches!(b.op(grouped), Op::Reshape(_)) {
+        return Ok(None);
+    }
+    let x = b.arg(grouped, 0);
+    let (Some((last, lead)), [outer @ .., groups, n]) = (b.shape(x).split_last(), b.shape(grouped))
+    else {
+        return Ok(None);
+    };
+    let one = &s.stop - &s.start;
+    let (Some(n), Some(start)) = (n.as_const(), s.start.as_const()) else {
+        return Ok(None);
+    };
+    let apart = s.axis == outer.len() + 1 && one.is(1) && n > 1 && lead == outer;
+    let regrouped = &(groups * &Dim::from(n)) == last && b.least(groups) >= 1;
+    let mut shape = lead.to_vec();
+    shape.push(groups.clone());
+    let same = b
+        .infer(op, args)
+        .and_then(|t| t.as_tensor().map(|t| t.shape == shape));
+    if !apart || !regrouped || same != Some(true) {
+        return Ok(None);
+    }
+    let before_last = &(groups - &Dim::from(1i64)) * &Dim::from(n);
+    let strided = mv::Slice {
+        axis: lead.len(),
+        start: s.start,
+        stop: &before_last + &Dim::from(start + 1),
+        step: n,
+    };
+    b.add(strided, &[x]).map(Some)
 }
 
 fn cat_one(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {

@@ -73,7 +73,11 @@ impl<K: Key> Form<K> {
                 }
             }
             _ => {
-                if let Some(done) = truth(op, &args) {
+                let known = match op {
+                    Op::Cast(_) if dtype != DType::Bool => None,
+                    _ => truth(op, &args),
+                };
+                if let Some(done) = known {
                     return done;
                 }
             }
@@ -181,6 +185,27 @@ fn truth<K: Key>(op: &Op, args: &[Arc<Form<K>>]) -> Option<Arc<Form<K>>> {
     let bool = |t: bool| Some(Form::number(DType::Bool, Scalar::Bool(t)));
     match (op, args) {
         (Op::Eq(_) | Op::Ne(_) | Op::Lt(_) | Op::Le(_) | Op::Gt(_) | Op::Ge(_), [a, b])
+            if b.literal().is_some() && chosen_number(a).is_some() =>
+        {
+            let (c, x, y) = chosen_number(a)?;
+            let order = |x: Scalar| x.as_f64().partial_cmp(&b.literal()?.as_f64());
+            let holds = |x: Scalar| {
+                Some(match (op, order(x)) {
+                    (Op::Eq(_), o) => o.is_some_and(|o| o.is_eq()),
+                    (Op::Ne(_), o) => o.is_none_or(|o| o.is_ne()),
+                    (Op::Lt(_), o) => o.is_some_and(|o| o.is_lt()),
+                    (Op::Le(_), o) => o.is_some_and(|o| o.is_le()),
+                    (Op::Gt(_), o) => o.is_some_and(|o| o.is_gt()),
+                    (_, o) => o.is_some_and(|o| o.is_ge()),
+                })
+            };
+            chosen_truth(c, holds(x)?, holds(y)?)
+        }
+        (Op::Cast(_), [a]) if a.dtype != DType::Bool => {
+            let (c, x, y) = chosen_number(a)?;
+            chosen_truth(c, x.as_f64() != 0.0, y.as_f64() != 0.0)
+        }
+        (Op::Eq(_) | Op::Ne(_) | Op::Lt(_) | Op::Le(_) | Op::Gt(_) | Op::Ge(_), [a, b])
             if a.dtype.is_int() =>
         {
             let order = match (a.literal(), b.literal()) {
@@ -220,10 +245,45 @@ fn truth<K: Key>(op: &Op, args: &[Arc<Form<K>>]) -> Option<Arc<Form<K>>> {
             Some(true) => Some(a.clone()),
             Some(false) => Some(b.clone()),
             None if a == b => Some(a.clone()),
+            None if a.dtype == DType::Bool && known(a).is_some() && known(b).is_some() => {
+                chosen_truth(c, known(a)?, known(b)?)
+            }
             None => first_element(c, a, b).then(|| b.clone()),
         },
         _ => None,
     }
+}
+
+/// A choice between two numbers, not of 64-bit integers that a float doesn't hold: the condition and both.
+fn chosen_number<K: Key>(f: &Arc<Form<K>>) -> Option<(&Arc<Form<K>>, Scalar, Scalar)> {
+    match (&f.expr, f.dtype) {
+        (_, DType::I64 | DType::U64) => None,
+        (Expr::Apply(Op::Where(_), args), _) => {
+            let [c, x, y] = args.as_slice() else {
+                return None;
+            };
+            Some((c, x.literal()?, y.literal()?))
+        }
+        // A truth value as a number.
+        (Expr::Apply(Op::Cast(_), args), _) => {
+            let c = args.first().filter(|c| c.dtype == DType::Bool)?;
+            Some((c, Scalar::Int(1), Scalar::Int(0)))
+        }
+        _ => None,
+    }
+}
+
+/// The truth value that is `x` where the condition holds and `y` elsewhere.
+fn chosen_truth<K: Key>(c: &Arc<Form<K>>, x: bool, y: bool) -> Option<Arc<Form<K>>> {
+    Some(match (x, y) {
+        (true, false) => c.clone(),
+        (false, true) => Form::apply(
+            &Op::LogicalNot(p::LogicalNot {}),
+            DType::Bool,
+            vec![c.clone()],
+        ),
+        _ => Form::number(DType::Bool, Scalar::Bool(x)),
+    })
 }
 
 /// Whether the condition is `iₐ < 1`, so that it picks `a` at index 0 only, and `b` has the same value there.

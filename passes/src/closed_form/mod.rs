@@ -2,17 +2,19 @@
 //!
 //! Masks, position tables and rotary tables are not data, they are formulas of the index: `arange`, casts, comparisons, sines, and movement between them. However a
 //! model spells one (unsqueezed, expanded, transposed, multiplied by a matrix product of inner size 1, concatenated from two equal halves), the *form* of an element
-//! is the same expression, because every movement op only substitutes index expressions. Recognisers ([`rotary_table`]) then match one formula instead of spellings.
+//! is the same expression, because every movement op only substitutes index expressions. Recognisers ([`rotary_table`], [`seen`]) then match one formula instead of spellings.
 //!
 //! A form is over a key type `K` that names tensors which are opaque to it: [`Value`](fuseline_ir::Value) in a graph, a class in an e-graph. Only small tensors become
 //! opaque elements (see [`Form::element`]); other values have no form, which keeps the analysis away from activations. Forms are capped in size.
 
 mod construct;
+mod mask;
 mod movement;
 mod rotary;
 #[cfg(test)]
 mod tests;
 
+pub use mask::{HIDING, HalfSpace, Seen, half_space, seen};
 pub use rotary::{Pairing, Position, Rotary, Wave, position, rotary_table};
 
 use fuseline_ir::{DType, Dim, Graph, Op, Scalar, Type, Value};

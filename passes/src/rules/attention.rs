@@ -3,9 +3,9 @@
 use crate::pass::Numerics::{Exact, Reassociates};
 use crate::rule::Rule;
 use crate::sort::Elem::{Bool, Float};
-use crate::sort::Range::{Finite, HidingFinite, MinusInfinity};
+use crate::sort::Range::{Finite, Hiding, HidingFinite, MinusInfinity};
 use crate::sort::Sort;
-use crate::sort::Sort::{Causal, Equals, Flag, Literal, Mask, Number, Spread, Tame, Tensor};
+use crate::sort::Sort::{Causal, Equals, Flag, Literal, Mask, Number, Shape, Spread, Tame, Tensor};
 
 const Q: (&str, Sort) = ("q", Tensor(Float("T"), "B H S D"));
 const K: (&str, Sort) = ("k", Tensor(Float("T"), "B H D N"));
@@ -78,14 +78,34 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "hidden_turned",
-        doc: "What is −∞ where a condition holds is chosen by the opposite condition: the order that the attention rules look for.",
+        doc: "What is hidden where a condition holds is chosen by the opposite condition: the order that the attention rules look for.",
+        vars: &[
+            ("s", Tensor(Float("T"), "L..")),
+            ("m", Spread(Bool, "L..")),
+            ("n", Number("T", Hiding)),
+        ],
+        lhs: "where(?m, ?n, ?s)",
+        rhs: "where(logical_not(?m), ?s, ?n)",
+        class: Exact,
+    },
+    Rule {
+        name: "hidden_added",
+        doc: "What adds 0 or −∞ chooses between the score and −∞. A score of +∞ where −∞ is added is no number, and nothing is promised.",
         vars: &[
             ("s", Tensor(Float("T"), "L..")),
             ("m", Spread(Bool, "L..")),
             ("n", Number("T", MinusInfinity)),
         ],
-        lhs: "where(?m, ?n, ?s)",
-        rhs: "where(logical_not(?m), ?s, ?n)",
+        lhs: "add(?s, where(?m, 0, ?n))",
+        rhs: "where(?m, ?s, ?n)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "not_reshaped",
+        doc: "What is negated under one shape and again under another is the same under the other shape.",
+        vars: &[("m", Tensor(Bool, "L..")), ("s", Shape("m"))],
+        lhs: "logical_not(reshape[shape=$s](logical_not(?m)))",
+        rhs: "reshape[shape=$s](?m)",
         class: Exact,
     },
     Rule {
@@ -115,6 +135,54 @@ pub const RULES: &[Rule] = &[
         lhs: "sdpa[scale=$c, causal=$o](?q, ?k, ?v, where(?m, 0, ?n))",
         rhs: "sdpa[scale=$c, causal=$o](?q, ?k, ?v, ?m)",
         class: Exact,
+    },
+    Rule {
+        name: "mask_reshaped",
+        doc: "A choice between two numbers may get its shape before it is made: a mask that is 0 or −∞ got its axes late.",
+        vars: &[
+            ("m", Tensor(Bool, "L..")),
+            ("a", Number("T", Finite)),
+            ("n", Number("T", MinusInfinity)),
+            ("s", Shape("m")),
+        ],
+        lhs: "reshape[shape=$s](where(?m, ?a, ?n))",
+        rhs: "where(reshape[shape=$s](?m), ?a, ?n)",
+        class: Exact,
+    },
+    Rule {
+        name: "sdpa_sink",
+        doc: "softmax over scores and one more for each head (a sink), whose weight then falls away: attention with a further key and value of zeros, for which the mask holds the sink. Queries are taken to be finite: their product with the key of zeros must be 0.",
+        vars: &[
+            ("q", Tame(Float("T"), "B H S D")),
+            ("k", Tensor(Float("T"), "B H D N")),
+            ("v", Tensor(Float("T"), "B H N E")),
+            ("c", Number("T", Finite)),
+            ("m", Spread(Float("T"), "B H S N")),
+            ("w", Tame(Float("T"), "B H S 1")),
+        ],
+        lhs: "matmul(slice[axis=-1, start=0, stop=N, step=1](softmax[axis=-1](cat[axis=-1](add(mul(matmul(?q, ?k), ?c), ?m), ?w))), ?v)",
+        rhs: "sdpa[scale=?c, causal=false](?q, cat[axis=2](swapped(?k), broadcast[shape=[B, H, 1, D]](zero_of(?c))), \
+              cat[axis=2](?v, broadcast[shape=[B, H, 1, E]](zero_of(?c))), cat[axis=3](broadcast[shape=[B, H, S, N]](?m), ?w))",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sdpa_sink_shared",
+        doc: "As `sdpa_sink`, where keys and values were repeated for groups of query heads, which the op does by itself.",
+        vars: &[
+            ("q", Tame(Float("T"), "B H S D")),
+            ("k", Tensor(Float("T"), "B J N D")),
+            ("v", Tensor(Float("T"), "B J N E")),
+            ("c", Number("T", Finite)),
+            ("m", Spread(Float("T"), "B H S N")),
+            ("w", Tame(Float("T"), "B H S 1")),
+            ("H", Equals("J*R")),
+        ],
+        lhs: "matmul(slice[axis=-1, start=0, stop=N, step=1](softmax[axis=-1](cat[axis=-1](add(mul(matmul(?q, \
+              transpose[perm=[0, 1, 3, 2]](reshape[shape=[B, J*R, N, D]](broadcast[shape=[B, J, R, N, D]](reshape[shape=[B, J, 1, N, D]](?k))))), ?c), ?m), ?w))), \
+              reshape[shape=[B, J*R, N, E]](broadcast[shape=[B, J, R, N, E]](reshape[shape=[B, J, 1, N, E]](?v))))",
+        rhs: "sdpa[scale=?c, causal=false](?q, cat[axis=2](?k, broadcast[shape=[B, J, 1, D]](zero_of(?c))), \
+              cat[axis=2](?v, broadcast[shape=[B, J, 1, E]](zero_of(?c))), cat[axis=3](broadcast[shape=[B, H, S, N]](?m), ?w))",
+        class: Reassociates,
     },
     Rule {
         name: "sdpa_safe",

@@ -4,7 +4,7 @@ use crate::pass::Numerics::{Reassociates, Ulps};
 use crate::rule::Rule;
 use crate::sort::Elem::Float;
 use crate::sort::Range::Positive;
-use crate::sort::Sort::{Holds, Literal, Number, Tensor, Vector};
+use crate::sort::Sort::{Holds, Literal, Number, Share, Tensor, Vector};
 
 /// The table.
 pub const RULES: &[Rule] = &[
@@ -37,6 +37,42 @@ pub const RULES: &[Rule] = &[
         ],
         lhs: "mul(?x, rsqrt(add(mean[axes=[-1], keepdim=true](square(?x)), ?eps)))",
         rhs: "rms_norm[eps=?eps](?x)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "rms_norm_weight_first",
+        doc: "As `rms_norm`, where the weight meets x before the root does.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. D")),
+            ("w", Vector("T", "D")),
+            ("eps", Number("T", Positive)),
+        ],
+        lhs: "mul(mul(?x, ?w), rsqrt(add(mean[axes=[-1], keepdim=true](square(?x)), ?eps)))",
+        rhs: "rms_norm[eps=?eps](?x, vector(?w))",
+        class: Reassociates,
+    },
+    Rule {
+        name: "mean_of_sum",
+        doc: "A sum over D places times 1/D is their mean.",
+        vars: &[("x", Tensor(Float("T"), "L.. D")), ("c", Share("T", "D"))],
+        lhs: "mul(sum[axes=[-1], keepdim=true](?x), ?c)",
+        rhs: "mean[axes=[-1], keepdim=true](?x)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "square_of_root",
+        doc: "(√x)² is x, as in a vector's length squared. Below 0 it is no number, and nothing is promised.",
+        vars: &[("x", Tensor(Float("T"), "L.."))],
+        lhs: "square(sqrt(?x))",
+        rhs: "?x",
+        class: Reassociates,
+    },
+    Rule {
+        name: "variance",
+        doc: "mean(x²) − mean(x)² is the mean of the squares of x − mean(x), which loses no digits.",
+        vars: &[("x", Tensor(Float("T"), "L.. D"))],
+        lhs: "sub(mean[axes=[-1], keepdim=true](square(?x)), square(mean[axes=[-1], keepdim=true](?x)))",
+        rhs: "mean[axes=[-1], keepdim=true](square(sub(?x, mean[axes=[-1], keepdim=true](?x))))",
         class: Reassociates,
     },
     Rule {
@@ -145,6 +181,22 @@ pub const RULES: &[Rule] = &[
         ],
         lhs: "cast[dtype=T](layer_norm[eps=$e](cast[dtype=U](?x), ?w, ?b))",
         rhs: "layer_norm[eps=$e](?x, cast[dtype=T](?w), cast[dtype=T](?b))",
+        class: Reassociates,
+    },
+    Rule {
+        name: "softmax",
+        doc: "eˣ over its sum, with the largest x taken off first. A row of −∞ alone has no meaning.",
+        vars: &[("x", Tensor(Float("T"), "L.. D"))],
+        lhs: "div(exp(sub(?x, amax[axes=[-1], keepdim=true](?x))), sum[axes=[-1], keepdim=true](exp(sub(?x, amax[axes=[-1], keepdim=true](?x)))))",
+        rhs: "softmax[axis=-1](?x)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "softmax_shifted",
+        doc: "Taking the largest element of a row off it doesn't change its softmax, which does so itself.",
+        vars: &[("x", Tensor(Float("T"), "L.. D"))],
+        lhs: "softmax[axis=-1](sub(?x, amax[axes=[-1], keepdim=true](?x)))",
+        rhs: "softmax[axis=-1](?x)",
         class: Reassociates,
     },
     Rule {

@@ -1,10 +1,71 @@
-//! Rotary embeddings as Hugging Face's models export them: halves rotated, tables of cosines and sines.
+//! Rotary embeddings written out: pairs of places, halves apart or neighbours, turned by tables of cosines and sines.
 
 use crate::pass::Numerics::{Exact, Reassociates, Ulps};
 use crate::rule::Rule;
+use crate::sort::Columns::{self, Halves, Neighbours, Once};
 use crate::sort::Elem::{F32, Float, Single};
 use crate::sort::Range::Finite;
-use crate::sort::Sort::{Equals, Flag, Given, Holds, Literal, RotaryCos, RotarySin, Tensor, Whole};
+use crate::sort::Sort::{
+    self, Equals, Flag, Given, Holds, Literal, RotaryCos, RotarySin, Tensor, Whole,
+};
+
+/// What is turned, by tables with these columns.
+const fn turned(columns: Columns) -> [(&'static str, Sort); 7] {
+    [
+        ("x", Tensor(Single("T"), "L.. S D")),
+        ("D", Equals("2*H")),
+        ("cos", tables(columns, true)),
+        ("sin", RotarySin),
+        ("offset", Given),
+        ("freqs", Given),
+        ("scale", Given),
+    ]
+}
+
+/// As [`turned`], by tables that share a factor.
+const fn scaled(columns: Columns) -> [(&'static str, Sort); 8] {
+    [
+        ("x", Tensor(Single("T"), "L.. S D")),
+        ("D", Equals("2*H")),
+        ("cos", tables(columns, false)),
+        ("sin", RotarySin),
+        ("offset", Given),
+        ("freqs", Given),
+        ("scale", Given),
+        ("amplitude", Given),
+    ]
+}
+
+const fn tables(columns: Columns, plain: bool) -> Sort {
+    RotaryCos {
+        sin: "sin",
+        columns,
+        plain,
+    }
+}
+
+/// x·cos + rotate_half(x)·sin.
+const BY_HALVES: &str = "add(mul(?x, ?cos), mul(cat[axis=-1](neg(slice[axis=-1, start=H, stop=D, step=1](?x)), slice[axis=-1, start=0, stop=H, step=1](?x)), ?sin))";
+/// The two halves one by one.
+const APART: &str = "cat[axis=-1](\
+    sub(mul(slice[axis=-1, start=0, stop=H, step=1](?x), ?cos), mul(slice[axis=-1, start=H, stop=D, step=1](?x), ?sin)), \
+    add(mul(slice[axis=-1, start=H, stop=D, step=1](?x), ?cos), mul(slice[axis=-1, start=0, stop=H, step=1](?x), ?sin)))";
+/// Even and odd places one by one; so does a product of complex numbers.
+const PAIRS: &str = "reshape[shape=[L.., S, D]](cat[axis=-1](\
+    reshape[shape=[L.., S, H, 1]](sub(mul(slice[axis=-1, start=0, stop=2*H - 1, step=2](?x), ?cos), mul(slice[axis=-1, start=1, stop=2*H, step=2](?x), ?sin))), \
+    reshape[shape=[L.., S, H, 1]](add(mul(slice[axis=-1, start=1, stop=2*H, step=2](?x), ?cos), mul(slice[axis=-1, start=0, stop=2*H - 1, step=2](?x), ?sin)))))";
+/// x·cos + rotate_neighbours(x)·sin.
+const BY_NEIGHBOURS: &str = "add(mul(?x, ?cos), mul(reshape[shape=[L.., S, D]](cat[axis=-1](\
+    reshape[shape=[L.., S, H, 1]](neg(slice[axis=-1, start=1, stop=2*H, step=2](?x))), \
+    reshape[shape=[L.., S, H, 1]](slice[axis=-1, start=0, stop=2*H - 1, step=2](?x)))), ?sin))";
+
+const HALVES: &str =
+    "rope[dims=D, traditional=false, base=none, scale=$scale](?x, ?offset, ?freqs)";
+const HALVES_SCALED: &str = "mul(rope[dims=D, traditional=false, base=none, scale=$scale](?x, ?offset, ?freqs), ?amplitude)";
+const TRADITIONAL: &str =
+    "rope[dims=D, traditional=true, base=none, scale=$scale](?x, ?offset, ?freqs)";
+const TRADITIONAL_SCALED: &str =
+    "mul(rope[dims=D, traditional=true, base=none, scale=$scale](?x, ?offset, ?freqs), ?amplitude)";
 
 /// The table.
 pub const RULES: &[Rule] = &[
@@ -12,46 +73,84 @@ pub const RULES: &[Rule] = &[
         name: "rope_halves",
         doc: "x·cos + rotate_half(x)·sin, where the tables are provably the cosines and sines of (offset + s)·freqs[j mod D/2] for rows s that count up by one: pairs (j, j + D/2) turned by the \
               angle. The tables' origin doesn't matter, only what they hold. Not where positions are arbitrary data, nor where the tables are scaled.",
-        vars: &[
-            ("x", Tensor(Single("T"), "L.. S D")),
-            (
-                "cos",
-                RotaryCos {
-                    sin: "sin",
-                    plain: true,
-                },
-            ),
-            ("sin", RotarySin),
-            ("offset", Given),
-            ("freqs", Given),
-            ("scale", Given),
-            ("D", Equals("2*H")),
-        ],
-        lhs: "add(mul(?x, ?cos), mul(cat[axis=-1](neg(slice[axis=-1, start=H, stop=D, step=1](?x)), slice[axis=-1, start=0, stop=H, step=1](?x)), ?sin))",
-        rhs: "rope[dims=D, traditional=false, base=none, scale=$scale](?x, ?offset, ?freqs)",
+        vars: &turned(Halves),
+        lhs: BY_HALVES,
+        rhs: HALVES,
         class: Reassociates,
     },
     Rule {
         name: "rope_halves_scaled",
         doc: "As `rope_halves`, with tables that share a factor (YaRN, longrope): the factor follows the rotation.",
+        vars: &scaled(Halves),
+        lhs: BY_HALVES,
+        rhs: HALVES_SCALED,
+        class: Reassociates,
+    },
+    Rule {
+        name: "rope_apart",
+        doc: "As `rope_halves`, with the two halves computed one by one: (a·cos − b·sin, b·cos + a·sin) with tables of D/2 columns.",
+        vars: &turned(Once),
+        lhs: APART,
+        rhs: HALVES,
+        class: Reassociates,
+    },
+    Rule {
+        name: "rope_apart_scaled",
+        doc: "As `rope_apart`, with tables that share a factor.",
+        vars: &scaled(Once),
+        lhs: APART,
+        rhs: HALVES_SCALED,
+        class: Reassociates,
+    },
+    Rule {
+        name: "rope_pairs",
+        doc: "Pairs of neighbours (2j, 2j + 1) turned by the angle: even and odd places computed one by one, or as complex numbers, and put side by side again.",
+        vars: &turned(Once),
+        lhs: PAIRS,
+        rhs: TRADITIONAL,
+        class: Reassociates,
+    },
+    Rule {
+        name: "rope_pairs_scaled",
+        doc: "As `rope_pairs`, with tables that share a factor.",
+        vars: &scaled(Once),
+        lhs: PAIRS,
+        rhs: TRADITIONAL_SCALED,
+        class: Reassociates,
+    },
+    Rule {
+        name: "rope_neighbours",
+        doc: "As `rope_pairs`, with each frequency twice in the tables: x·cos + (−x₁, x₀, −x₃, x₂, …)·sin.",
+        vars: &turned(Neighbours),
+        lhs: BY_NEIGHBOURS,
+        rhs: TRADITIONAL,
+        class: Reassociates,
+    },
+    Rule {
+        name: "rope_neighbours_scaled",
+        doc: "As `rope_neighbours`, with tables that share a factor.",
+        vars: &scaled(Neighbours),
+        lhs: BY_NEIGHBOURS,
+        rhs: TRADITIONAL_SCALED,
+        class: Reassociates,
+    },
+    Rule {
+        name: "rope_apart_partial",
+        doc: "As `rope_apart`, for the first R places, with the others as they are: the op leaves the others alone by itself.",
         vars: &[
             ("x", Tensor(Single("T"), "L.. S D")),
-            (
-                "cos",
-                RotaryCos {
-                    sin: "sin",
-                    plain: false,
-                },
-            ),
+            ("R", Equals("2*H")),
+            ("cos", tables(Once, true)),
             ("sin", RotarySin),
             ("offset", Given),
             ("freqs", Given),
             ("scale", Given),
-            ("amplitude", Given),
-            ("D", Equals("2*H")),
         ],
-        lhs: "add(mul(?x, ?cos), mul(cat[axis=-1](neg(slice[axis=-1, start=H, stop=D, step=1](?x)), slice[axis=-1, start=0, stop=H, step=1](?x)), ?sin))",
-        rhs: "mul(rope[dims=D, traditional=false, base=none, scale=$scale](?x, ?offset, ?freqs), ?amplitude)",
+        lhs: "cat[axis=-1](\
+              sub(mul(slice[axis=-1, start=0, stop=H, step=1](?x), ?cos), mul(slice[axis=-1, start=H, stop=R, step=1](?x), ?sin)), \
+              add(mul(slice[axis=-1, start=H, stop=R, step=1](?x), ?cos), mul(slice[axis=-1, start=0, stop=H, step=1](?x), ?sin)), \
+              slice[axis=-1, start=R, stop=D, step=1](?x))",
+        rhs: "rope[dims=R, traditional=false, base=none, scale=$scale](?x, ?offset, ?freqs)",
         class: Reassociates,
     },
     Rule {

@@ -186,7 +186,7 @@ pub fn op(r: &mut Random, g: &Graph, x: Value) -> Op {
             3 => index::TakeAlong { axis }.into(),
             4 => index::Gather { axes: vec![axis] }.into(),
             5 => reduce::Cumsum { axis }.into(),
-            _ => index::IndexCopy { axis }.into(),
+            _ => index::IndexCopy { axis, wraps: true }.into(),
         },
         22 => match r.below(3) {
             0 => reduce::Sum {
@@ -311,7 +311,10 @@ pub fn fragment(r: &mut Random, g: &mut Graph, x: Value) -> Option<Value> {
                 &[],
             )?;
             let source = add(slice(0, 2), &[x])?;
-            add(index::IndexCopy { axis }.into(), &[x, n, source])
+            add(
+                index::IndexCopy { axis, wraps: true }.into(),
+                &[x, n, source],
+            )
         }
         2 => {
             let source = add(slice(1, 3), &[x])?;

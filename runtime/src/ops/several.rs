@@ -423,7 +423,7 @@ pub(super) fn slice_update(i: &SliceUpdate, f: &mut Frame<'_>) -> Result<(), Fau
     }
     let dst = f.get(i.dst)?;
     let axis = axis_of(f.int(i.axis)?, dst.rank())?;
-    let length = dst.shape()[axis];
+    let (length, update) = (dst.shape()[axis], f.get(i.update)?);
     let position = |at: i32| {
         (if at < 0 {
             at.saturating_add(length)
@@ -432,11 +432,26 @@ pub(super) fn slice_update(i: &SliceUpdate, f: &mut Frame<'_>) -> Result<(), Fau
         })
         .clamp(0, length)
     };
-    let (start, stop) = (position(f.int(i.start)?), position(f.int(i.stop)?));
+    let (first, end) = (f.int(i.start)?, f.int(i.stop)?);
+    // Rows that count from the end may reach up to it.
+    let stop = if first < 0 && end == 0 {
+        length
+    } else {
+        position(end)
+    };
+    let start = position(first);
     if start >= stop {
-        return f.put(i.out, dst.share()?);
+        // Rows without a place are an error, not a cache that silently stays as it was.
+        return match update.shape().get(axis) {
+            Some(0) | None => f.put(i.out, dst.share()?),
+            Some(_) => Err(Fault::Index {
+                index: i64::from(first),
+                axis: i32::try_from(axis).unwrap_or(i32::MAX),
+                length: i64::from(length),
+            }),
+        };
     }
-    let out = replaced(dst, f.get(i.update)?, axis, (start, stop, i.step), f)?;
+    let out = replaced(dst, update, axis, (start, stop, i.step), f)?;
     f.put(i.out, out)
 }
 

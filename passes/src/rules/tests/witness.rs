@@ -6,7 +6,7 @@ use crate::build::least_normal;
 use crate::matcher::{Bindings, Letter, letters_of, resolve_axes};
 use crate::pattern::{Apply, AttrPattern, Pattern};
 use crate::rule::Compiled;
-use crate::sort::{Elem, Packing, Range, Sort, resolve};
+use crate::sort::{Columns, Elem, Packing, Range, Sort, resolve};
 use fuseline_ir::ops::{create, movement, pointwise};
 use fuseline_ir::{Attr, DType, Dim, F64, Graph, Loc, Op, Scalar, Tensor, TensorType, Type, Value};
 use std::collections::BTreeMap;
@@ -163,7 +163,11 @@ impl Maker<'_> {
                 self.bind(name, value)
             }
             Sort::Given | Sort::RotarySin => Some(()),
-            Sort::RotaryCos { sin, plain } => self.rotary(name, sin, plain),
+            Sort::RotaryCos {
+                sin,
+                columns,
+                plain,
+            } => self.rotary(name, sin, columns, plain),
             Sort::Tensor(elem, schema) => {
                 let shape = self.shape(schema)?;
                 self.tensor(name, elem, &shape)
@@ -227,6 +231,15 @@ impl Maker<'_> {
                 let keys = self.add(range(cols, Dim::from(0i64)), &[])?;
                 let mask = self.add(pointwise::Le {}, &[keys, queries])?;
                 self.bind(name, mask)
+            }
+            Sort::Share(letter, size) => {
+                let dtype = self.float(letter);
+                let size = self.shape(size)?.first()?.as_const()?;
+                let dtype = self.widened(dtype);
+                let value = Scalar::float(dtype.round(1.0 / size as f64));
+                let ty = TensorType::new(dtype, vec![]);
+                let value = self.add(create::Full { value, ty }, &[])?;
+                self.bind(name, value)
             }
             Sort::Number(letter, range) => {
                 let dtype = self.float(letter);
@@ -504,7 +517,7 @@ impl Maker<'_> {
                 DType::BF16 => -3.3895313892515355e38,
                 _ => -f64::from(f32::MAX),
             },
-            Range::MinusInfinity => f64::NEG_INFINITY,
+            Range::MinusInfinity | Range::Hiding => f64::NEG_INFINITY,
         };
         Some(x)
     }
@@ -641,7 +654,7 @@ impl Maker<'_> {
     }
 
     /// Tables of cosines and sines, written as models write them.
-    fn rotary(&mut self, cos: &str, sin: &str, plain: bool) -> Option<()> {
+    fn rotary(&mut self, cos: &str, sin: &str, columns: Columns, plain: bool) -> Option<()> {
         let dims = self.shape("S H")?;
         let [rows, half] = dims.as_slice() else {
             return None;
@@ -665,7 +678,23 @@ impl Maker<'_> {
         let freqs = (0..n).map(|_| 0.01 + self.rng.unit().abs()).collect();
         let freqs = self.input("freqs", Tensor::floats(DType::F32, vec![n], freqs).ok()?)?;
         let angles = self.add(pointwise::Mul {}, &[positions, freqs])?;
-        let angles = self.add(movement::Cat { axis: 1 }, &[angles, angles])?;
+        let twice = &Dim::from(2i64) * half;
+        let (angles, width) = match columns {
+            Columns::Once => (angles, half.clone()),
+            Columns::Halves => (
+                self.add(movement::Cat { axis: 1 }, &[angles, angles])?,
+                twice,
+            ),
+            Columns::Neighbours => {
+                let column = |n: i64| vec![rows.clone(), half.clone(), Dim::from(n)];
+                let shape = column(1);
+                let apart = self.add(movement::Reshape { shape }, &[angles])?;
+                let shape = column(2);
+                let pairs = self.add(movement::Broadcast { shape }, &[apart])?;
+                let shape = vec![rows.clone(), twice.clone()];
+                (self.add(movement::Reshape { shape }, &[pairs])?, twice)
+            }
+        };
         let lead = self.rng.below(3);
         for (name, op) in [
             (cos, Op::from(pointwise::Cos {})),
@@ -685,7 +714,7 @@ impl Maker<'_> {
             }
             if lead > 0 && self.dims_of("x")?.len() >= 2 + lead {
                 let mut shape = vec![Dim::from(1i64); lead];
-                shape.extend([rows.clone(), &Dim::from(2i64) * half]);
+                shape.extend([rows.clone(), width.clone()]);
                 table = self.add(movement::Reshape { shape }, &[table])?;
             }
             self.bind(name, table)?;
