@@ -121,5 +121,13 @@ fn canonical_form_is_exact_and_final() {
         .collect();
     let silent: Vec<_> = all.difference(&fired).copied().collect();
     // What the generator leaves out has a case file.
-    assert_eq!(silent, ["broadcast-heads", "mask-nothing", "matmul-outer", "slice-of-groups"]);
+    assert_eq!(
+        silent,
+        [
+            "broadcast-heads",
+            "mask-nothing",
+            "matmul-outer",
+            "slice-of-groups"
+        ]
+    );
 }

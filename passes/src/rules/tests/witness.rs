@@ -297,8 +297,11 @@ impl Maker<'_> {
             }
             Sort::Flag | Sort::Shape(_) | Sort::Given | Sort::RotarySin => self.row_of(name, sort),
             Sort::Packed(_, schema) => self.packed(name, Packing::Any, schema),
-            Sort::RotaryCos { sin, .. } => self.rotary(name, sin, self.rng.clone().below(2) == 0),
-            Sort::Number(letter, _) => {
+            Sort::RotaryCos { sin, columns, .. } => {
+                let plain = self.rng.clone().below(2) == 0;
+                self.rotary(name, sin, columns, plain)
+            }
+            Sort::Number(letter, _) | Sort::Share(letter, _) => {
                 if self.rng.below(3) == 0 {
                     return self.stray_tensor(name, Elem::Float(letter), Vec::new());
                 }
