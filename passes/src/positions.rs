@@ -10,7 +10,7 @@
 use crate::closed_form::{self, Expr, Form, position};
 use crate::pass::{PassCx, PassError};
 use fuseline_ir::ops::{control, create, index, movement};
-use fuseline_ir::{Attr, Dim, Graph, Loc, Op, OpError, Range, Symbol, Type, Value, attr};
+use fuseline_ir::{Attr, Dim, Graph, Loc, Node, Op, OpError, Range, Symbol, Type, Value, attr};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -24,6 +24,8 @@ pub const NAME: &str = "positions";
 pub fn run(graph: &Graph, _cx: &PassCx) -> Result<Graph, PassError> {
     let forms = closed_form::analyse(graph);
     let writes = writes(graph, &forms);
+    // A graph inside an op may mention a symbol by its name.
+    let closed = !graph.nodes().iter().any(has_region);
     let mut out = Rebuilt {
         graph: graph.rebuilt(),
         renamed: BTreeMap::new(),
@@ -46,7 +48,7 @@ pub fn run(graph: &Graph, _cx: &PassCx) -> Result<Graph, PassError> {
         };
         let args: Vec<Value> = node.args.iter().map(|a| map[a.index()]).collect();
         let made = match (&node.op, writes.get(&value)) {
-            (Op::Item(item), _) => {
+            (Op::Item(item), _) if closed => {
                 let known = node.args.first().map(|x| source(&forms, *x));
                 out.item(&item.symbol, known, &args, &node.loc)
             }
@@ -82,6 +84,11 @@ pub fn run(graph: &Graph, _cx: &PassCx) -> Result<Graph, PassError> {
         place: "the sweep at the end".into(),
         error,
     })
+}
+
+fn has_region(node: &Node) -> bool {
+    let region = |(_, a): &(&str, Attr)| matches!(a, Attr::Region(_));
+    node.op.attrs().iter().any(region)
 }
 
 /// A copy to places that follow each other.

@@ -127,7 +127,8 @@ fn canonical_form_is_exact_and_final() {
             "broadcast-heads",
             "mask-nothing",
             "matmul-outer",
-            "slice-of-groups"
+            "slice-of-groups",
+            "where-less"
         ]
     );
 }

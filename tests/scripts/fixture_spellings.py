@@ -84,12 +84,6 @@ def flag_interleaved(self, q, k, v):
 
 
 @causal
-def flag_three_axes(self, q, k, v):
-    one = F.scaled_dot_product_attention(q.flatten(0, 1), repeated(k).flatten(0, 1), repeated(v).flatten(0, 1), is_causal=True)
-    return one.view(q.shape)
-
-
-@causal
 def mask_tril(self, q, k, v):
     length = q.shape[2]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=torch.ones(length, length, dtype=torch.bool).tril(), enable_gqa=True)
@@ -129,7 +123,7 @@ def written_filled_lowest(self, q, k, v):
 def written_where(self, q, k, v):
     length = q.shape[2]
     future = torch.ones(length, length).triu(diagonal=1).bool()
-    scores = torch.where(future, torch.tensor(float("-inf")), q @ repeated(k * SCALE).transpose(-2, -1))
+    scores = torch.where(future, torch.tensor(float("-inf")), q @ (repeated(k) * SCALE).transpose(-2, -1))
     return scores.softmax(-1) @ repeated(v)
 
 
@@ -138,38 +132,13 @@ def written_scaled_twice(self, q, k, v):
     scale = math.sqrt(SCALE)
     length = q.shape[2]
     mask = torch.zeros(length, length).masked_fill(torch.ones(length, length).tril() == 0, -torch.inf)
-    return ((q * scale) @ repeated(k * scale).transpose(-2, -1) + mask).softmax(-1) @ repeated(v)
+    return ((q * scale) @ (repeated(k) * scale).transpose(-2, -1) + mask).softmax(-1) @ repeated(v)
 
 
 @causal
 def written_einsum(self, q, k, v):
     scores = torch.einsum("bhsd,bhtd->bhst", q, repeated(k)) * SCALE
     return torch.einsum("bhst,bhtd->bhsd", scores.masked_fill(~below(q, k), -torch.inf).softmax(-1), repeated(v))
-
-
-@causal
-def written_baddbmm(self, q, k, v):
-    batch, heads, length, width = q.shape
-    mask = torch.full((length, length), float("-inf")).triu(1).expand(batch * heads, length, length)
-    scores = torch.baddbmm(mask, q.reshape(batch * heads, length, width), repeated(k).reshape(batch * heads, length, width).transpose(1, 2), alpha=SCALE)
-    return torch.bmm(scores.softmax(-1), repeated(v).reshape(batch * heads, length, width)).view(batch, heads, length, width)
-
-
-@causal
-def written_grouped(self, q, k, v):
-    batch, heads, length, width = q.shape
-    grouped = q.view(batch, 2, heads // 2, length, width)
-    scores = grouped @ k[:, :, None].transpose(-2, -1) * SCALE
-    scores = scores.masked_fill(~below(q, k), -torch.inf)
-    return (scores.softmax(-1) @ v[:, :, None]).reshape(batch, heads, length, width)
-
-
-@causal
-def written_grouped_einsum(self, q, k, v):
-    batch, heads, length, width = q.shape
-    grouped = q.view(batch, 2, heads // 2, length, width) * SCALE
-    scores = torch.einsum("bgrsd,bgtd->bgrst", grouped, k).masked_fill(~below(q, k), -torch.inf)
-    return torch.einsum("bgrst,bgtd->bgrsd", scores.softmax(-1), v).reshape(batch, heads, length, width)
 
 
 @causal
@@ -264,20 +233,11 @@ def scaled_queries(self, q, k, v):
     return (scores + mask).softmax(-1) @ repeated(v)
 
 
-@softcap
-def grouped(self, q, k, v):
-    batch, heads, length, width = q.shape
-    scores = q.view(batch, 2, 2, length, width) @ k[:, :, None].mT * SCALE
-    scores = (scores / 30.0).tanh() * 30.0
-    scores = scores + torch.full((length, length), -torch.inf).triu(1)
-    return (scores.softmax(-1) @ v[:, :, None]).view(q.shape)
-
-
 sinks = group("sinks", lambda: [qkv(6), qkv(2)], QKV, weights={"sinks": (4,)})
 
 
 def sink_scores(q, k):
-    return (q @ repeated(k).transpose(-1, -2) * SCALE).masked_fill(~below(q, k), -torch.inf)
+    return q @ repeated(k).transpose(-1, -2) * SCALE + torch.where(below(q, k), 0.0, -torch.inf)
 
 
 @sinks
@@ -294,13 +254,6 @@ def joined_safe(self, q, k, v):
     joined = torch.cat([scores, self.sinks.view(-1, 1, 1).expand(2, 4, q.shape[2], 1)], dim=-1)
     joined = joined - joined.max(dim=-1, keepdim=True).values
     return F.softmax(joined, dim=-1, dtype=joined.dtype)[..., : k.shape[2]] @ repeated(v)
-
-
-@sinks
-def gated(self, q, k, v):
-    scores = sink_scores(q, k)
-    kept = torch.sigmoid(torch.logsumexp(scores, -1, keepdim=True) - self.sinks[None, :, None, None])
-    return scores.softmax(-1) @ repeated(v) * kept
 
 
 # --- a cache ------------------------------------------------------------------------------------------------------------
@@ -340,38 +293,6 @@ def index_put(self, q, k, v, start):
     self.keys[:, :, positions] = k
     self.values[:, :, positions] = v
     return attend(q, self.keys, self.values, positions)
-
-
-@cached
-def slice_assigned(self, q, k, v, start):
-    first = start.item()
-    torch._check(first >= 0)
-    torch._check(first + q.shape[2] <= LENGTH)
-    self.keys[:, :, first : first + q.shape[2]] = k
-    self.values[:, :, first : first + q.shape[2]] = v
-    return attend(q, self.keys, self.values, first + torch.arange(q.shape[2]))
-
-
-@cached
-def narrowed(self, q, k, v, start):
-    first = start.item()
-    torch._check(first >= 0)
-    torch._check(first + q.shape[2] <= LENGTH)
-    self.keys.narrow(2, first, q.shape[2]).copy_(k)
-    self.values.narrow(2, first, q.shape[2]).copy_(v)
-    return attend(q, self.keys, self.values, torch.arange(first, first + q.shape[2]))
-
-
-@cached
-def filled_slice(self, q, k, v, start):
-    first = start.item()
-    length = q.shape[2]
-    torch._check(first >= 0)
-    torch._check(first + length <= LENGTH)
-    self.keys[:, :, first : first + length] = k
-    self.values[:, :, first : first + length] = v
-    seen = torch.arange(first + length) <= torch.arange(first, first + length)[:, None]
-    return F.scaled_dot_product_attention(q, self.keys[:, :, : first + length], self.values[:, :, : first + length], attn_mask=seen, enable_gqa=True)
 
 
 @cached
@@ -441,33 +362,6 @@ def split(self, q, k, start):
         return torch.cat((cos * left - sin * right, sin * left + cos * right), -1)
 
     return turn(q), turn(k)
-
-
-@halves
-def sliced_table(self, q, k, start):
-    first = start.item()
-    torch._check(first >= 0)
-    torch._check(first + q.shape[2] <= 64)
-    angles = torch.outer(torch.arange(64).float(), FREQUENCIES)
-    emb = torch.cat([angles, angles], -1)
-    cos, sin = emb.cos()[first : first + q.shape[2]], emb.sin()[first : first + q.shape[2]]
-    return q * cos + rotated(q) * sin, k * cos + rotated(k) * sin
-
-
-@halves
-def gathered_table(self, q, k, start):
-    angles = torch.outer(torch.arange(64).float(), FREQUENCIES)
-    emb = torch.cat([angles, angles], -1)
-    positions = start + torch.arange(q.shape[2])
-    cos, sin = emb.cos()[positions], emb.sin()[positions]
-    return q * cos + rotated(q) * sin, k * cos + rotated(k) * sin
-
-
-@halves
-def rolled(self, q, k, start):
-    angles = (start + torch.arange(q.shape[2]))[:, None].float() * FREQUENCIES
-    cos, sin = angles.cos().repeat(1, 2), torch.cat([-angles.sin(), angles.sin()], -1)
-    return q * cos + q.roll(8, -1) * sin, k * cos + k.roll(8, -1) * sin
 
 
 @halves
@@ -657,11 +551,6 @@ def expanded(self, x):
     return x * torch.rsqrt(torch.mean(x**2, dim=2).unsqueeze(-1).expand(-1, -1, WIDTH) + EPS) * self.weight.expand(2, x.shape[1], -1)
 
 
-@rms
-def averaged(self, x):
-    return x * torch.rsqrt((x * x) @ torch.full((WIDTH, 1), 1 / WIDTH) + EPS) * self.weight
-
-
 layer = group("layer_norm", rows, ROWS, weights={"weight": (WIDTH,), "bias": (WIDTH,)})
 
 
@@ -704,12 +593,6 @@ def sums(self, x):
     mean = x.sum(-1, keepdim=True) / WIDTH
     c = x - mean
     return self.weight * c / torch.sqrt((c * c).sum(-1, keepdim=True) / WIDTH + EPS) + self.bias
-
-
-@layer
-def turned_group(self, x):
-    one = F.group_norm(x.reshape(-1, WIDTH), 1, self.weight, self.bias, EPS)
-    return one.view(x.shape)
 
 
 # --- activations --------------------------------------------------------------------------------------------------------
@@ -826,13 +709,6 @@ def op(self, x):  # noqa: F811
 def other_order(self, x):
     gate = x @ self.gate.t()
     return torch.matmul((x @ self.up.t()) * (torch.sigmoid(gate) * gate), self.down.t())
-
-
-@swiglu
-def one_product(self, x):
-    both = F.linear(x, torch.cat([self.gate, self.up]))
-    gate, up = both.chunk(2, dim=-1)
-    return F.linear(F.silu(gate) * up, self.down)
 
 
 @swiglu

@@ -53,6 +53,11 @@ pub(super) const RULES: &[Rule] = &[
         apply: where_not,
     },
     Rule {
+        name: "where-less",
+        doc: "where(a < b, x, y) -> where(b ≤ a, y, x) of integers",
+        apply: where_less,
+    },
+    Rule {
         name: "where-bool",
         doc: "where(c, true, false) -> c; where(c, false, true) -> not c; where(c, true, b) -> c or b; where(c, a, false) -> c and a",
         apply: where_bool,
@@ -194,6 +199,22 @@ fn where_known(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         None if x == y => stand_in(b, op, args, x),
         None => Ok(None),
     }
+}
+
+/// Exact, and one of the two orders: masks are written both ways.
+fn where_less(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Where(_), &[c, x, y]) = (op, args) else {
+        return Ok(None);
+    };
+    if !matches!(b.op(c), Op::Lt(_)) {
+        return Ok(None);
+    }
+    let (less, more) = (b.arg(c, 0), b.arg(c, 1));
+    if b.dtype(less).is_none_or(DType::is_float) {
+        return Ok(None);
+    }
+    let not = b.add(pw::Le {}, &[more, less])?;
+    b.add(pw::Where {}, &[not, y, x]).map(Some)
 }
 
 fn where_not(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {

@@ -2,7 +2,7 @@
 
 use super::{Builder, Rewrite, Rule};
 use crate::shapes::only_ones_differ;
-use fuseline_ir::ops::movement as mv;
+use fuseline_ir::ops::{movement as mv, reduce};
 use fuseline_ir::{Dim, Op, Value};
 
 pub(super) const RULES: &[Rule] = &[
@@ -25,6 +25,16 @@ pub(super) const RULES: &[Rule] = &[
         name: "transpose-of-ones",
         doc: "transpose that only moves axes of size 1 -> reshape",
         apply: transpose_of_ones,
+    },
+    Rule {
+        name: "broadcast-of-ones",
+        doc: "broadcast that only adds leading axes of size 1 -> reshape",
+        apply: broadcast_of_ones,
+    },
+    Rule {
+        name: "keep-reduced",
+        doc: "a reduction that drops its axes, reshaped to have them as axes of size 1 -> the reduction that keeps them",
+        apply: keep_reduced,
     },
     Rule {
         name: "transpose-through-ones",
@@ -84,6 +94,39 @@ fn transpose_chain(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         .collect();
     let x = b.arg(y, 0);
     b.add(mv::Transpose { perm }, &[x]).map(Some)
+}
+
+fn broadcast_of_ones(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Broadcast(to), &[x]) = (op, args) else {
+        return Ok(None);
+    };
+    let lead = to.shape.len().saturating_sub(b.shape(x).len());
+    let ones = lead > 0 && to.shape[..lead].iter().all(|d| d.is(1));
+    if !ones || to.shape[lead..] != *b.shape(x) {
+        return Ok(None);
+    }
+    b.reshape(x, to.shape.clone()).map(Some)
+}
+
+fn keep_reduced(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Reshape(to), &[y]) = (op, args) else {
+        return Ok(None);
+    };
+    let kept: Op = match b.op(y).clone() {
+        Op::Sum(r) if !r.keepdim => reduce::Sum { keepdim: true, ..r }.into(),
+        Op::Mean(r) if !r.keepdim => reduce::Mean { keepdim: true, ..r }.into(),
+        Op::Amax(r) if !r.keepdim => reduce::Amax { keepdim: true, ..r }.into(),
+        Op::Amin(r) if !r.keepdim => reduce::Amin { keepdim: true, ..r }.into(),
+        _ => return Ok(None),
+    };
+    let x = b.arg(y, 0);
+    let same = b
+        .infer(&kept, &[x])
+        .and_then(|t| t.as_tensor().map(|t| t.shape == to.shape));
+    if same != Some(true) {
+        return Ok(None);
+    }
+    b.add(kept, &[x]).map(Some)
 }
 
 /// The axes of `perm` whose size isn't 1, in the order of the result.

@@ -1,9 +1,9 @@
 //! Activations written out.
 
-use crate::pass::Numerics::{Reassociates, Ulps};
+use crate::pass::Numerics::{Exact, Reassociates, Ulps};
 use crate::rule::Rule;
 use crate::sort::Elem::Float;
-use crate::sort::Sort::{self, Flag, Holds, Tensor};
+use crate::sort::Sort::{self, Flag, Holds, Shape, Tensor};
 
 const X: &[(&str, Sort)] = &[("x", Tensor(Float("T"), "L.."))];
 const NARROW: &[(&str, Sort)] = &[("x", Tensor(Float("T"), "L..")), ("U", Holds("T"))];
@@ -33,6 +33,46 @@ pub const RULES: &[Rule] = &[
         lhs: "div(?x, add(exp(neg(?x)), 1))",
         rhs: "silu(?x)",
         class: Ulps(4),
+    },
+    Rule {
+        name: "silu_tanh",
+        doc: "½ · x · (1 + tanh(x/2)) is x · sigmoid(x).",
+        vars: X,
+        lhs: "mul(mul(?x, add(tanh(mul(?x, 0.5)), 1)), 0.5)",
+        rhs: "silu(?x)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "silu_arranged",
+        doc: "An activation doesn't care how its elements are arranged.",
+        vars: &[("x", Tensor(Float("T"), "L..")), ("s", Shape("x"))],
+        lhs: "silu(reshape[shape=$s](?x))",
+        rhs: "reshape[shape=$s](silu(?x))",
+        class: Exact,
+    },
+    Rule {
+        name: "gelu_arranged",
+        doc: "As `silu_arranged`.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L..")),
+            ("s", Shape("x")),
+            ("k", Flag),
+        ],
+        lhs: "gelu[tanh=$k](reshape[shape=$s](?x))",
+        rhs: "reshape[shape=$s](gelu[tanh=$k](?x))",
+        class: Exact,
+    },
+    Rule {
+        name: "product_arranged",
+        doc: "Elements that are arranged alike may be multiplied before: a gate and what it lets through.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L..")),
+            ("y", Tensor(Float("T"), "L..")),
+            ("s", Shape("x")),
+        ],
+        lhs: "mul(reshape[shape=$s](?x), reshape[shape=$s](?y))",
+        rhs: "reshape[shape=$s](mul(?x, ?y))",
+        class: Exact,
     },
     Rule {
         name: "silu_narrow",

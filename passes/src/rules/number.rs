@@ -1,6 +1,6 @@
 //! Known numbers travel outwards, so that other rules find them in one place.
 
-use crate::pass::Numerics::{Reassociates, Ulps};
+use crate::pass::Numerics::{Exact, Reassociates, Ulps};
 use crate::rule::Rule;
 use crate::sort::Elem::Float;
 use crate::sort::Range::{Finite, Invertible, NonZero};
@@ -30,6 +30,14 @@ pub const RULES: &[Rule] = &[
         lhs: "mul(mul(?x, ?c), ?y)",
         rhs: "mul(mul(?x, ?y), ?c)",
         class: Reassociates,
+    },
+    Rule {
+        name: "square",
+        doc: "x · x in one op: factors meet that others stood between.",
+        vars: &[("x", Tensor(Float("T"), "L.."))],
+        lhs: "mul(?x, ?x)",
+        rhs: "square(?x)",
+        class: Exact,
     },
     Rule {
         name: "number_out_of_matmul_left",

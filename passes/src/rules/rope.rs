@@ -46,6 +46,9 @@ const fn tables(columns: Columns, plain: bool) -> Sort {
 
 /// x·cos + rotate_half(x)·sin.
 const BY_HALVES: &str = "add(mul(?x, ?cos), mul(cat[axis=-1](neg(slice[axis=-1, start=H, stop=D, step=1](?x)), slice[axis=-1, start=0, stop=H, step=1](?x)), ?sin))";
+/// As [`BY_HALVES`], of the first places of x.
+const HALVES_OF_PART: &str = "add(mul(slice[axis=-1, start=0, stop=R, step=1](?x), ?cos), \
+    mul(cat[axis=-1](neg(slice[axis=-1, start=H, stop=R, step=1](?x)), slice[axis=-1, start=0, stop=H, step=1](?x)), ?sin))";
 /// The two halves one by one.
 const APART: &str = "cat[axis=-1](\
     sub(mul(slice[axis=-1, start=0, stop=H, step=1](?x), ?cos), mul(slice[axis=-1, start=H, stop=D, step=1](?x), ?sin)), \
@@ -132,6 +135,39 @@ pub const RULES: &[Rule] = &[
         vars: &scaled(Neighbours),
         lhs: BY_NEIGHBOURS,
         rhs: TRADITIONAL_SCALED,
+        class: Reassociates,
+    },
+    Rule {
+        name: "rope_halves_part",
+        doc: "As `rope_halves`, for the first R places of x.",
+        vars: &[
+            ("x", Tensor(Single("T"), "L.. S D")),
+            ("R", Equals("2*H")),
+            ("cos", tables(Halves, true)),
+            ("sin", RotarySin),
+            ("offset", Given),
+            ("freqs", Given),
+            ("scale", Given),
+        ],
+        lhs: HALVES_OF_PART,
+        rhs: "rope[dims=R, traditional=false, base=none, scale=$scale](slice[axis=-1, start=0, stop=R, step=1](?x), ?offset, ?freqs)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "rope_halves_part_scaled",
+        doc: "As `rope_halves_part`, with tables that share a factor.",
+        vars: &[
+            ("x", Tensor(Single("T"), "L.. S D")),
+            ("R", Equals("2*H")),
+            ("cos", tables(Halves, false)),
+            ("sin", RotarySin),
+            ("offset", Given),
+            ("freqs", Given),
+            ("scale", Given),
+            ("amplitude", Given),
+        ],
+        lhs: HALVES_OF_PART,
+        rhs: "mul(rope[dims=R, traditional=false, base=none, scale=$scale](slice[axis=-1, start=0, stop=R, step=1](?x), ?offset, ?freqs), ?amplitude)",
         class: Reassociates,
     },
     Rule {
