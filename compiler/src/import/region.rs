@@ -417,7 +417,10 @@ impl<'a> Importer<'a> {
                 for (stack, result) in vals[1 + count..].iter().zip(&made[count..]) {
                     let (stack, result) = (cx.tensor_of(stack)?, cx.tensor_of(result)?);
                     let result = cx.build.unsqueeze(result, 0)?;
-                    let copy = op::IndexCopy { axis: 0 };
+                    let copy = op::IndexCopy {
+                        axis: 0,
+                        wraps: false,
+                    };
                     let stack = cx.build.add(copy, &[stack, row, result])?;
                     outs.push(Val::Tensor(cx.memory.root(Some(stack))));
                 }
