@@ -295,6 +295,7 @@ fn pass_report(p: &fuseline_passes::PassReport) -> PassReport {
         before: p.before,
         after: p.after,
         peak: p.peak,
+        layers: p.layers,
         milliseconds: p.time.as_secs_f64() * 1e3,
     }
 }

@@ -61,6 +61,8 @@ pub struct PassReport {
     pub after: usize,
     /// The most nodes that it held at once: those of the graphs before and after it, or of the e-graph.
     pub peak: usize,
+    /// How many layers were alike and solved as one; 0 where the graph was taken whole.
+    pub layers: usize,
     /// Wall time in milliseconds.
     pub milliseconds: f64,
 }

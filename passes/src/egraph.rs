@@ -204,7 +204,7 @@ pub fn load(graph: &Graph) -> Result<Loaded, PassError> {
 }
 
 /// The elements of the constants that have just one.
-fn numbers(graph: &Graph) -> BTreeMap<Symbol, Scalar> {
+pub(crate) fn numbers(graph: &Graph) -> BTreeMap<Symbol, Scalar> {
     let one = |c: &fuseline_ir::Constant| c.ty.shape.iter().all(|d| d.is(1)) && c.data.is_some();
     graph
         .constants

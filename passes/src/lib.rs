@@ -25,6 +25,7 @@ pub mod filled;
 pub mod fold;
 pub mod hoist;
 pub mod horizontal;
+pub mod layers;
 pub mod leading;
 pub mod matcher;
 pub mod partition;

@@ -23,11 +23,17 @@ struct Done {
     graph: Graph,
     /// Nodes of the e-graph, where there was one.
     e_nodes: usize,
+    /// Layers that were solved as one.
+    layers: usize,
 }
 
 impl From<Graph> for Done {
     fn from(graph: Graph) -> Done {
-        Done { graph, e_nodes: 0 }
+        Done {
+            graph,
+            e_nodes: 0,
+            layers: 0,
+        }
     }
 }
 
@@ -141,6 +147,8 @@ pub struct PassReport {
     pub after: usize,
     /// The most nodes that it held at once: those of the graphs before and after it, or of the e-graph.
     pub peak: usize,
+    /// How many layers were alike and solved as one; 0 where the graph was taken whole.
+    pub layers: usize,
     /// How long it took. Says nothing about the result and never decides anything.
     pub time: Duration,
 }
@@ -194,6 +202,7 @@ pub fn run_passes(
             before,
             after: live_nodes(&next),
             peak: (graph.nodes().len() + next.nodes().len()).max(done.e_nodes),
+            layers: done.layers,
             time: start.elapsed(),
         });
         observe(pass.name, &next);
@@ -214,8 +223,11 @@ fn saturated(graph: &Graph, cx: &PassCx, report: &mut Report) -> Result<Done, Pa
             done.rounds
         ));
     }
-    let e_nodes = done.nodes;
-    Ok(Done { graph, e_nodes })
+    Ok(Done {
+        graph,
+        e_nodes: done.nodes,
+        layers: done.layers,
+    })
 }
 
 fn live_nodes(graph: &Graph) -> usize {

@@ -2,10 +2,11 @@
 
 use crate::cost::Model;
 use crate::egraph::{self, EGraph, Loaded, add_near, place};
+use crate::layers::{self, Part};
 use crate::pass::{PassCx, PassError, verified};
 use crate::proof::{self, Log};
 use crate::rule::{Compiled, Match, Rule};
-use crate::{build, extract, leading, rules};
+use crate::{build, extract, leading, rules, sweep};
 use egg::Id;
 use fuseline_ir::{Graph, Op, Type, Value};
 use std::collections::BTreeMap;
@@ -31,16 +32,18 @@ pub struct Step {
 /// What a saturation did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// How often each rule fired (those that did).
+    /// How often each rule fired (those that did), in each of the layers that are alike.
     pub fired: BTreeMap<&'static str, usize>,
-    /// Every firing, in order.
+    /// Every firing, in order; of layers that are alike, those of the first.
     pub steps: Vec<Step>,
     /// Rounds of search and application.
     pub rounds: usize,
-    /// Classes at the end.
+    /// Classes at the end, in the largest e-graph.
     pub classes: usize,
-    /// Nodes at the end.
+    /// Nodes at the end, in the largest e-graph.
     pub nodes: usize,
+    /// How many layers were alike and so solved as one; 0 where the graph was solved whole.
+    pub layers: usize,
     /// Which limit ended it, if one did: `rounds`, `nodes`, or a rule's `matches`.
     pub limit: Option<String>,
     /// The model's cost of the graph before and after, in picoseconds.
@@ -69,12 +72,62 @@ pub fn run_with<'r>(
     cx: &PassCx,
     rules: impl IntoIterator<Item = &'r Rule>,
 ) -> Result<(Graph, Report), PassError> {
-    let (Loaded { egraph, classes }, mut report) = saturated(graph, cx, rules)?;
+    let rules = compiled(cx, rules)?;
+    let Some(layers) = layers::find(graph) else {
+        return solved(graph, cx, &rules);
+    };
+    let mut report = Report {
+        layers: layers.count(),
+        ..Report::default()
+    };
+    let whole = layers.solve(|part| {
+        let (out, of_part) = solved(&part.graph, cx, &rules)?;
+        report.add(of_part, part);
+        Ok(out)
+    })?;
+    let model = Model::of(cx, &graph.symbols);
+    let weigh = |op: &Op, args: &[&Type], out: &Type, once: bool| model.cost(op, args, out, once);
+    let cost = |g: &Graph| extract::graph_cost(g, &weigh);
+    report.cost = (cost(graph), cost(&whole));
+    // What is shared between layers costs each of them its full price; should that ever mislead, the graph is solved whole.
+    if report.cost.1 > report.cost.0 {
+        return solved(graph, cx, &rules);
+    }
+    let out = sweep::sweep(&whole).map_err(PassError::op(NAME, "the sweep at the end"))?;
+    Ok((verified(NAME, out)?, report))
+}
+
+/// One e-graph for the whole of a graph.
+fn solved(graph: &Graph, cx: &PassCx, rules: &[Compiled]) -> Result<(Graph, Report), PassError> {
+    let (Loaded { egraph, classes }, mut report) = saturated_by(graph, cx, rules, None)?;
     let model = Model::of(cx, &graph.symbols);
     let weigh = |op: &Op, args: &[&Type], out: &Type, once: bool| model.cost(op, args, out, once);
     let (out, cost) = extract::extract(graph, &egraph, &classes, &weigh)?;
     report.cost = cost;
     Ok((verified(NAME, out)?, report))
+}
+
+impl Report {
+    /// Adds what was done for a part of a graph that repeats itself.
+    fn add(&mut self, other: Report, part: &Part) {
+        for (rule, n) in other.fired {
+            *self.fired.entry(rule).or_insert(0) += n * part.times;
+        }
+        self.steps.extend(other.steps.into_iter().map(|step| {
+            Step {
+                value: part
+                    .origin
+                    .get(step.value.index())
+                    .copied()
+                    .unwrap_or(step.value),
+                ..step
+            }
+        }));
+        self.rounds = self.rounds.max(other.rounds);
+        self.classes = self.classes.max(other.classes);
+        self.nodes = self.nodes.max(other.nodes);
+        self.limit = self.limit.take().or(other.limit);
+    }
 }
 
 /// A saturation with the proof of everything that it found.
