@@ -1,13 +1,13 @@
-//! A graph that repeats itself is solved one repetition at a time, and repetitions that are alike once.
+//! A graph that repeats itself is solved with one of its repetitions in the place of all.
 //!
 //! A deep model is a short program written down many times: the nodes from some place on are the same, layer after layer, but for the weights and states that they name and for what they
-//! get from the layer before. [`find`] finds such a period, and cuts it where the fewest values go from one layer to the next (the residual stream, mostly). [`Layers::solve`] then hands out
-//! three graphs: what comes before the layers, one layer, and what comes after. The solved layer is put in once for each, under the layer's own names.
+//! get from the layer before. [`find`] finds such a period, and cuts it where the fewest values go from one layer to the next (the residual stream, mostly). [`Layers::cut`] then gives a
+//! graph of what comes before the layers, of one layer, and of what comes after; and [`Layers::whole`] puts what it became together again, the layer once for each, under its own names.
 //!
-//! - What a layer takes from the one before is an input of its graph: of that nothing is known but the type. What all layers take from before them alike (positions, masks, rotary
-//!   tables) is repeated in each graph, where it is small, so that everything is known of it; in the end it is there once.
+//! - What a layer takes from the one before is an input of the cut graph: of that nothing is known but the type. What all layers take from before them alike (positions, masks, rotary
+//!   tables) stays what it is where it is little, so that everything is known of it, and is chosen once for all.
 //! - Two layers are alike only if the same op stands at every place, with the same attributes and types, over the same places; a weight of one element must be the same number, since rules look
-//!   at it.
+//!   at it. What rules find out about one then holds for the other, by its names.
 //! - A graph in which a number is read from data, or which calls the host, is left whole: its symbols reach across layers.
 
 use crate::pass::PassError;
@@ -26,7 +26,7 @@ const SHORTEST: usize = 8;
 /// How many periods are tried.
 const TRIES: usize = 4;
 
-/// The most nodes that are repeated in each graph for a value that all layers read.
+/// The most nodes that a value which all layers read is computed from, if they are to know them.
 const LARGEST_CONE: usize = 64;
 
 /// Where a graph repeats itself.
@@ -48,18 +48,16 @@ pub struct Layers<'a> {
     results: BTreeSet<usize>,
 }
 
-/// A stretch of a graph as a graph of its own.
-pub struct Part {
-    /// The graph. Its outputs are [`Part::results`].
+/// A graph with one layer in the place of all.
+pub struct Cut {
+    /// The graph. Its outputs are what each of the three parts gives to the others and to the caller; it is to be solved into one with the same inputs, outputs and states.
     pub graph: Graph,
-    /// The value of the whole graph that each value was.
+    /// The value of the whole graph that each value is.
     pub origin: Vec<Value>,
-    /// How many times it is in the whole graph.
-    pub times: usize,
     /// The inputs that stand for values of the whole graph.
     taken: BTreeMap<Symbol, Value>,
-    /// The values of the whole graph that the outputs are.
-    results: Vec<Value>,
+    /// The values of the whole graph that the outputs are: those from before the layers, from the first layer, and from behind them.
+    results: [Vec<Value>; 3],
 }
 
 /// Finds the repetition that covers most of the graph, if there is one of [`FEWEST`] layers at least.
@@ -284,154 +282,172 @@ impl Layers<'_> {
         self.count
     }
 
-    /// The whole graph with its parts solved: `solve` gets each of the three once, in order, and returns a graph with the same inputs, outputs and states.
+    /// The graph with the first layer in the place of all.
     ///
     /// # Errors
-    /// What `solve` reports; a part that can't be put together again, which is a bug.
-    pub fn solve(
-        &self,
-        mut solve: impl FnMut(&Part) -> Result<Graph, PassError>,
-    ) -> Result<Graph, PassError> {
+    /// A node that can't be copied, which a valid graph doesn't have.
+    pub fn cut(&self) -> Result<Cut, PassError> {
+        self.try_cut()
+            .map_err(PassError::op(PASS, "a graph that repeats itself, cut"))
+    }
+
+    fn try_cut(&self) -> Result<Cut, OpError> {
+        let mut cut = Cut {
+            graph: self.graph.rebuilt(),
+            origin: Vec::new(),
+            taken: BTreeMap::new(),
+            results: [const { Vec::new() }; 3],
+        };
         let end = self.start + self.count * self.period;
-        let fail = |error| PassError::Op {
-            pass: PASS,
-            place: "the parts of a graph that repeats itself".into(),
-            error,
+        let parts = [0..self.start, self.range(0), end..self.order.len()];
+        let mut before = BTreeMap::new();
+        let mut parted = Vec::new();
+        for input in self.graph.inputs() {
+            cut.copy(self.graph, *input, &mut before)?;
+        }
+        for (n, range) in parts.iter().enumerate() {
+            // A layer and what comes after know nothing of each other.
+            let mut own = if n == 0 {
+                std::mem::take(&mut before)
+            } else {
+                before.clone()
+            };
+            for value in &self.order[range.clone()] {
+                for arg in &self.graph.node(*value).args {
+                    let near = self.place[arg.index()].is_none_or(|p| range.contains(&p));
+                    if own.contains_key(arg) && (near || self.is_shared(*arg)) {
+                        continue;
+                    }
+                    if near {
+                        cut.copy(self.graph, *arg, &mut own)?;
+                    } else {
+                        self.take(*arg, &mut cut, &mut own)?;
+                    }
+                }
+                cut.copy(self.graph, *value, &mut own)?;
+            }
+            if n == 0 {
+                before.clone_from(&own);
+            }
+            parted.push(own);
+        }
+        let taken: Vec<Value> = cut.taken.values().copied().collect();
+        let within = |v: &Value, range: &std::ops::Range<usize>| {
+            self.place[v.index()].is_some_and(|p| range.contains(&p))
         };
-        let mut whole = Whole::new(self.graph).map_err(fail)?;
-        let nothing = BTreeMap::new();
-        let ends = |range: std::ops::Range<usize>| {
-            self.part(range.clone(), &self.results_of(range))
-                .map_err(fail)
+        let ends = |range: &std::ops::Range<usize>| {
+            let all = taken.iter().copied().chain(self.graph.roots());
+            let all: BTreeSet<Value> = all.filter(|v| within(v, range)).collect();
+            all.into_iter().collect::<Vec<Value>>()
         };
-        let before = ends(0..self.start)?;
-        whole
-            .put(
-                &solve(&before)?,
-                &before,
-                &nothing,
-                &BTreeMap::new(),
-                &before.results,
-            )
-            .map_err(fail)?;
-        let first = self.range(0);
-        let results: Vec<Value> = self
+        let layer = self
             .results
             .iter()
-            .map(|r| self.order[first.start + r])
+            .map(|r| self.order[self.start + r])
             .collect();
-        let mut part = self.part(first.clone(), &results).map_err(fail)?;
-        part.times = self.count;
-        let solved = solve(&part)?;
-        for (layer, outside) in self.outside.iter().enumerate() {
-            let own = self.range(layer);
+        cut.results = [ends(&parts[0]), layer, ends(&parts[2])];
+        let mut number = 0;
+        for (results, done) in cut.results.iter().zip(&parted) {
+            for result in results {
+                if let Some(value) = done.get(result) {
+                    cut.graph.output(number.to_string(), *value);
+                    number += 1;
+                }
+            }
+        }
+        Ok(cut)
+    }
+
+    /// How often what the cut graph has in the place of this value of the whole graph is there.
+    pub fn times(&self, value: Value) -> usize {
+        let first = self.range(0);
+        match self.place.get(value.index()) {
+            Some(Some(place)) if first.contains(place) => self.count,
+            _ => 1,
+        }
+    }
+
+    /// The whole graph from what its cut became.
+    ///
+    /// # Errors
+    /// What was solved has other inputs or outputs than the cut: a bug.
+    pub fn whole(&self, cut: &Cut, solved: &Graph) -> Result<Graph, PassError> {
+        self.try_whole(cut, solved).map_err(PassError::op(
+            PASS,
+            "a graph that repeats itself, put together",
+        ))
+    }
+
+    fn try_whole(&self, cut: &Cut, solved: &Graph) -> Result<Graph, OpError> {
+        let mut whole = Whole::new(self.graph)?;
+        let [before, layer, after] = &cut.results;
+        let outputs: Vec<Value> = solved.outputs.iter().map(|o| o.value).collect();
+        let behind = outputs
+            .len()
+            .checked_sub(after.len())
+            .filter(|n| *n == before.len() + layer.len());
+        let behind = behind.ok_or_else(|| OpError::new("cut", "lost an output"))?;
+        let same = BTreeMap::new();
+        let here = BTreeMap::new();
+        let own = |results, outputs| Own {
+            outside: &same,
+            locs: &here,
+            results,
+            outputs,
+        };
+        whole.put(solved, cut, &own(before, &outputs[..before.len()]))?;
+        for (number, outside) in self.outside.iter().enumerate() {
+            let range = self.range(number);
             let results: Vec<Value> = self
                 .results
                 .iter()
-                .map(|r| self.order[own.start + r])
+                .map(|r| self.order[range.start + r])
                 .collect();
-            let locs = first
-                .clone()
-                .zip(own)
-                .map(|(i, j)| (self.loc(i), self.loc(j)));
-            // The first of those that stand in one place.
-            let mut map = BTreeMap::new();
-            for (from, to) in locs {
-                map.entry(from).or_insert(to);
+            let mut locs = BTreeMap::new();
+            for (i, j) in self.range(0).zip(range) {
+                // The first of those that stand in one place.
+                locs.entry(self.loc(i)).or_insert_with(|| self.loc(j));
             }
-            whole
-                .put(&solved, &part, outside, &map, &results)
-                .map_err(fail)?;
+            let own = Own {
+                outside,
+                locs: &locs,
+                results: &results,
+                outputs: &outputs[before.len()..behind],
+            };
+            whole.put(solved, cut, &own)?;
         }
-        let after = ends(end..self.order.len())?;
-        whole
-            .put(
-                &solve(&after)?,
-                &after,
-                &nothing,
-                &BTreeMap::new(),
-                &after.results,
-            )
-            .map_err(fail)?;
-        whole.finish().map_err(fail)
+        whole.put(solved, cut, &own(after, &outputs[behind..]))?;
+        whole.finish()
     }
 
     fn loc(&self, at: usize) -> Loc {
         self.graph.node(self.order[at]).loc.clone()
     }
 
-    /// The values of a stretch that something behind it, or nobody in the graph but its caller, reads.
-    fn results_of(&self, range: std::ops::Range<usize>) -> Vec<Value> {
-        let within = |v: &Value| self.place[v.index()].is_some_and(|p| range.contains(&p));
-        let behind = self.order[range.end..]
-            .iter()
-            .flat_map(|v| self.graph.node(*v).args.iter().copied());
-        let all: BTreeSet<Value> = behind.chain(self.graph.roots()).filter(within).collect();
-        all.into_iter().collect()
-    }
-
-    /// A stretch as a graph.
-    fn part(&self, range: std::ops::Range<usize>, results: &[Value]) -> Result<Part, OpError> {
-        let mut part = Part {
-            graph: self.graph.rebuilt(),
-            origin: Vec::new(),
-            times: 1,
-            taken: BTreeMap::new(),
-            results: results.to_vec(),
-        };
-        let mut done: BTreeMap<Value, Value> = BTreeMap::new();
-        for value in &self.order[range.clone()] {
-            for arg in &self.graph.node(*value).args {
-                if !done.contains_key(arg) {
-                    self.bring(*arg, &mut part, &mut done)?;
-                }
-            }
-            part.copy(self.graph, *value, &mut done)?;
-        }
-        for (n, result) in results.iter().enumerate() {
-            if let Some(value) = done.get(result) {
-                part.graph.output(format!("{n}"), *value);
-            }
-        }
-        Ok(part)
-    }
-
-    /// Brings a value from outside into a part: a leaf as it is, what all layers share with all that it is computed from where that is little, anything else as an input.
-    fn bring(
+    /// A value from another part becomes an input.
+    fn take(
         &self,
         value: Value,
-        part: &mut Part,
-        done: &mut BTreeMap<Value, Value>,
+        cut: &mut Cut,
+        own: &mut BTreeMap<Value, Value>,
     ) -> Result<(), OpError> {
-        let leaf = self.place[value.index()].is_none();
-        let cone = if leaf {
-            Some(vec![value])
-        } else {
-            self.shared_cone(value)
-        };
-        let Some(cone) = cone else {
-            let name = self.free_name(value);
-            let ty = self.graph.ty(value).clone();
-            done.insert(
-                value,
-                part.graph.add(
-                    Input {
-                        name: name.clone(),
-                        ty,
-                    },
-                    &[],
-                    &Loc::default(),
-                )?,
-            );
-            part.origin.push(value);
-            part.taken.insert(name, value);
+        let name = self.free_name(value);
+        if let Some(index) = cut
+            .taken
+            .get(&name)
+            .and_then(|_| cut.origin.iter().rposition(|v| *v == value))
+        {
+            own.insert(value, Value::from_index(index));
             return Ok(());
-        };
-        for value in cone {
-            if !done.contains_key(&value) {
-                part.copy(self.graph, value, done)?;
-            }
         }
+        let ty = self.graph.ty(value).clone();
+        let input = Input {
+            name: name.clone(),
+            ty,
+        };
+        own.insert(value, cut.graph.add(input, &[], &Loc::default())?);
+        cut.origin.push(value);
+        cut.taken.insert(name, value);
         Ok(())
     }
 
@@ -450,31 +466,33 @@ impl Layers<'_> {
         name.into()
     }
 
-    /// What a value from before the layers is computed from, in order, where every layer that reads something in its place reads just it, and it is little and no work.
-    fn shared_cone(&self, value: Value) -> Option<Vec<Value>> {
+    /// Whether a value from before the layers is the same for every layer, and little: then it is no input but what it is.
+    fn is_shared(&self, value: Value) -> bool {
         let before = self.place[value.index()].is_some_and(|p| p < self.start);
-        let shared = self
-            .outside
-            .iter()
-            .all(|o| o.get(&value).is_none_or(|v| *v == value));
-        if !before || !shared || !self.outside[0].contains_key(&value) {
-            return None;
+        let same = |v: &Value| {
+            self.outside
+                .iter()
+                .all(|o| o.get(v).is_none_or(|own| own == v))
+        };
+        if !before || !same(&value) || !self.outside[0].contains_key(&value) {
+            return false;
         }
         let mut cone = BTreeSet::new();
         let mut open = vec![value];
         while let Some(v) = open.pop() {
+            // What a layer has under a name of its own would be renamed here as well.
+            if !same(&v) || cone.len() > LARGEST_CONE {
+                return false;
+            }
             if cone.insert(v) {
                 open.extend(&self.graph.node(v).args);
             }
-            if cone.len() > LARGEST_CONE {
-                return None;
-            }
         }
-        Some(cone.into_iter().collect())
+        true
     }
 }
 
-impl Part {
+impl Cut {
     fn copy(
         &mut self,
         graph: &Graph,
@@ -489,6 +507,18 @@ impl Part {
         self.origin.push(value);
         Ok(())
     }
+}
+
+/// What a part is called where it is put.
+struct Own<'a> {
+    /// What stands in the place of what the cut's part takes from outside.
+    outside: &'a BTreeMap<Value, Value>,
+    /// Places in the model.
+    locs: &'a BTreeMap<Loc, Loc>,
+    /// The values of the whole graph that the outputs are.
+    results: &'a [Value],
+    /// The part's outputs in the solved graph.
+    outputs: &'a [Value],
 }
 
 /// The whole graph while it is put together again.
@@ -532,18 +562,10 @@ impl<'a> Whole<'a> {
         Ok(value)
     }
 
-    /// Puts a solved part in, with `outside` in the place of what the part took, and its outputs as `results`.
-    fn put(
-        &mut self,
-        solved: &Graph,
-        part: &Part,
-        outside: &BTreeMap<Value, Value>,
-        locs: &BTreeMap<Loc, Loc>,
-        results: &[Value],
-    ) -> Result<(), OpError> {
-        let own = |v: &Value| outside.get(v).copied().unwrap_or(*v);
+    /// Puts a part of the solved graph in: all that its outputs are computed from.
+    fn put(&mut self, solved: &Graph, cut: &Cut, own: &Own<'_>) -> Result<(), OpError> {
         let mut names: BTreeMap<&Symbol, &Symbol> = BTreeMap::new();
-        for (from, to) in outside {
+        for (from, to) in own.outside {
             match (&self.graph.node(*from).op, &self.graph.node(*to).op) {
                 (Op::Constant(a), Op::Constant(b)) => names.insert(&a.name, &b.name),
                 (Op::State(a), Op::State(b)) => names.insert(&a.name, &b.name),
@@ -555,25 +577,28 @@ impl<'a> Whole<'a> {
                 .get(name)
                 .map_or_else(|| name.clone(), |n| (*n).clone())
         };
-        let live = solved.live();
-        let mut map: Vec<Value> = Vec::with_capacity(solved.nodes().len());
-        for (value, node) in solved.values() {
+        let mut needed = BTreeSet::new();
+        let mut open = own.outputs.to_vec();
+        while let Some(value) = open.pop() {
+            if needed.insert(value) {
+                open.extend(&solved.node(value).args);
+            }
+        }
+        let mut map: BTreeMap<Value, Value> = BTreeMap::new();
+        for value in needed {
+            let node = solved.node(value);
             let op = match &node.op {
                 Op::Input(input) => {
-                    let taken = part.taken.get(&input.name);
-                    let known = match taken {
-                        Some(taken) => self.done.get(&own(taken)).copied(),
+                    let known = match cut.taken.get(&input.name) {
+                        Some(taken) => self
+                            .done
+                            .get(own.outside.get(taken).unwrap_or(taken))
+                            .copied(),
                         None => self.made.get(&(node.op.clone(), Vec::new())).copied(),
                     };
-                    map.push(
-                        known
-                            .ok_or_else(|| OpError::new(node.op.to_string(), "is not there yet"))?,
-                    );
-                    continue;
-                }
-                // Never read: any value will do as its place in the map.
-                _ if !live[value.index()] => {
-                    map.push(Value::from_index(0));
+                    let known = known
+                        .ok_or_else(|| OpError::new(node.op.to_string(), "is not there yet"))?;
+                    map.insert(value, known);
                     continue;
                 }
                 Op::Constant(c) => create::Constant {
@@ -588,12 +613,16 @@ impl<'a> Whole<'a> {
                 .into(),
                 op => op.clone(),
             };
-            let args = node.args.iter().map(|a| map[a.index()]).collect();
-            let loc = locs.get(&node.loc).unwrap_or(&node.loc);
-            map.push(self.add(op, args, loc)?);
+            let args: Option<Vec<Value>> = node.args.iter().map(|a| map.get(a).copied()).collect();
+            let args = args
+                .ok_or_else(|| OpError::new(node.op.to_string(), "stands before its arguments"))?;
+            let loc = own.locs.get(&node.loc).unwrap_or(&node.loc);
+            map.insert(value, self.add(op, args, loc)?);
         }
-        for (output, result) in solved.outputs.iter().zip(results) {
-            self.done.insert(*result, map[output.value.index()]);
+        for (output, result) in own.outputs.iter().zip(own.results) {
+            if let Some(value) = map.get(output) {
+                self.done.insert(*result, *value);
+            }
         }
         Ok(())
     }

@@ -2,11 +2,10 @@
 
 use crate::cost::Model;
 use crate::egraph::{self, EGraph, Loaded, add_near, place};
-use crate::layers::{self, Part};
 use crate::pass::{PassCx, PassError, verified};
 use crate::proof::{self, Log};
 use crate::rule::{Compiled, Match, Rule};
-use crate::{build, extract, leading, rules, sweep};
+use crate::{build, extract, layers, leading, rules, sweep};
 use egg::Id;
 use fuseline_ir::{Graph, Op, Type, Value};
 use std::collections::BTreeMap;
@@ -38,9 +37,9 @@ pub struct Report {
     pub steps: Vec<Step>,
     /// Rounds of search and application.
     pub rounds: usize,
-    /// Classes at the end, in the largest e-graph.
+    /// Classes at the end.
     pub classes: usize,
-    /// Nodes at the end, in the largest e-graph.
+    /// Nodes at the end.
     pub nodes: usize,
     /// How many layers were alike and so solved as one; 0 where the graph was solved whole.
     pub layers: usize,
@@ -76,20 +75,23 @@ pub fn run_with<'r>(
     let Some(layers) = layers::find(graph) else {
         return solved(graph, cx, &rules);
     };
-    let mut report = Report {
-        layers: layers.count(),
-        ..Report::default()
-    };
-    let whole = layers.solve(|part| {
-        let (out, of_part) = solved(&part.graph, cx, &rules)?;
-        report.add(of_part, part);
-        Ok(out)
-    })?;
+    let cut = layers.cut()?;
+    let (solved_cut, mut report) = solved(&cut.graph, cx, &rules)?;
+    let whole = layers.whole(&cut, &solved_cut)?;
+    report.layers = layers.count();
+    for step in &mut report.steps {
+        step.value = cut
+            .origin
+            .get(step.value.index())
+            .copied()
+            .unwrap_or(step.value);
+        *report.fired.entry(step.rule).or_insert(0) += layers.times(step.value) - 1;
+    }
     let model = Model::of(cx, &graph.symbols);
     let weigh = |op: &Op, args: &[&Type], out: &Type, once: bool| model.cost(op, args, out, once);
     let cost = |g: &Graph| extract::graph_cost(g, &weigh);
     report.cost = (cost(graph), cost(&whole));
-    // What is shared between layers costs each of them its full price; should that ever mislead, the graph is solved whole.
+    // What the layers share is weighed against one of them; should that ever mislead, the graph is solved whole.
     if report.cost.1 > report.cost.0 {
         return solved(graph, cx, &rules);
     }
@@ -105,29 +107,6 @@ fn solved(graph: &Graph, cx: &PassCx, rules: &[Compiled]) -> Result<(Graph, Repo
     let (out, cost) = extract::extract(graph, &egraph, &classes, &weigh)?;
     report.cost = cost;
     Ok((verified(NAME, out)?, report))
-}
-
-impl Report {
-    /// Adds what was done for a part of a graph that repeats itself.
-    fn add(&mut self, other: Report, part: &Part) {
-        for (rule, n) in other.fired {
-            *self.fired.entry(rule).or_insert(0) += n * part.times;
-        }
-        self.steps.extend(other.steps.into_iter().map(|step| {
-            Step {
-                value: part
-                    .origin
-                    .get(step.value.index())
-                    .copied()
-                    .unwrap_or(step.value),
-                ..step
-            }
-        }));
-        self.rounds = self.rounds.max(other.rounds);
-        self.classes = self.classes.max(other.classes);
-        self.nodes = self.nodes.max(other.nodes);
-        self.limit = self.limit.take().or(other.limit);
-    }
 }
 
 /// A saturation with the proof of everything that it found.

@@ -180,7 +180,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         }
         Some(format) => {
             let graphs: Vec<_> = methods.iter().map(|m| m.graph.clone()).collect();
-            let text = crate::workbench::emitted(&graphs, format, cx.target)?;
+            let text = crate::workbench::emitted(&graphs, format, &cx)?;
             output::write_file(&args.emit_to, &text)?;
         }
         None => {}

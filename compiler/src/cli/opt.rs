@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
                 results.extend(stages.graphs.into_iter().next_back().map(|(_, g)| g));
             }
             if let Some(format) = &args.emit {
-                let text = emitted(&results, format, cx(args)?.target)?;
+                let text = emitted(&results, format, &cx(args)?)?;
                 return output::write_file(&args.emit_to, &text);
             }
             text

@@ -5,20 +5,20 @@ pub mod picture;
 
 use crate::error::Error;
 use fuseline_ir::{Graph, ParseError};
-use fuseline_passes::Target;
+use fuseline_passes::PassCx;
 use picture::Picture;
 
 /// Graphs in one of the formats of [`FORMATS`].
 ///
 /// # Errors
 /// A format that isn't among them, or that can hold one graph only where there are several.
-pub fn emitted(graphs: &[Graph], format: &str, target: Target) -> Result<String, Error> {
-    let pictures = || -> Vec<Picture> { graphs.iter().map(|g| Picture::new(g, target)).collect() };
+pub fn emitted(graphs: &[Graph], format: &str, cx: &PassCx) -> Result<String, Error> {
+    let pictures = || -> Vec<Picture> { graphs.iter().map(|g| Picture::new(g, cx)).collect() };
     match (format, graphs) {
         ("ir", graphs) => Ok(graphs.iter().map(Graph::to_string).collect()),
         ("dot", _) => Ok(pictures().iter().map(picture::dot).collect()),
         ("html", _) => Ok(picture::html(&pictures())),
-        ("svg", [graph]) => Ok(picture::svg(&Picture::new(graph, target))),
+        ("svg", [graph]) => Ok(picture::svg(&Picture::new(graph, cx))),
         ("svg", graphs) => Err(Error::Usage(format!(
             "an SVG shows one graph, and there are {}; `--emit html` shows them all",
             graphs.len()

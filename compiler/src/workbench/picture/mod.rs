@@ -9,7 +9,7 @@ mod render;
 pub use render::{dot, html, svg};
 
 use fuseline_ir::{Flag, Graph, Node, Op, Type, Value};
-use fuseline_passes::Target;
+use fuseline_passes::PassCx;
 use fuseline_passes::cost::Model;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,8 +74,8 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// The picture of a graph, with the costs of `target`.
-    pub fn new(graph: &Graph, target: Target) -> Picture {
+    /// The picture of a graph, with the costs of `cx`.
+    pub fn new(graph: &Graph, cx: &PassCx) -> Picture {
         let mut picture = Picture {
             caption: String::new(),
             shapes: Vec::new(),
@@ -83,7 +83,7 @@ impl Picture {
             edges: Vec::new(),
             cost: 0,
         };
-        let model = Model::new(target, &graph.symbols);
+        let model = Model::of(cx, &graph.symbols);
         let fixed = fuseline_passes::hoist::const_only(graph);
         let mut shape_of: BTreeMap<Value, usize> = BTreeMap::new();
         for value in order(graph) {
@@ -132,9 +132,11 @@ impl Picture {
             .filter(|s| s.kind != Kind::End)
             .count();
         picture.caption = format!(
-            "{}: {ops} ops, {} on {target} by its cost table",
+            "{}: {ops} ops, {} on {} by {}",
             graph.name,
-            time(picture.cost)
+            time(picture.cost),
+            cx.target,
+            cx.costs.name
         );
         picture
     }

@@ -1,5 +1,6 @@
 use super::*;
 use fuseline_ir::text::parse;
+use fuseline_passes::Target;
 
 fn graph() -> Graph {
     parse(
@@ -20,7 +21,7 @@ fn graph() -> Graph {
 
 #[test]
 fn boxes_clusters_and_arrows() {
-    let picture = Picture::new(&graph(), Target::Metal);
+    let picture = Picture::new(&graph(), &PassCx::new(Target::Metal));
     let modules: Vec<&str> = picture.clusters.iter().map(|c| c.module.as_str()).collect();
     assert_eq!(modules, ["", "model.norm", "model.add", ""]);
     // x → norm, norm → add, s → add, add → output, add → next.
@@ -33,7 +34,7 @@ fn boxes_clusters_and_arrows() {
 
 #[test]
 fn formats_escape_and_stand_alone() {
-    let picture = Picture::new(&graph(), Target::Metal);
+    let picture = Picture::new(&graph(), &PassCx::new(Target::Metal));
     let svg = svg(&picture);
     assert!(svg.contains("w&lt;1&gt;") && !svg.contains("w<1>"));
     let page = html(std::slice::from_ref(&picture));
