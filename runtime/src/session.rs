@@ -157,11 +157,10 @@ impl Session {
                     source,
                 };
                 // What the operator reads has to be on its way before it waits for it.
-                let one_or_many = |value| match value {
-                    &Value::List(ref items) => items.as_slice(),
+                let read = arguments.iter().flat_map(|value| match value {
+                    Value::List(items) => items.as_slice(),
                     one => std::slice::from_ref(one),
-                };
-                let read = arguments.iter().flat_map(one_or_many);
+                });
                 mlx::start(read.filter_map(Value::as_tensor).map(Tensor::array))?;
                 let results = (kernel.run)(&arguments).map_err(failed)?;
                 if results.len() != outputs.len() {
