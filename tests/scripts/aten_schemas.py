@@ -17,13 +17,13 @@ import zipfile
 OPERATORS = "torchgen/packaged/ATen/native/native_functions.yaml"
 NOT_EXPORTED = re.compile(
     r"backward|_foreach_|_fused_|sparse|nested|jagged|cudnn|mkldnn|miopen|mps|fbgemm|cslt|cufft|_cuda_|overrideable|"
-    r"quantized_|q_per_channel|q_scale|q_zero|qscheme|_test_|ctc_loss|_loss$|_loss_|coalesce|crow_|ccol_|col_indices|"
-    r"row_indices|_cdist_|segment_reduce|_ddp|_thnn|record_stream|_fw_primal|_make_dual|_unpack_dual|retains_grad|"
+    r"quantized_|q_per_channel|q_scale|q_zero|qscheme|_test_|ctc_loss|coalesce|crow_|ccol_|col_indices|"
+    r"row_indices|segment_reduce|_ddp|_thnn|record_stream|_fw_primal|_make_dual|_unpack_dual|retains_grad|"
     r"requires_grad|^_version|is_leaf|output_nr|set_data|_pack_padded|_pad_packed|pin_memory|^is_pinned|^_pin|resize|"
-    r"_validate|histogramdd|spdiags|_nnpack|_use_|_debug_|_saturate|_wrapped|_transformer_encoder|_native_multi_head|"
+    r"_validate|histogramdd|spdiags|_nnpack|_use_|_debug_|_saturate|_wrapped|"
     r"_flash_|retain_grad|^_c\w*_helper|_triton|_dyn_quant|_scaled_mm|_mixed_dtypes|_linalg_|lstsq|"
     r"^_?lu_|(^|_)qr$|svd|cholesky|triangular|ormqr|geqrf|orgqr|(^|_)eigh?$|eigvals|slogdet|logdet|^det$|^inverse$|^_amp_|^_foobar|_batch_dim$|^_sobol|^_dim[IV]$|^_nnz$|"
-    r"linalg_(?!vector_norm|norm|matrix_norm|cross|diagonal|vecdot|multi_dot)"
+    r"linalg_(?!vector_norm|norm|matrix_norm|matrix_power|vander|cross|diagonal|vecdot|multi_dot)"
 )
 
 # Operators outside ATen that exports for ExecuTorch's MLX delegate hold, from their definitions in ExecuTorch 1.5.1 and TorchAO 0.18.
@@ -36,10 +36,12 @@ mlx.kv_cache_update.default(Tensor(a!) cache, Tensor new_values, SymInt start_po
 mlx.moe_gather_inputs.default(Tensor x, Tensor expert_indices, SymInt top_k, SymInt sort_cutoff) -> (Tensor, Tensor, Tensor, Tensor)
 mlx.moe_scatter_outputs.default(Tensor down, Tensor sort_experts, Tensor inv_order, SymInt top_k) -> Tensor
 mlx.rope.default(Tensor x, SymInt dims, SymInt pos, bool traditional=False, float base=500000.0, float scale=1.0, Tensor? freqs=None) -> Tensor
+mlx.sample.default(Tensor logits, Tensor temperature, Tensor top_k, Tensor top_p, Tensor? seed=None) -> Tensor
 torchao.dequantize_affine.default(Tensor input, SymInt[] block_size, Tensor scale, Tensor? zero_point, ScalarType input_dtype, Scalar? quant_min=None, Scalar? quant_max=None, ScalarType output_dtype=float) -> Tensor
 torchao.dequantize_int4_tensor.default(Tensor qdata, Tensor scale, Tensor zero_point, SymInt group_size, ScalarType output_dtype=bfloat16) -> Tensor
 torchao.dequantize_mx.default(Tensor qdata, Tensor scale, ScalarType elem_dtype, SymInt block_size, ScalarType output_dtype=float) -> Tensor
 torchao.dequantize_nvfp4.default(Tensor qdata, Tensor scale, Tensor per_tensor_scale, SymInt block_size, ScalarType output_dtype=float) -> Tensor
+transformers.grouped_mm_fallback.default(Tensor input, Tensor weight, Tensor offs) -> Tensor
 """
 
 

@@ -16,18 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 /// What is not expected to pass: a part of the test's name, the operator that the refusal must name, and why. A test that stands here and passes fails.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    (
-        "modules/host_digamma_state/",
-        "aten.digamma.default",
-        "no host kernel computes digamma",
-    ),
-    (
-        "modules/host_lgamma/",
-        "aten.lgamma.default",
-        "no host kernel computes lgamma",
-    ),
-];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();

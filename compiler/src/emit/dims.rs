@@ -4,7 +4,7 @@ use super::slots::{Place, Temps};
 use fuseline_ir::dim::Atom;
 use fuseline_ir::{DType, Dim, Symbol};
 use fuseline_program::ScalarType;
-use fuseline_program::instr::{Field, Instruction, IntOrVid, Vid};
+use fuseline_program::instr::{BuildError, Field, Instruction, IntOrVid, Vid};
 use std::collections::BTreeMap;
 
 /// Where a symbol's value comes from.
@@ -45,11 +45,11 @@ pub enum DimError {
     /// A symbol has no source.
     Symbol(Symbol),
     /// The instruction table refused an instruction.
-    Build(fuseline_program::instr::BuildError),
+    Build(BuildError),
 }
 
-impl From<fuseline_program::instr::BuildError> for DimError {
-    fn from(e: fuseline_program::instr::BuildError) -> DimError {
+impl From<BuildError> for DimError {
+    fn from(e: BuildError) -> DimError {
         DimError::Build(e)
     }
 }
@@ -122,13 +122,21 @@ impl Dims {
         Ok(result)
     }
 
-    fn binary(
+    /// The number in a value slot, for fields that have no room for a literal.
+    pub fn slot(&mut self, n: IntOrVid, chain: &mut Vec<Instruction>) -> Result<Vid, BuildError> {
+        match n {
+            IntOrVid::Vid(vid) => Ok(vid),
+            IntOrVid::Int(_) => self.computed("AddInt", n, IntOrVid::Int(0), chain),
+        }
+    }
+
+    fn computed(
         &mut self,
         node: &str,
         a: IntOrVid,
         b: IntOrVid,
         chain: &mut Vec<Instruction>,
-    ) -> Build<IntOrVid> {
+    ) -> Result<Vid, BuildError> {
         let out = self.value();
         chain.push(Instruction::build(
             node,
@@ -138,7 +146,17 @@ impl Dims {
                 ("out", Field::Vid(out)),
             ],
         )?);
-        Ok(IntOrVid::Vid(out))
+        Ok(out)
+    }
+
+    fn binary(
+        &mut self,
+        node: &str,
+        a: IntOrVid,
+        b: IntOrVid,
+        chain: &mut Vec<Instruction>,
+    ) -> Build<IntOrVid> {
+        Ok(IntOrVid::Vid(self.computed(node, a, b, chain)?))
     }
 
     fn atom(

@@ -229,6 +229,8 @@ impl<'a> Call<'a> {
                 Ok(Some(Dim::from(*n)))
             }
             Some(Found::Given(Argument::SymInt(value))) => self.sym_int(value).map(Some),
+            // How losses are reduced.
+            Some(Found::Default(Literal::Name(name))) if name == "Mean" => Ok(Some(1i64.into())),
             Some(Found::Given(other)) => self.wrong(name, "an integer", other),
             Some(Found::Default(_)) => Err(Fail::Bug(format!(
                 "the default of `{name}` is not an integer"

@@ -147,42 +147,11 @@ pub(super) fn find(target: &str) -> Option<Handler> {
                 dtype,
             ))
         },
-        "linalg_matrix_norm" if overload == "str_ord" => |cx, call| {
-            if call.opt_str("ord")? != Some("fro") {
-                return unsupported("a matrix norm by singular values");
-            }
-            let x = call.value(cx, "self")?;
-            let axes = super::movement::sorted_axes(call.ints("dim")?, cx.build.rank(x)?)?;
-            let dtype = call.out_dtype(0)?;
-            done(super::reduce::vector_norm(
-                cx,
-                x,
-                2.0,
-                axes,
-                call.bool("keepdim")?,
-                dtype,
-            ))
-        },
         "linalg_cross" => |cx, call| {
             let (a, b) = operands(cx, call)?;
             let axis = cx.build.axis(a, call.int("dim")?)?;
             let shape = call.out_shape(0)?;
-            let (a, b) = (
-                cx.build.broadcast(a, shape.clone())?,
-                cx.build.broadcast(b, shape)?,
-            );
-            let turned = |cx: &mut Importer<'_>, x: Value, by: i64| -> Result<Value> {
-                let head = cx.build.slice(x, axis, 0i64.into(), by.into())?;
-                let tail = cx.build.slice(x, axis, by.into(), 3i64.into())?;
-                cx.build.cat(&[tail, head], axis)
-            };
-            let (a1, b2) = (turned(cx, a, 1)?, turned(cx, b, 2)?);
-            let (a2, b1) = (turned(cx, a, 2)?, turned(cx, b, 1)?);
-            let (left, right) = (
-                cx.build.add(op::Mul {}, &[a1, b2])?,
-                cx.build.add(op::Mul {}, &[a2, b1])?,
-            );
-            done(cx.build.add(op::Sub {}, &[left, right]))
+            done(turned_product(cx, a, b, axis, shape))
         },
         "kron" => |cx, call| {
             let (a, b) = operands(cx, call)?;
@@ -285,6 +254,32 @@ pub(super) fn find(target: &str) -> Option<Handler> {
     })
 }
 
+/// The cross product along an axis of size 3.
+pub(super) fn turned_product(
+    cx: &mut Importer<'_>,
+    a: Value,
+    b: Value,
+    axis: usize,
+    shape: Vec<Dim>,
+) -> Result<Value> {
+    let (a, b) = (
+        cx.build.broadcast(a, shape.clone())?,
+        cx.build.broadcast(b, shape)?,
+    );
+    let turned = |cx: &mut Importer<'_>, x: Value, by: i64| -> Result<Value> {
+        let head = cx.build.slice(x, axis, 0i64.into(), by.into())?;
+        let tail = cx.build.slice(x, axis, by.into(), 3i64.into())?;
+        cx.build.cat(&[tail, head], axis)
+    };
+    let (a1, b2) = (turned(cx, a, 1)?, turned(cx, b, 2)?);
+    let (a2, b1) = (turned(cx, a, 2)?, turned(cx, b, 1)?);
+    let (left, right) = (
+        cx.build.add(op::Mul {}, &[a1, b2])?,
+        cx.build.add(op::Mul {}, &[a2, b1])?,
+    );
+    cx.build.add(op::Sub {}, &[left, right])
+}
+
 /// `x` with 0 for NaN, and where it was a number.
 fn without_nan(cx: &mut Importer<'_>, x: Value) -> Result<(Value, Value)> {
     let real = cx.build.add(op::Eq {}, &[x, x])?;
@@ -306,7 +301,7 @@ fn areas(cx: &mut Importer<'_>, x: Value, axis: usize, dx: f64) -> Result<Value>
 }
 
 /// The last axis of `x` on a diagonal of square matrices, zeros elsewhere.
-fn on_diagonal(cx: &mut Importer<'_>, x: Value, offset: i64) -> Result<Value> {
+pub(super) fn on_diagonal(cx: &mut Importer<'_>, x: Value, offset: i64) -> Result<Value> {
     let Some(size) = cx.build.shape(x)?.last().cloned() else {
         return invalid("a diagonal of a 0-d tensor");
     };

@@ -9,9 +9,10 @@ use super::call::Call;
 use super::error::{Fail, Result};
 use super::{Handler, Importer, Out, promote};
 use super::{
-    attention, columns, composite, control, conv, create, cumulative, data_dependent, fourier,
-    functionalized, index, matmul, mlx, movement, norm, order, pointwise, pool, quant, rearrange,
-    recurrent, reduce, resize, sample, scatter, special,
+    attention, columns, composite, control, conv, counting, create, cumulative, data_dependent,
+    fourier, functionalized, grouped, index, linalg, loss, matmul, mlx, movement, norm, order,
+    pointwise, pool, quant, quantile, random, rearrange, recurrent, reduce, resize, sample,
+    scatter, special, strided, transcendental,
 };
 use crate::pt2::schema::{BaseType, Schema};
 
@@ -40,6 +41,14 @@ const THEMES: &[fn(&str) -> Option<Handler>] = &[
     fourier::find,
     columns::find,
     sample::find,
+    random::find,
+    transcendental::find,
+    counting::find,
+    quantile::find,
+    strided::find,
+    loss::find,
+    linalg::find,
+    grouped::find,
     mlx::find,
     quant::find,
     functionalized::find,
@@ -47,10 +56,29 @@ const THEMES: &[fn(&str) -> Option<Handler>] = &[
 
 /// The handler of an operator, by its target without `torch.ops.`.
 pub(super) fn find(target: &str) -> Option<Handler> {
-    THEMES
-        .iter()
-        .find_map(|find| find(target))
-        .or_else(|| row(target).map(|_| import_row as Handler))
+    let own = |target: &str| {
+        THEMES
+            .iter()
+            .find_map(|find| find(target))
+            .or_else(|| row(target).map(|_| import_row as Handler))
+    };
+    own(target).or_else(|| own(&same_as(target)?))
+}
+
+/// The operator that another one means under a second name: the copying forms of views, the special functions that `torch` itself also has.
+fn same_as(target: &str) -> Option<String> {
+    let (name, overload) = target.strip_prefix("aten.")?.split_once('.')?;
+    let known = match name {
+        "absolute" => "abs",
+        "special_expit" => "sigmoid",
+        "special_gammaln" => "lgamma",
+        "special_multigammaln" => "mvlgamma",
+        "special_psi" => "digamma",
+        _ => name
+            .strip_prefix("special_")
+            .or_else(|| name.strip_suffix("_copy"))?,
+    };
+    Some(format!("aten.{known}.{overload}"))
 }
 
 /// The functional handler behind an in-place operator: one whose schema says that it writes to `self` and returns it.
@@ -77,6 +105,7 @@ pub(super) fn may_return_self(target: &str) -> bool {
         "aten.dropout.default"
             | "aten.feature_dropout.default"
             | "aten.alpha_dropout.default"
+            | "aten.feature_alpha_dropout.default"
             | "aten.type_as.default"
             | "aten._autocast_to_full_precision.default"
             | "aten._autocast_to_reduced_precision.default"
@@ -117,8 +146,9 @@ fn row(target: &str) -> Option<&'static fuseline_ir::OpInfo> {
 
 /// Imports an operator that is a row of the table: its tensors in order, without attributes. Integers in an op of floats become floats first.
 fn import_row(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
-    let in_place = || row(&functional(call.target)?);
-    let Some(row) = row(call.target).or_else(in_place) else {
+    let named = |target: &str| row(target).or_else(|| row(&same_as(target)?));
+    let in_place = || named(&functional(call.target)?);
+    let Some(row) = named(call.target).or_else(in_place) else {
         return Err(Fail::Bug(format!("no row imports `{}`", call.target)));
     };
     let op = Op::build(row.name, &[])?;

@@ -1,15 +1,15 @@
 //! The operators that ExecuTorch registers under `mlx::` for its MLX delegate, as they occur in exports. They mean plain operations, and become those.
 //!
-//! What stays out: sampling, because its random numbers are MLX's own and not reproducible here, and TurboQuant's kernels, which exist as Metal source only.
+//! What stays out: TurboQuant's kernels, which exist as Metal source only.
 
 use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Dim, F64, Op, Scalar, Value};
 
 use super::call::{Call, Num};
 use super::error::{Result, invalid, unsupported};
-use super::index::index_copy;
+use super::index::{dim_tensor, index_copy};
 use super::pointwise::done;
-use super::{Handler, Importer, Out, quant};
+use super::{Handler, Importer, Out, quant, random};
 use crate::pt2::exported::ScalarType;
 
 /// A recurrence is written out step by step up to this many steps.
@@ -26,11 +26,7 @@ pub(super) fn find(target: &str) -> Option<Handler> {
             "moe_gather_inputs" => moe_gather_inputs,
             "moe_scatter_outputs" => moe_scatter_outputs,
             "gated_delta_rule" => gated_delta_rule,
-            "sample" => |_, _| {
-                unsupported(
-                    "sampling depends on the random numbers of MLX; export the logits instead",
-                )
-            },
+            "sample" => sample,
             "tq_norm" | "tq4_compress" | "tq_dequant" => |_, _| {
                 unsupported(
                     "TurboQuant's caches are Metal kernels; export the model with a plain cache",
@@ -39,6 +35,75 @@ pub(super) fn find(target: &str) -> Option<Handler> {
             _ => return None,
         },
     )
+}
+
+/// A token for each row of logits: drawn from `softmax(logits / temperature)` restricted to the `top_k` largest logits and, of those, to the likeliest that hold the mass
+/// `top_p`; the likeliest at temperature 0. The draw is the largest of the logits plus Gumbel noise.
+fn sample(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    let (logits, temperature) = (call.value(cx, "logits")?, call.value(cx, "temperature")?);
+    let (top_k, top_p) = (call.value(cx, "top_k")?, call.value(cx, "top_p")?);
+    let shape = cx.build.shape(logits)?;
+    let Some((axis, vocabulary)) = shape.last().map(|n| (shape.len() - 1, n.clone())) else {
+        return invalid("logits without an axis");
+    };
+    let bits = match call.opt_value(cx, "seed")? {
+        Some(seed) => {
+            let key = cx.computed_seed(seed)?;
+            cx.build.add(op::RandomBits { shape }, &[key])?
+        }
+        None => cx.draw(shape)?,
+    };
+    let mut noise = random::fraction(cx, bits, DType::F32)?;
+    for _ in 0..2 {
+        let log = cx.build.add(op::Log {}, &[noise])?;
+        noise = cx.build.add(op::Neg {}, &[log])?;
+    }
+    let wide = cx.build.cast(logits, DType::F32)?;
+    let zero = cx
+        .build
+        .scalar(Scalar::Int(0), cx.build.dtype(temperature)?)?;
+    let drawing = cx.build.add(op::Gt {}, &[temperature, zero])?;
+    let temperature = cx.build.cast(temperature, DType::F32)?;
+    let mut scaled = cx.build.add(op::Div {}, &[wide, temperature])?;
+    let lowest = cx.build.float(f64::NEG_INFINITY, DType::F32)?;
+
+    let ascending = cx.build.add(op::Sort { axis }, &[scaled])?;
+    let vocabulary = dim_tensor(cx, &vocabulary)?;
+    let top_k = cx.build.cast(top_k, DType::I64)?;
+    let top_k = cx.build.add(op::Minimum {}, &[top_k, vocabulary])?;
+    let at = cx.build.add(op::Sub {}, &[vocabulary, top_k])?;
+    let at = cx.build.reshape(at, vec![1i64.into(); axis + 1])?;
+    let threshold = cx.build.add(op::TakeAlong { axis }, &[ascending, at])?;
+    let low = cx.build.add(op::Lt {}, &[scaled, threshold])?;
+    scaled = cx.build.select(low, lowest, scaled)?;
+
+    let likely = cx.build.add(op::Softmax { axis }, &[scaled])?;
+    let ascending = cx.build.add(op::Sort { axis }, &[likely])?;
+    let descending = cx.build.add(op::Flip { axes: vec![axis] }, &[ascending])?;
+    let mass = cx.build.add(op::Cumsum { axis }, &[descending])?;
+    let before = cx.build.add(op::Sub {}, &[mass, descending])?;
+    let top_p = cx.build.cast(top_p, DType::F32)?;
+    let beyond = cx.build.add(op::Gt {}, &[before, top_p])?;
+    let highest = cx.build.float(f64::INFINITY, DType::F32)?;
+    let kept = cx.build.select(beyond, highest, descending)?;
+    let threshold = cx.build.add(
+        op::Amin {
+            axes: vec![axis],
+            keepdim: true,
+        },
+        &[kept],
+    )?;
+    let low = cx.build.add(op::Lt {}, &[likely, threshold])?;
+    scaled = cx.build.select(low, lowest, scaled)?;
+
+    let raced = cx.build.add(op::Add {}, &[scaled, noise])?;
+    let first = op::Argmax {
+        axis,
+        keepdim: false,
+    };
+    let drawn = cx.build.add(first.clone(), &[raced])?;
+    let likeliest = cx.build.add(first, &[logits])?;
+    done(cx.build.select(drawing, drawn, likeliest))
 }
 
 /// `cache[:, :, start_pos + i] = new_values[:, :, i]`, from a ring's beginning again after its end. The result is a placeholder of one element that nothing means to read.

@@ -19,6 +19,7 @@ mod complex;
 mod composite;
 mod control;
 mod conv;
+mod counting;
 mod create;
 mod cumulative;
 mod data_dependent;
@@ -26,10 +27,13 @@ mod dispatch;
 mod error;
 mod fourier;
 mod functionalized;
+mod grouped;
 mod higher_order;
 mod host;
 mod index;
 mod inputs;
+mod linalg;
+mod loss;
 mod matmul;
 mod memory;
 mod mlx;
@@ -41,6 +45,8 @@ mod pointwise;
 mod pool;
 mod promote;
 mod quant;
+mod quantile;
+mod random;
 mod rearrange;
 mod recurrent;
 mod reduce;
@@ -49,9 +55,11 @@ mod resize;
 mod sample;
 mod scatter;
 mod special;
+mod strided;
 mod symbolic;
 #[cfg(test)]
 mod tests;
+mod transcendental;
 
 use std::collections::BTreeSet;
 
@@ -110,6 +118,8 @@ struct Importer<'a> {
     host_ops: &'a HostOps,
     /// How many graphs inside ops there are so far: they have names of their own.
     regions: usize,
+    /// How many keys of random numbers were handed out.
+    draws: i64,
 }
 
 /// A graph of the file, and what its names stand for so far.
@@ -160,6 +170,7 @@ impl<'a> Importer<'a> {
             recipes: quant::Recipes::default(),
             host_ops,
             regions: 0,
+            draws: 0,
         }
     }
 

@@ -4,11 +4,11 @@
 //! they can, record them as such; for those that decide by strides (`reshape`, `contiguous`), so does this.
 
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{Dim, Scalar, Value};
+use fuseline_ir::{Dim, Value};
 
 use super::build::wrap_axis;
 use super::call::Call;
-use super::error::{Result, invalid, unsupported};
+use super::error::{Result, invalid};
 use super::memory::TensorId;
 use super::pointwise::done;
 use super::symbolic;
@@ -19,32 +19,6 @@ pub(super) fn find(target: &str) -> Option<Handler> {
     let (operator, overload) = target.strip_prefix("aten.")?.split_once('.')?;
     Some(match operator {
         "alias" | "detach" | "detach_" | "lift_fresh" => same,
-        "dropout" | "feature_dropout" | "alpha_dropout" | "dropout_" => |_, call| {
-            if call.bool("train")? {
-                return unsupported(
-                    "dropout in training mode; call model.eval() before the export",
-                );
-            }
-            let name = if call.node.inputs.iter().any(|input| input.name == "input") {
-                "input"
-            } else {
-                "self"
-            };
-            Ok(vec![Out::Tensor(call.tensor(name)?)])
-        },
-        "native_dropout" => |cx, call| {
-            if call.bool("train")? {
-                return unsupported(
-                    "dropout in training mode; call model.eval() before the export",
-                );
-            }
-            let x = call.value(cx, "input")?;
-            let shape = cx.build.shape(x)?;
-            let mask = cx
-                .build
-                .full(Scalar::Bool(true), fuseline_ir::DType::Bool, shape)?;
-            Ok(vec![x.into(), mask.into()])
-        },
         "clone" | "alias_copy" | "detach_copy" | "lift_fresh_copy" | "_lazy_clone" => copy_of_self,
         "to"
         | "type_as"
@@ -261,7 +235,7 @@ fn reshape(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
 }
 
 /// Whether the recorded strides are those of a row-major tensor. Axes of size 1 can have any stride.
-fn is_contiguous(meta: &TensorMeta) -> Result<bool> {
+pub(super) fn is_contiguous(meta: &TensorMeta) -> Result<bool> {
     let (sizes, strides) = (
         symbolic::sizes(&meta.sizes)?,
         symbolic::sizes(&meta.strides)?,

@@ -138,12 +138,6 @@ fn unary(operator: &str) -> Option<Handler> {
                 cx.build.add(op::Pow {}, &[two, x])
             })
         },
-        "erfc" => |cx, call| {
-            activation(cx, call, |cx, x| {
-                let erf = cx.build.add(op::Erf {}, &[x])?;
-                one_minus(cx, erf)
-            })
-        },
         "frac" => |cx, call| {
             let x = call.value(cx, "self")?;
             let whole = cx.build.add(op::Trunc {}, &[x])?;
@@ -287,7 +281,7 @@ impl Arg {
         }
     }
 
-    fn to(&self, cx: &mut Importer<'_>, dtype: DType) -> Result<Value> {
+    pub(super) fn to(&self, cx: &mut Importer<'_>, dtype: DType) -> Result<Value> {
         match self {
             Self::Tensor(value) => cx.build.cast(*value, dtype),
             Self::Number(number) => cx.number(number, dtype),

@@ -12,7 +12,7 @@ use super::{Handler, Importer, Out};
 pub(super) fn find(target: &str) -> Option<Handler> {
     let (operator, overload) = target.strip_prefix("aten.")?.split_once('.')?;
     Some(match operator {
-        "diagonal" => diagonal,
+        "diagonal" | "linalg_diagonal" => diagonal,
         "unfold" => unfold,
         "flip" | "fliplr" | "flipud" => |cx, call| {
             let x = call.value(cx, "self")?;
@@ -85,7 +85,8 @@ pub(super) fn find(target: &str) -> Option<Handler> {
 
 /// A diagonal of two axes, as a new tensor at the end of the other axes.
 fn diagonal(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
-    let x = call.value(cx, "self")?;
+    let own = call.schema.is_some_and(|schema| schema.arg("A").is_some());
+    let x = call.value(cx, if own { "A" } else { "self" })?;
     let (a, b) = (
         cx.build.axis(x, call.int("dim1")?)?,
         cx.build.axis(x, call.int("dim2")?)?,

@@ -6,8 +6,8 @@ use fuseline_ir::{DType, Op, Scalar, Value};
 use super::call::Call;
 use super::error::{Result, unsupported};
 use super::pointwise::{activation, done, one_minus, operands, where_positive, widened};
-use super::promote;
 use super::{Handler, Importer, Out};
+use super::{promote, random};
 
 pub(super) fn find(target: &str) -> Option<Handler> {
     let (operator, _) = target.strip_prefix("aten.")?.split_once('.')?;
@@ -152,12 +152,21 @@ pub(super) fn find(target: &str) -> Option<Handler> {
             })
         },
         "rrelu" | "rrelu_with_noise" => |cx, call| {
-            if call.bool("training")? {
-                return unsupported(
-                    "a randomised activation in training mode; call model.eval() before the export",
-                );
+            let (lower, upper) = (call.float(cx, "lower")?, call.float(cx, "upper")?);
+            if call.bool("training")? && call.target.starts_with("aten.rrelu.") {
+                let shape = call.out_shape(0)?;
+                return activation(cx, call, |cx, x| {
+                    let slope = random::uniform(cx, shape, cx.build.dtype(x)?)?;
+                    let slope = cx.build.with_float(op::Mul {}, slope, upper - lower)?;
+                    let slope = cx.build.with_float(op::Add {}, slope, lower)?;
+                    let below = cx.build.add(op::Mul {}, &[x, slope])?;
+                    where_positive(cx, x, x, below)
+                });
             }
-            let slope = (call.float(cx, "lower")? + call.float(cx, "upper")?) / 2.0;
+            if call.bool("training")? {
+                return unsupported("a randomised activation that also returns its noise");
+            }
+            let slope = (lower + upper) / 2.0;
             activation(cx, call, |cx, x| {
                 let below = cx.build.with_float(op::Mul {}, x, slope)?;
                 where_positive(cx, x, x, below)

@@ -12,6 +12,7 @@ pub mod movement;
 pub mod norm;
 pub mod pointwise;
 pub mod quant;
+pub mod random;
 pub mod reduce;
 pub mod rope;
 pub mod sort;

@@ -169,6 +169,10 @@ ops! {
     /// A loop: while `cond` of the values holds, the first of them (as many as `step` has results) become what `step` makes of all. A tuple of the first. Runs between delegate segments.
     "while_loop" control::WhileLoop("xs*") { cond: Region, step: Region } [] aten [];
 
+    // Random numbers: pure functions of a seed.
+    /// Uniform 32-bit numbers, u32 of `shape`: Threefry-2x32 under the key (seed / 2³², seed mod 2³²), counted as MLX counts. Equal seeds give equal bits.
+    "random_bits" random::RandomBits("seed") { shape: Vec<Dim> } [] aten [];
+
     // Pointwise, one argument.
     /// −x.
     "neg" pointwise::Neg("x") {} [Pointwise] aten ["aten.neg.default", "aten.negative.default"];

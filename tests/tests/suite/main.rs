@@ -13,5 +13,6 @@ mod nothing;
 mod quantize;
 #[cfg(test)]
 mod random;
+mod random_numbers;
 mod round_trip;
 mod snapshots;

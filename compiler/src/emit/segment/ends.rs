@@ -2,7 +2,7 @@
 
 use super::{Lowered, Place, Segment, copy, dtype, io_type, meta_dim, number};
 use crate::emit::error::EmitError;
-use fuseline_ir::{DType, TensorType, Type, Value};
+use fuseline_ir::{DType, Op, TensorType, Type, Value};
 use fuseline_program::SlotCounts;
 use fuseline_program::graph::{IoSlot, MlxGraph, NamedSlot, TensorMeta};
 use fuseline_program::instr::{Field, FloatOrVid, Instruction, IntOrVid, SlotMut};
@@ -141,6 +141,14 @@ impl Segment<'_> {
             let ty = io_type(self.graph.ty(value))
                 .ok_or_else(|| self.refuse(value, &format!("can't be an {what}")))?;
             tensors.push(self.meta(&ty, &format!("{what} {value}"))?);
+        }
+        for (i, value) in self.spec.inputs.iter().enumerate() {
+            if let Op::Input(input) = &self.graph.node(*value).op {
+                names.push(NamedSlot {
+                    name: format!("{}/{}", self.prefix, input.name),
+                    slot: IoSlot::Tensor(tid(Place::Input(number(i)))),
+                });
+            }
         }
         for (i, name) in self.states.iter().enumerate() {
             let state = self.graph.states.iter().find(|s| s.name == *name);

@@ -7,7 +7,7 @@ use crate::emit::segment::ConstantSource;
 use fuseline_ir::lower::{Field as IrField, Inst, Operand};
 use fuseline_ir::{DType, Dim, Node, Op, Scalar, TensorType, Type, Value};
 use fuseline_program::instr::{
-    Field, FieldKind, FloatOrVid, Instruction, IntOrVid, IntOrVidOrTid, Tid, VidOrTid,
+    Field, FieldKind, FloatOrVid, Instruction, IntOrVid, IntOrVidOrTid, Tid, Vid, VidOrTid,
     instruction_table,
 };
 use std::collections::BTreeMap;
@@ -172,6 +172,7 @@ impl Segment<'_> {
                     Field::VidOrTid(VidOrTid::Tid(place.provisional()))
                 }
                 (FieldKind::VidOrTid, IntOrVid::Vid(v)) => Field::VidOrTid(VidOrTid::Vid(v)),
+                (FieldKind::Vid, n) => Field::Vid(self.vid(value, n, hoisted)?),
                 (FieldKind::FloatOrVid, IntOrVid::Vid(v)) => Field::FloatOrVid(FloatOrVid::Vid(v)),
                 (FieldKind::FloatOrVid, IntOrVid::Int(n)) => {
                     Field::FloatOrVid(FloatOrVid::Float(n as f64))
@@ -185,6 +186,18 @@ impl Segment<'_> {
             FieldKind::IntOrVidOrTid => Field::IntOrVidOrTid(IntOrVidOrTid::Tid(tid)),
             _ => Field::Tid(tid),
         })
+    }
+
+    /// A value slot that holds the number.
+    fn vid(&mut self, value: Value, n: IntOrVid, hoisted: bool) -> Result<Vid, EmitError> {
+        let chain = self.chain(hoisted);
+        chain
+            .dims
+            .slot(n, &mut chain.instructions)
+            .map_err(|error| EmitError::Instruction {
+                place: self.describe(value),
+                error,
+            })
     }
 
     pub(super) fn dim(

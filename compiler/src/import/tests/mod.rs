@@ -9,6 +9,7 @@ use super::*;
 use crate::pt2::testing::{Weight, dense, floats, meta};
 use program::*;
 
+mod coverage;
 mod graphs;
 mod mlx;
 mod program;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use fuseline_runtime::{Program, Tensor, Value};
 
 use crate::failure::Failure;
 use crate::tensors::{OutputFile, Side, output_name, read_calls};
@@ -18,6 +19,20 @@ pub struct RunArgs {
     /// Where the outputs go (.safetensors).
     #[arg(long)]
     outputs: PathBuf,
+    /// The seed of a program that draws random numbers, where the input file leaves it out.
+    ///
+    /// It is the program's last input, the integer `random_seed`. Call n of a sequence gets the seed plus n.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..1 << 30))]
+    seed: u32,
+}
+
+/// The name that the compiler gives the input for a seed.
+const SEED: &str = "random_seed";
+
+/// Whether the method has an input for a seed that the inputs leave out.
+fn lacks_seed(program: &Program, method: &str, inputs: &[Value]) -> Result<bool, Failure> {
+    let wanted = program.inputs(method)?;
+    Ok(wanted.len() == inputs.len() + 1 && wanted.last().is_some_and(|input| input.name == SEED))
 }
 
 /// Runs the calls of a file.
@@ -30,7 +45,11 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     }
     let mut output = OutputFile::with(file.entries);
     let mut sequence = program.session()?;
-    for (call, inputs) in &file.calls {
+    for (call, inputs) in &mut file.calls {
+        if lacks_seed(&program, &args.model.method, inputs)? {
+            let seed = i64::from(args.seed) + i64::from(call.unwrap_or(0));
+            inputs.push(Tensor::from_scalar(seed)?.into());
+        }
         let results = match call {
             Some(number) => sequence
                 .run(&args.model.method, inputs)
