@@ -1,4 +1,4 @@
-//! Replaces ops that the target has no instruction for by what they mean in ops that it has.
+//! Replaces ops that the target has no instruction for by what they mean in ops that it has, and guards those whose instruction means less.
 
 use crate::pass::{PassCx, PassError};
 use fuseline_ir::lower::{LowerCx, Lowering};
@@ -12,7 +12,7 @@ const MAX_ROUNDS: usize = 8;
 /// # Errors
 /// An op that asks to be decomposed and can't be, or whose decomposition has another type than the op.
 pub fn run(graph: &Graph, _cx: &PassCx) -> Result<Graph, PassError> {
-    let mut graph = graph.clone();
+    let mut graph = crate::masks::guard(graph)?;
     for _ in 0..MAX_ROUNDS {
         let (next, changed) = round(&graph)?;
         if !changed {

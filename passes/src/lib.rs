@@ -27,6 +27,7 @@ pub mod hoist;
 pub mod horizontal;
 pub mod layers;
 pub mod leading;
+mod masks;
 pub mod matcher;
 pub mod partition;
 pub mod pass;

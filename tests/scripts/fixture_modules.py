@@ -543,24 +543,10 @@ class Sandwich(nn.Module):
         return [(torch.randn(n, WIDTH),) for n in (4, 1, 8)]
 
 
-@module("host_lgamma", {"x": {0: Dim("n", min=1, max=8)}}, note="an elementwise operator that the delegate lacks, between two linears")
-class HostLgamma(Sandwich):
+@module("host_missing", {"x": {0: Dim("n", min=1, max=8)}}, note="an elementwise operator that neither the delegate nor the importer has, between two linears")
+class HostMissing(Sandwich):
     def forward(self, x):
-        return self.second(torch.lgamma(F.relu(self.first(x)) + 1.5))
-
-
-@module("host_digamma_state", note="the host's operator stands between two uses of a mutated buffer")
-class HostDigammaState(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("total", torch.ones(8))
-
-    def forward(self, x):
-        self.total.add_(x.abs().sum(0))
-        return torch.digamma(self.total) + x
-
-    def calls(self):
-        return [(torch.randn(3, 8),) for _ in range(3)]
+        return self.second(torch.special.bessel_j0(F.relu(self.first(x)) + 1.5))
 
 
 @module("host_nonzero", {"x": {0: Dim("n", min=2, max=8)}}, note="a result whose size depends on the data, used by later computation")

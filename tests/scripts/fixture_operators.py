@@ -52,7 +52,7 @@ class Distinct(nn.Module):
         return [(torch.tensor([[3, 1, 1], [3, 3, 2]]), x, rows), (torch.zeros(2, 3, dtype=torch.long), x * 2, rows + 1)]
 
 
-@module("quantiles")
+@module("quantiles", forms=("model",))
 class Quantiles(nn.Module):
     def forward(self, x, y, q):
         ways = ("linear", "lower", "higher", "nearest", "midpoint")
@@ -77,7 +77,7 @@ class StridedViews(nn.Module):
         return [(torch.randn(20), torch.randn(4, 5), torch.randn(5))]
 
 
-@module("losses")
+@module("losses", forms=("model",))
 class Losses(nn.Module):
     def forward(self, x, y, p, q, n, w):
         out = []
@@ -126,7 +126,7 @@ class Bags(nn.Module):
         return [(torch.tensor([1, 2, 4, 5, 4, 3, 2, 9]),)]
 
 
-@module("draws", random=True, group="random", forms=("model", "func", "core"))
+@module("draws", random=True, group="random", forms=("model", "core"))
 class Draws(nn.Module):
     """Random numbers: only their distribution can be compared, so there are no expected outputs."""
 

@@ -16,7 +16,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 /// What is not expected to pass: a part of the test's name, the operator that the refusal must name, and why. A test that stands here and passes fails.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[(
+    "modules/host_missing/",
+    "aten.special_bessel_j0.default",
+    "no host kernel computes Bessel functions of the first kind",
+)];
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();

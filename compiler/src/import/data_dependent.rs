@@ -35,14 +35,6 @@ pub(super) fn find(target: &str) -> Option<Handler> {
             let kernel = "aten::masked_select.out";
             done(only(host(cx, kernel, tensors(2), &[x, mask], ty, most)?))
         },
-        "aten._unique2.default" => |cx, call| {
-            let flags = ["sorted", "return_inverse", "return_counts"];
-            unique(cx, call, "aten::_unique2.out", &flags)
-        },
-        "aten.unique_consecutive.default" => |cx, call| {
-            let flags = ["return_inverse", "return_counts"];
-            unique(cx, call, "aten::unique_consecutive.out", &flags)
-        },
         "aten.repeat_interleave.Tensor" => |cx, call| {
             let repeats = call.value(cx, "repeats")?;
             let total = new_size(call, 0)?;
@@ -145,33 +137,6 @@ fn host(
 /// The arguments of a kernel that takes tensors alone.
 fn tensors(count: usize) -> Vec<Attr> {
     (0..count).map(Attr::Arg).collect()
-}
-
-/// The distinct elements of a tensor, where each element went, and how often each occurs. `flags` are the arguments after the tensor.
-fn unique(
-    cx: &mut Importer<'_>,
-    call: &Call<'_>,
-    kernel: &str,
-    flags: &[&str],
-) -> Result<Vec<Out>> {
-    let x = call.value(cx, "self")?;
-    let mut arguments = tensors(1);
-    for flag in flags {
-        arguments.push(Attr::Bool(call.bool(flag)?));
-    }
-    if call.target.contains("consecutive") {
-        if call.opt_int("dim")?.is_some() {
-            return unsupported("runs of equal slices along an axis");
-        }
-        arguments.push(Attr::None);
-    }
-    let mut results = Vec::new();
-    for n in 0..3 {
-        results.push(TensorType::new(call.out_dtype(n)?, call.out_shape(n)?).into());
-    }
-    let most = most_of(cx, &[x])?;
-    let all = host(cx, kernel, arguments, &[x], Type::Tuple(results), most)?;
-    Ok(all.into_iter().map(Out::Value).collect())
 }
 
 /// Each position of `repeats` as often as the element there says, `total` positions in all; 1-d. A total that nothing else tells is read from the data, so that all of it stays

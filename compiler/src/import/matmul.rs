@@ -107,28 +107,9 @@ pub(super) fn find(target: &str) -> Option<Handler> {
     })
 }
 
-/// The product of matrices, both at least 2-d. The target multiplies matrices of floats only: integers are multiplied in pairs and summed, which is exact.
+/// The product of matrices, both at least 2-d.
 fn product(cx: &mut Importer<'_>, a: Value, b: Value) -> Result<Value> {
-    let dtype = cx.build.dtype(a)?;
-    if dtype.is_float() {
-        return cx.build.add(op::Matmul {}, &[a, b]);
-    }
-    let (rank_a, rank_b) = (cx.build.rank(a)?, cx.build.rank(b)?);
-    if rank_a < 2 || rank_b < 2 {
-        return invalid("a product of tensors that are no matrices");
-    }
-    let rows = cx.build.unsqueeze(a, rank_a)?;
-    let columns = cx.build.unsqueeze(b, rank_b - 2)?;
-    let pairs = cx.build.add(op::Mul {}, &[rows, columns])?;
-    let axis = rank_a.max(rank_b) - 1;
-    let sum = cx.build.add(
-        op::Sum {
-            axes: vec![axis],
-            keepdim: false,
-        },
-        &[pairs],
-    )?;
-    cx.build.cast(sum, dtype)
+    cx.build.add(op::Matmul {}, &[a, b])
 }
 
 /// `torch.matmul`: vectors are rows on the left and columns on the right; leading axes broadcast.

@@ -22,7 +22,7 @@ pub(super) fn find(target: &str) -> Option<Handler> {
         "div" | "divide" | "true_divide" => divide,
         "floor_divide" => |cx, call| {
             let (a, b) = operands(cx, call)?;
-            done(cx.build.add(op::FloorDiv {}, &[a, b]))
+            done(floor_quotient(cx, a, b))
         },
         "remainder" => |cx, call| binary(cx, call, op::Remainder {}.into()),
         "fmod" => |cx, call| {
@@ -372,6 +372,16 @@ fn scaled(cx: &mut Importer<'_>, call: &Call<'_>, op: Op) -> Result<Vec<Out>> {
     done(cx.build.cast(sum, dtype))
 }
 
+/// ⌊a / b⌋; of floats NaN where a is infinite, since an infinity leaves no remainder.
+fn floor_quotient(cx: &mut Importer<'_>, a: Value, b: Value) -> Result<Value> {
+    let quotient = cx.build.add(op::FloorDiv {}, &[a, b])?;
+    if !cx.build.dtype(a)?.is_float() {
+        return Ok(quotient);
+    }
+    let nothing = cx.build.add(op::Sub {}, &[a, a])?;
+    cx.build.add(op::Add {}, &[quotient, nothing])
+}
+
 fn divide(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     let (a, b) = operands(cx, call)?;
     let dtype = cx.build.dtype(a)?;
@@ -389,7 +399,7 @@ fn divide(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
             let (a, b) = (cx.build.cast(a, dtype)?, cx.build.cast(b, dtype)?);
             done(cx.build.add(op::Div {}, &[a, b]))
         }
-        Some("floor") => done(cx.build.add(op::FloorDiv {}, &[a, b])),
+        Some("floor") => done(floor_quotient(cx, a, b)),
         Some("trunc") if dtype.is_float() => {
             let quotient = cx.build.add(op::Div {}, &[a, b])?;
             done(cx.build.add(op::Trunc {}, &[quotient]))

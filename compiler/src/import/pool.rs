@@ -152,13 +152,7 @@ fn max_pool(
         parts,
         [&parts_shape[..rank - n], &[Dim::from(inside)]].concat(),
     )?;
-    let mut rest = cx.build.add(
-        op::Argmax {
-            axis: rank - n,
-            keepdim: false,
-        },
-        &[flat],
-    )?;
+    let mut rest = super::reduce::first_extreme(cx, flat, rank - n, false, true)?;
     let first = shape.len() - n;
     let mut position = None;
     let mut scale = Dim::from(1i64);

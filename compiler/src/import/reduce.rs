@@ -190,38 +190,46 @@ fn extreme(cx: &mut Importer<'_>, call: &Call<'_>, largest: bool) -> Result<Vec<
         let zero = cx.build.scalar(Scalar::Int(0), DType::I64)?;
         return Ok(vec![x.into(), zero.into()]);
     };
-    let (value, at): (Op, Op) = if largest {
-        (
-            op::Amax {
-                axes: vec![axis],
-                keepdim,
-            }
-            .into(),
-            op::Argmax { axis, keepdim }.into(),
-        )
+    let axes = vec![axis];
+    let value: Op = if largest {
+        op::Amax { axes, keepdim }.into()
     } else {
-        (
-            op::Amin {
-                axes: vec![axis],
-                keepdim,
-            }
-            .into(),
-            op::Argmin { axis, keepdim }.into(),
-        )
+        op::Amin { axes, keepdim }.into()
     };
     let value = cx.build.add(value, &[x])?;
-    let at = index_of(cx, x, at)?;
+    let at = first_extreme(cx, x, axis, keepdim, largest)?;
     Ok(vec![value.into(), at.into()])
 }
 
-/// The IR finds positions of numbers; truth values are numbers here.
-fn index_of(cx: &mut Importer<'_>, x: Value, at: Op) -> Result<Value> {
-    let x = if cx.build.dtype(x)? == DType::Bool {
-        cx.build.cast(x, DType::U8)?
-    } else {
-        x
+/// The position of the first largest or smallest element along an axis; of the first NaN where there is one, which is more than both.
+pub(super) fn first_extreme(
+    cx: &mut Importer<'_>,
+    x: Value,
+    axis: usize,
+    keepdim: bool,
+    largest: bool,
+) -> Result<Value> {
+    let dtype = cx.build.dtype(x)?;
+    // The IR finds positions of numbers; truth values are numbers here.
+    let numbers = match dtype {
+        DType::Bool => cx.build.cast(x, DType::U8)?,
+        _ => x,
     };
-    cx.build.add(at, &[x])
+    let at: Op = if largest {
+        op::Argmax { axis, keepdim }.into()
+    } else {
+        op::Argmin { axis, keepdim }.into()
+    };
+    let found = cx.build.add(at, &[numbers])?;
+    if !dtype.is_float() {
+        return Ok(found);
+    }
+    let nan = cx.build.add(op::Ne {}, &[x, x])?;
+    let axes = vec![axis];
+    let some = cx.build.add(op::Any { axes, keepdim }, &[nan])?;
+    let marks = cx.build.cast(nan, DType::U8)?;
+    let first = cx.build.add(op::Argmax { axis, keepdim }, &[marks])?;
+    cx.build.select(some, first, found)
 }
 
 fn position(cx: &mut Importer<'_>, call: &Call<'_>, largest: bool) -> Result<Vec<Out>> {
@@ -236,12 +244,7 @@ fn position(cx: &mut Importer<'_>, call: &Call<'_>, largest: bool) -> Result<Vec
             0
         }
     };
-    let at: Op = if largest {
-        op::Argmax { axis, keepdim }.into()
-    } else {
-        op::Argmin { axis, keepdim }.into()
-    };
-    let at = index_of(cx, x, at)?;
+    let at = first_extreme(cx, x, axis, keepdim, largest)?;
     let out = call.out_shape(0)?;
     done(cx.build.reshape(at, out))
 }

@@ -12,13 +12,13 @@ use super::symbolic;
 use super::{Handler, Importer, Out};
 
 pub(super) fn find(target: &str) -> Option<Handler> {
-    let (operator, _) = target.strip_prefix("aten.")?.split_once('.')?;
+    let (operator, _) = target.rsplit_once('.')?;
     Some(match operator {
-        "as_strided" => |cx, call| {
+        "aten.as_strided" => |cx, call| {
             let (flat, at) = strided(cx, call)?;
             done(cx.build.add(op::Take { axis: 0 }, &[flat, at]))
         },
-        "as_strided_scatter" => |cx, call| {
+        "aten.as_strided_scatter" => |cx, call| {
             let source = call.value(cx, "src")?;
             let (flat, at) = strided(cx, call)?;
             let count = vec![cx.build.ty(at)?.numel()];
@@ -31,15 +31,15 @@ pub(super) fn find(target: &str) -> Option<Handler> {
             let shape = call.out_shape(0)?;
             done(cx.build.reshape(flat, shape))
         },
-        "diagonal_scatter" => diagonal_scatter,
-        "diagflat" => |cx, call| {
+        "aten.diagonal_scatter" => diagonal_scatter,
+        "aten.diagflat" => |cx, call| {
             let x = call.value(cx, "self")?;
             let count = vec![cx.build.ty(x)?.numel()];
             let x = cx.build.reshape(x, count)?;
             done(on_diagonal(cx, x, call.int("offset")?))
         },
-        "fill_diagonal" => fill_diagonal,
-        "block_diag" => block_diag,
+        "aten.fill_diagonal" => fill_diagonal,
+        "aten.block_diag" => block_diag,
         _ => return None,
     })
 }

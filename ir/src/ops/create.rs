@@ -228,9 +228,17 @@ impl OpImpl for Arange {
         if self.len.is(0) {
             return Ok(Lowering::Insts(fill(Scalar::Int(0), &ty)?));
         }
-        let stop = &self.start + &(&self.step * &self.len);
+        let span = &self.step * &self.len;
+        let stop = &self.start + &span;
+        let far = |d: &Dim| d.as_const().is_some_and(|n| i32::try_from(n).is_err());
+        if let Some(start) = self.start.as_const()
+            && (far(&self.start) || far(&stop))
+            && !far(&span)
+        {
+            return self.beyond(start, &span).map(Lowering::Insts);
+        }
         for d in [&self.start, &stop, &self.step] {
-            if d.as_const().is_some_and(|n| i32::try_from(n).is_err()) {
+            if far(d) {
                 return fail(format!("{d} passes the target's 32-bit integers"));
             }
         }
@@ -241,6 +249,42 @@ impl OpImpl for Arange {
             self.dtype,
             Operand::Out(0),
         )]))
+    }
+}
+
+impl Arange {
+    /// The target counts in 32 bits: what begins or ends beyond them is counted from 0, and the start added in parts that f32 holds.
+    fn beyond(&self, start: i64, span: &Dim) -> Result<Vec<Inst>, OpError> {
+        let zero = Dim::from(0i64);
+        let mut insts = vec![arange(
+            &zero,
+            span,
+            &self.step,
+            self.dtype,
+            Operand::Temp(0),
+        )];
+        let parts = f32_parts(Scalar::Int(start), self.dtype)?;
+        for (n, part) in parts.iter().enumerate() {
+            let out = if n + 1 == parts.len() {
+                Operand::Out(0)
+            } else {
+                Operand::Temp(2 * n + 2)
+            };
+            insts.push(
+                Inst::new("Full")
+                    .tensor("out", Operand::Temp(2 * n + 1))
+                    .with("shape", Field::Dims(Vec::new()))
+                    .with("v", Field::Float(*part))
+                    .with("scalar_type", Field::DType(self.dtype)),
+            );
+            insts.push(
+                Inst::new("Add")
+                    .tensor("a", Operand::Temp(2 * n))
+                    .tensor("b", Operand::Temp(2 * n + 1))
+                    .tensor("out", out),
+            );
+        }
+        Ok(insts)
     }
 }
 

@@ -1,12 +1,17 @@
 //! Matrix products.
 
-use super::pointwise::Add;
+use super::movement::Reshape;
+use super::pointwise::{Add, Cast, Mul};
 use super::pointwise::{Build, Takes, arg, broadcast_sizes, expand, from_ints, ints, same_dtype};
+use super::reduce::Sum;
+use super::table::Op;
 pub use super::table::{Addmm, Matmul};
 use super::util::{broadcast, broadcast_flat, fail, for_each_index, tensor};
 use super::{EvalCx, OpImpl};
+use crate::dim::Dim;
+use crate::dtype::DType;
 use crate::error::OpError;
-use crate::graph::{Graph, Value};
+use crate::graph::{Graph, Loc, Value};
 use crate::lower::{Inst, LowerCx, Lowering, Operand};
 use crate::tensor::{Data, Tensor, numel};
 use crate::types::{TensorType, Type};
@@ -128,7 +133,7 @@ pub(super) fn eval_product(
 /// The instruction of a·b, or of a·b + c.
 fn lower_product(cx: &LowerCx<'_>, bias: bool) -> Result<Lowering, OpError> {
     if !super::pointwise::arg_dtype(cx, 0)?.is_float() {
-        return fail("the target has no matrix product of integers");
+        return Ok(Lowering::Decompose);
     }
     let inst = Inst::new("Addmm")
         .tensor("mat1", Operand::Arg(0))
@@ -144,6 +149,37 @@ impl OpImpl for Matmul {
 
     fn eval(&self, _: &EvalCx<'_>, args: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
         eval_product(arg(args, 0)?, arg(args, 1)?, None)
+    }
+
+    /// The target multiplies matrices of floats only: integers are multiplied in pairs and summed, which is exact.
+    fn decompose(&self, graph: &mut Graph, args: &[Value]) -> Result<Option<Value>, OpError> {
+        let &[a, b] = args else {
+            return fail("takes 2 arguments");
+        };
+        let (a_ty, b_ty) = (graph.tensor_ty(a)?.clone(), graph.tensor_ty(b)?.clone());
+        if a_ty.dtype.is_float() {
+            return Ok(None);
+        }
+        let mut add = |op: Op, args: &[Value]| graph.add(op, args, &Loc::default());
+        let spread = |shape: &[Dim], axis: usize| {
+            let mut shape = shape.to_vec();
+            shape.insert(axis, Dim::from(1i64));
+            Reshape { shape }
+        };
+        let axis = a_ty.rank().max(b_ty.rank()) - 1;
+        let rows = add(spread(&a_ty.shape, a_ty.rank()).into(), &[a])?;
+        let columns = add(spread(&b_ty.shape, b_ty.rank() - 2).into(), &[b])?;
+        let pairs = add(Mul {}.into(), &[rows, columns])?;
+        let sum = Sum {
+            axes: vec![axis],
+            keepdim: false,
+        };
+        let sum = add(sum.into(), &[pairs])?;
+        let dtype = a_ty.dtype;
+        if dtype == DType::I64 {
+            return Ok(Some(sum));
+        }
+        add(Cast { dtype }.into(), &[sum]).map(Some)
     }
 
     fn lower(&self, cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
@@ -185,7 +221,6 @@ impl OpImpl for Addmm {
 mod tests {
     use super::super::pointwise::testing::*;
     use super::*;
-    use crate::dtype::DType;
 
     #[test]
     fn products_and_batches() {

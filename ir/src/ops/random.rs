@@ -91,6 +91,31 @@ mod tests {
     }
 
     #[test]
+    fn a_seed_fills_a_shape() {
+        let shape = vec![2i64.into(), 3i64.into()];
+        let op = RandomBits {
+            shape: shape.clone(),
+        };
+        let (seed, ty) = (Type::Int(7i64.into()), Type::tensor(DType::U32, shape));
+        assert_eq!(op.infer(&[&seed]), Ok(ty.clone()));
+        assert!(op.infer(&[&ty]).is_err());
+        let symbols = std::collections::BTreeMap::new();
+        let cx = EvalCx {
+            symbols: &symbols,
+            args: &[&seed],
+            out: &ty,
+        };
+        let drawn = |seed: i64| {
+            let seed = Tensor::ints(DType::I64, vec![], vec![seed]).unwrap();
+            op.eval(&cx, &[&seed]).unwrap().remove(0)
+        };
+        assert_eq!(drawn(7), drawn(7));
+        assert_ne!(drawn(7), drawn(8));
+        let want: Vec<i64> = words([0, 7], 6).into_iter().map(i64::from).collect();
+        assert_eq!(drawn(7).to_i64(), want);
+    }
+
+    #[test]
     fn every_word_has_a_counter_of_its_own() {
         for n in [0, 1, 2, 7, 1000] {
             let mut all = words([0, 5], n);
