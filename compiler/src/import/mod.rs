@@ -107,6 +107,9 @@ pub fn import_with(archive: &Archive, host_ops: &HostOps) -> std::result::Result
     }
 }
 
+/// The name of the program's graph.
+const MAIN: &str = "forward";
+
 /// The state of an import.
 struct Importer<'a> {
     build: Builder,
@@ -160,7 +163,7 @@ impl<'a> Importer<'a> {
     fn new(archive: &'a Archive, mutated: &'a BTreeSet<String>, host_ops: &'a HostOps) -> Self {
         Self {
             build: Builder {
-                graph: Graph::new("forward"),
+                graph: Graph::new(MAIN),
                 loc: Loc::default(),
             },
             memory: Memory::default(),

@@ -146,6 +146,10 @@ impl Importer<'_> {
 
     /// Uniform 32-bit numbers that no other call of the program draws: u32 of `shape`.
     pub(super) fn draw(&mut self, shape: Vec<Dim>) -> Result<Value> {
+        // A graph of its own is computed as often as data say, each time with the keys of the first.
+        if self.build.graph.name != super::MAIN {
+            return unsupported("random numbers in a branch or a loop that data decide");
+        }
         let symbol = Dim::symbol(SEED);
         if self.build.graph.symbols.get(&Symbol::from(SEED)).is_none() {
             let range = Range {

@@ -145,7 +145,7 @@ impl Segment<'_> {
         for (i, value) in self.spec.inputs.iter().enumerate() {
             if let Op::Input(input) = &self.graph.node(*value).op {
                 names.push(NamedSlot {
-                    name: format!("{}/{}", self.prefix, input.name),
+                    name: format!("{}/{}", self.prefixes[0], input.name),
                     slot: IoSlot::Tensor(tid(Place::Input(number(i)))),
                 });
             }
