@@ -25,9 +25,13 @@ pub(super) fn find(target: &str) -> Option<Handler> {
             let at = cx.build.reshape(at, count.clone())?;
             let source = cx.build.reshape(source, count)?;
             let source = cx.build.cast(source, cx.build.dtype(flat)?)?;
-            let flat = cx
-                .build
-                .add(op::IndexCopy { axis: 0 }, &[flat, at, source])?;
+            let flat = cx.build.add(
+                op::IndexCopy {
+                    axis: 0,
+                    wraps: false,
+                },
+                &[flat, at, source],
+            )?;
             let shape = call.out_shape(0)?;
             done(cx.build.reshape(flat, shape))
         },
