@@ -433,3 +433,8 @@ pub fn graph_cost(graph: &Graph, weigh: Weigh<'_>) -> u64 {
     }
     total
 }
+
+#[cfg(test)]
+mod exact;
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,6 @@
 //! Shapes are written as in `"L.. S D"`: letters are sizes, equal letters equal sizes; `L..` is any number of leading axes; `2*H` is an expression. A letter is tied down by
 //! the first sort that mentions it. Symbolic sizes count as equal only where the algebra proves it.
 
-use crate::build::least_normal;
 use crate::closed_form::{HIDING, Pairing, Rotary, Wave, half_space, rotary_table};
 use crate::egraph::EGraph;
 use crate::matcher::{Bindings, Bound, Letter, Made, letters_of};
@@ -30,12 +29,10 @@ pub enum Elem {
 /// A set of numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Range {
+    /// Any number, NaN too: what is true of the rule is true for all of them.
+    Any,
     /// Finite.
     Finite,
-    /// Finite and not zero.
-    NonZero,
-    /// It and its reciprocal are numbers that the dtype holds with all their digits.
-    Invertible,
     /// Above zero and finite.
     Positive,
     /// So low that a score with it is as good as masked, −10³⁰ and below, but finite.
@@ -47,13 +44,11 @@ pub enum Range {
 }
 
 impl Range {
-    /// Whether the number is in the set; `dtype` is what holds it.
-    pub fn holds(self, x: f64, dtype: DType) -> bool {
-        let normal = |x: f64| dtype.round(x).is_finite() && x.abs() >= least_normal(dtype);
+    /// Whether the number is in the set.
+    pub fn holds(self, x: f64) -> bool {
         match self {
-            Range::Invertible => normal(x) && normal(x.recip()),
+            Range::Any => true,
             Range::Finite => x.is_finite(),
-            Range::NonZero => x.is_finite() && x != 0.0,
             Range::Positive => x.is_finite() && x > 0.0,
             Range::HidingFinite => x.is_finite() && x <= HIDING,
             Range::MinusInfinity => x == f64::NEG_INFINITY,
@@ -65,9 +60,8 @@ impl Range {
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Range::Any => "any",
             Range::Finite => "finite",
-            Range::NonZero => "finite, not 0",
-            Range::Invertible => "neither it nor its reciprocal too large or too small",
             Range::Positive => "> 0",
             Range::HidingFinite => "at most −1e30, finite",
             Range::MinusInfinity => "−∞",
@@ -205,7 +199,7 @@ impl Sort {
                 let ty = tensor(egraph, id)?;
                 Elem::Float(dtype).unify(ty.dtype, b)?;
                 let x = egraph[id].data.scalar?.as_f64();
-                range.holds(x, ty.dtype).then_some(())
+                range.holds(x).then_some(())
             }
             Sort::Share(dtype, size) => {
                 let id = class(name.slot?, b)?;
@@ -232,7 +226,7 @@ impl Sort {
             }
             Sort::Causal => causal(egraph, class(name.slot?, b)?, &resolve("S N", b)?),
             Sort::Literal(range) => match b.get(name.slot?)? {
-                Bound::Attr(Attr::Float(x)) => range.holds(x.get(), DType::F64).then_some(()),
+                Bound::Attr(Attr::Float(x)) => range.holds(x.get()).then_some(()),
                 _ => None,
             },
             Sort::Flag => match b.get(name.slot?)? {

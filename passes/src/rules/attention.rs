@@ -3,7 +3,7 @@
 use crate::pass::Numerics::{Exact, Reassociates};
 use crate::rule::Rule;
 use crate::sort::Elem::{Bool, Float};
-use crate::sort::Range::{Finite, Hiding, HidingFinite, MinusInfinity};
+use crate::sort::Range::{Any, Finite, Hiding, HidingFinite, MinusInfinity};
 use crate::sort::Sort;
 use crate::sort::Sort::{Causal, Equals, Flag, Literal, Mask, Number, Shape, Spread, Tame, Tensor};
 
@@ -129,7 +129,7 @@ pub const RULES: &[Rule] = &[
             ("v", Tensor(Float("T"), "B J N E")),
             ("m", Spread(Bool, "B H S N")),
             ("n", Number("T", MinusInfinity)),
-            ("c", Literal(Finite)),
+            ("c", Literal(Any)),
             ("o", Flag),
         ],
         lhs: "sdpa[scale=$c, causal=$o](?q, ?k, ?v, where(?m, 0, ?n))",
@@ -215,7 +215,7 @@ pub const RULES: &[Rule] = &[
             ("q", Tensor(Float("T"), "B H S D")),
             ("k", Tensor(Float("T"), "B J N D")),
             ("v", Tensor(Float("T"), "B J N E")),
-            ("c", Literal(Finite)),
+            ("c", Literal(Any)),
             ("o", Flag),
             ("H", Equals("J*R")),
         ],
@@ -231,7 +231,7 @@ pub const RULES: &[Rule] = &[
             ("q", Tensor(Float("T"), "B H S D")),
             ("k", Tensor(Float("T"), "B 1 N D")),
             ("v", Tensor(Float("T"), "B 1 N E")),
-            ("c", Literal(Finite)),
+            ("c", Literal(Any)),
             ("o", Flag),
         ],
         lhs: "sdpa[scale=$c, causal=$o](?q, broadcast[shape=[B, H, N, D]](?k), broadcast[shape=[B, H, N, E]](?v), ?m*)",
@@ -246,7 +246,7 @@ pub const RULES: &[Rule] = &[
             ("k", Tensor(Float("T"), "B J N D")),
             ("v", Tensor(Float("T"), "B J N E")),
             ("m", Causal),
-            ("c", Literal(Finite)),
+            ("c", Literal(Any)),
         ],
         lhs: "sdpa[scale=$c, causal=false](?q, ?k, ?v, ?m)",
         rhs: "sdpa[scale=$c, causal=true](?q, ?k, ?v)",

@@ -3,7 +3,7 @@
 use crate::pass::Numerics::{Reassociates, Ulps};
 use crate::rule::Rule;
 use crate::sort::Elem::Float;
-use crate::sort::Range::Positive;
+use crate::sort::Range::{Any, Positive};
 use crate::sort::Sort::{Holds, Literal, Number, Share, Tensor, Vector};
 
 /// The table.
@@ -81,7 +81,7 @@ pub const RULES: &[Rule] = &[
         vars: &[
             ("x", Tensor(Float("T"), "L.. D")),
             ("w", Vector("T", "D")),
-            ("e", Literal(Positive)),
+            ("e", Literal(Any)),
         ],
         lhs: "mul(rms_norm[eps=$e](?x), ?w)",
         rhs: "rms_norm[eps=$e](?x, vector(?w))",
@@ -92,7 +92,7 @@ pub const RULES: &[Rule] = &[
         doc: "The fused op computes in f32 whatever it is given, so the casts around it may go. Not where the input is wider than the casts' middle.",
         vars: &[
             ("x", Tensor(Float("T"), "L.. D")),
-            ("e", Literal(Positive)),
+            ("e", Literal(Any)),
             ("U", Holds("T")),
         ],
         lhs: "cast[dtype=T](rms_norm[eps=$e](cast[dtype=U](?x)))",
@@ -105,7 +105,7 @@ pub const RULES: &[Rule] = &[
         vars: &[
             ("x", Tensor(Float("T"), "L.. D")),
             ("w", Tensor(Float("U"), "D")),
-            ("e", Literal(Positive)),
+            ("e", Literal(Any)),
             ("U", Holds("T")),
         ],
         lhs: "cast[dtype=T](rms_norm[eps=$e](cast[dtype=U](?x), ?w))",
@@ -115,7 +115,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "layer_norm",
         doc: "The root-mean-square norm of x − mean(x) is the layer norm of x: the mean of the squares of what is centred is the variance.",
-        vars: &[("x", Tensor(Float("T"), "L.. D")), ("e", Literal(Positive))],
+        vars: &[("x", Tensor(Float("T"), "L.. D")), ("e", Literal(Any))],
         lhs: "rms_norm[eps=$e](sub(?x, mean[axes=[-1], keepdim=true](?x)))",
         rhs: "layer_norm[eps=$e](?x)",
         class: Reassociates,
@@ -126,7 +126,7 @@ pub const RULES: &[Rule] = &[
         vars: &[
             ("x", Tensor(Float("T"), "L.. D")),
             ("w", Tensor(Float("T"), "D")),
-            ("e", Literal(Positive)),
+            ("e", Literal(Any)),
         ],
         lhs: "rms_norm[eps=$e](sub(?x, mean[axes=[-1], keepdim=true](?x)), ?w)",
         rhs: "layer_norm[eps=$e](?x, ?w)",
@@ -138,7 +138,7 @@ pub const RULES: &[Rule] = &[
         vars: &[
             ("x", Tensor(Float("T"), "L.. D")),
             ("w", Vector("T", "D")),
-            ("e", Literal(Positive)),
+            ("e", Literal(Any)),
         ],
         lhs: "mul(layer_norm[eps=$e](?x), ?w)",
         rhs: "layer_norm[eps=$e](?x, vector(?w))",
@@ -151,7 +151,7 @@ pub const RULES: &[Rule] = &[
             ("x", Tensor(Float("T"), "L.. D")),
             ("w", Tensor(Float("T"), "D")),
             ("b", Vector("T", "D")),
-            ("e", Literal(Positive)),
+            ("e", Literal(Any)),
         ],
         lhs: "add(layer_norm[eps=$e](?x, ?w), ?b)",
         rhs: "layer_norm[eps=$e](?x, ?w, vector(?b))",
@@ -162,7 +162,7 @@ pub const RULES: &[Rule] = &[
         doc: "The fused op computes in f32 whatever it is given, so the casts around it may go.",
         vars: &[
             ("x", Tensor(Float("T"), "L.. D")),
-            ("e", Literal(Positive)),
+            ("e", Literal(Any)),
             ("U", Holds("T")),
         ],
         lhs: "cast[dtype=T](layer_norm[eps=$e](cast[dtype=U](?x)))",
@@ -176,7 +176,7 @@ pub const RULES: &[Rule] = &[
             ("x", Tensor(Float("T"), "L.. D")),
             ("w", Tensor(Float("U"), "D")),
             ("b", Tensor(Float("U"), "D")),
-            ("e", Literal(Positive)),
+            ("e", Literal(Any)),
             ("U", Holds("T")),
         ],
         lhs: "cast[dtype=T](layer_norm[eps=$e](cast[dtype=U](?x), ?w, ?b))",

@@ -3,7 +3,7 @@
 use crate::pass::Numerics::{Exact, Reassociates, Ulps};
 use crate::rule::Rule;
 use crate::sort::Elem::Float;
-use crate::sort::Range::{Finite, Invertible, NonZero};
+use crate::sort::Range::{Any, Finite};
 use crate::sort::Sort::{Number, Tensor};
 
 /// The table.
@@ -11,10 +11,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "div_by_number",
         doc: "x / c is x · (1/c). The product is rounded once more than the quotient. Not for c = 0, nor where 1/c is too small to be exact enough.",
-        vars: &[
-            ("x", Tensor(Float("T"), "L..")),
-            ("c", Number("T", Invertible)),
-        ],
+        vars: &[("x", Tensor(Float("T"), "L..")), ("c", Number("T", Any))],
         lhs: "div(?x, ?c)",
         rhs: "mul(?x, reciprocal_of(?c))",
         class: Ulps(2),
@@ -68,8 +65,8 @@ pub const RULES: &[Rule] = &[
         doc: "(x · c) · d is x · (c·d): two known factors are one.",
         vars: &[
             ("x", Tensor(Float("T"), "L..")),
-            ("c", Number("T", NonZero)),
-            ("d", Number("T", NonZero)),
+            ("c", Number("T", Any)),
+            ("d", Number("T", Any)),
         ],
         lhs: "mul(mul(?x, ?c), ?d)",
         rhs: "mul(?x, product(?c, ?d))",

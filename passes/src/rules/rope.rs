@@ -4,7 +4,7 @@ use crate::pass::Numerics::{Exact, Reassociates, Ulps};
 use crate::rule::Rule;
 use crate::sort::Columns::{self, Halves, Neighbours, Once};
 use crate::sort::Elem::{F32, Float, Single};
-use crate::sort::Range::Finite;
+use crate::sort::Range::Any;
 use crate::sort::Sort::{
     self, Equals, Flag, Given, Holds, Literal, RotaryCos, RotarySin, Tensor, Whole,
 };
@@ -198,7 +198,7 @@ pub const RULES: &[Rule] = &[
             ("freqs", Tensor(F32, "H")),
             ("R", Equals("2*H")),
             ("t", Flag),
-            ("c", Literal(Finite)),
+            ("c", Literal(Any)),
         ],
         lhs: "cat[axis=-1](rope[dims=R, traditional=$t, base=none, scale=$c](slice[axis=-1, start=0, stop=R, step=1](?x), ?offset, ?freqs), \
               slice[axis=-1, start=R, stop=D, step=1](?x))",
@@ -214,7 +214,7 @@ pub const RULES: &[Rule] = &[
             ("freqs", Tensor(F32, "H")),
             ("R", Equals("2*H")),
             ("t", Flag),
-            ("c", Literal(Finite)),
+            ("c", Literal(Any)),
             ("U", Holds("T")),
         ],
         lhs: "cast[dtype=T](rope[dims=R, traditional=$t, base=none, scale=$c](cast[dtype=U](?x), ?offset, ?freqs))",

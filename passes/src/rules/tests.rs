@@ -2,5 +2,6 @@
 
 mod cases;
 mod compare;
+mod mutants;
 mod sound;
 mod witness;

@@ -16,3 +16,4 @@ mod random;
 mod random_numbers;
 mod round_trip;
 mod snapshots;
+mod workbench;

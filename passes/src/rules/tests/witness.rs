@@ -48,6 +48,23 @@ pub struct Witness {
     pub inputs: Vec<Tensor>,
 }
 
+/// Numbers that a rule may not be meant for.
+const STRAY: [f64; 13] = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    1e-5,
+    -1e-5,
+    3.0,
+    1e30,
+    -1e31,
+    1e-42,
+    f64::INFINITY,
+    f64::NEG_INFINITY,
+    f64::NAN,
+];
+
 /// How wild the inputs are.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mood {
@@ -282,17 +299,7 @@ impl Maker<'_> {
                 self.b.unify(name, Letter::Dim(Dim::from(size)))
             }
             Sort::Literal(_) => {
-                let x = self.rng.pick(&[
-                    0.0,
-                    -1.0,
-                    -1e-5,
-                    1e-5,
-                    2.0,
-                    f64::INFINITY,
-                    f64::NEG_INFINITY,
-                    f64::NAN,
-                    -1e31,
-                ]);
+                let x = self.rng.pick(&STRAY);
                 self.attr(name, Attr::Float(F64::new(x)))
             }
             Sort::Flag | Sort::Shape(_) | Sort::Given | Sort::RotarySin => self.row_of(name, sort),
@@ -306,21 +313,7 @@ impl Maker<'_> {
                     return self.stray_tensor(name, Elem::Float(letter), Vec::new());
                 }
                 let dtype = self.float(letter);
-                let x = self.rng.pick(&[
-                    0.0,
-                    -0.0,
-                    1.0,
-                    -1.0,
-                    1e-5,
-                    -1e-5,
-                    3.0,
-                    1e30,
-                    -1e31,
-                    1e-42,
-                    f64::INFINITY,
-                    f64::NEG_INFINITY,
-                    f64::NAN,
-                ]);
+                let x = self.rng.pick(&STRAY);
                 let value = Scalar::float(dtype.round(x));
                 let ty = TensorType::new(self.widened(dtype), vec![]);
                 let value = self.add(create::Full { value, ty }, &[])?;
@@ -445,11 +438,15 @@ impl Maker<'_> {
         for letter in letters {
             if self.b.letter(&letter).is_none() {
                 // Whole rows are longer than their parts, so that there are parts.
-                let size = match letter.as_str() {
+                let like = match self.b.letter("D") {
+                    Some(Letter::Dim(d)) if letter == "V" && self.rng.below(2) == 0 => d.as_const(),
+                    _ => None,
+                };
+                let size = like.unwrap_or_else(|| match letter.as_str() {
                     "D" => self.rng.pick(&[1i64, 2, 3, 4, 6, 8, 8, 0]),
                     "H" => self.rng.pick(&[1i64, 1, 2, 2, 3, 4]),
                     _ => self.rng.pick(&[1i64, 1, 2, 2, 3, 4, 5, 0]),
-                };
+                });
                 let _ = self.b.unify(&letter, Letter::Dim(Dim::from(size)));
             }
         }
@@ -513,7 +510,8 @@ impl Maker<'_> {
             .rng
             .pick(&[1.0, -2.5, 0.5, 0.3535533905932738, 3.0, -0.125, 17.0]);
         let x = match range {
-            Range::Finite | Range::NonZero | Range::Invertible => any,
+            Range::Any if self.rng.below(4) == 0 => self.rng.pick(&STRAY),
+            Range::Any | Range::Finite => any,
             Range::Positive => self.rng.pick(&[1e-5, 1e-6, 1e-3, 0.5, 1.0]),
             Range::HidingFinite if dtype == DType::F16 => return None,
             Range::HidingFinite => match dtype {
