@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::fs;
 
 /// Compares a document with what the code says now, or rewrites it.
-fn check(path: &str, text: &str) -> Result {
+pub fn check(path: &str, text: &str) -> Result {
     if std::env::var_os("FUSELINE_BLESS").is_some() {
         fs::write(workspace::root().join(path), text)?;
     }

@@ -9,11 +9,13 @@ mod host;
 mod hostile;
 mod invariants;
 mod methods;
+mod models;
 mod nothing;
 mod quantize;
 #[cfg(test)]
 mod random;
 mod random_numbers;
 mod round_trip;
+mod sessions;
 mod snapshots;
 mod workbench;
