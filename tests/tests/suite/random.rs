@@ -19,10 +19,12 @@ use draw::{Drawn, draw};
 use fuseline_compiler::Quiet;
 use fuseline_compiler::compile::compile_graph;
 use fuseline_ir::{Graph, Op, Tensor, Type, text};
-use fuseline_passes::{Level, PassCx, extract, rules, saturate};
+use fuseline_passes::cost::Model;
+use fuseline_passes::extract::{self, graph_cost};
+use fuseline_passes::{Level, PassCx, Target, canon, rules, saturate};
 use fuseline_runtime::Program;
 use fuseline_tests::compare::{Tolerance, check};
-use fuseline_tests::{Result, roads};
+use fuseline_tests::{Result, cases, roads};
 use reference::{Expected, expected};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
@@ -52,6 +54,59 @@ fn chaos(graph: &Graph, seed: u64) -> Result<Graph> {
     Ok(out)
 }
 
+/// A graph that means the same and that is dear: out of the e-graph with what is cheap on the target dear, and what is dear cheap.
+fn worst(graph: &Graph) -> Result<Graph> {
+    let cx = PassCx::new(roads::target());
+    let (loaded, _) = saturate::saturated(graph, &cx, rules::all())?;
+    let model = Model::of(&cx, &graph.symbols);
+    let weigh = |op: &Op, args: &[&Type], out: &Type, once: bool| {
+        1 + (1u64 << 40) / model.cost(op, args, out, once)
+    };
+    let (out, _) = extract::extract(graph, &loaded.egraph, &loaded.classes, &weigh)?;
+    Ok(out)
+}
+
+/// What comes out of the e-graph is never dearer than what went in, by the model's own measure, and always the same.
+fn never_dearer(what: &str, graph: &Graph) -> Result {
+    for target in Target::ALL {
+        let cx = PassCx::new(target);
+        let (out, report) = saturate::report(graph, &cx)?;
+        let model = Model::of(&cx, &graph.symbols);
+        let weigh =
+            |op: &Op, args: &[&Type], out: &Type, once: bool| model.cost(op, args, out, once);
+        let costs = (graph_cost(graph, &weigh), graph_cost(&out, &weigh));
+        assert!(costs.1 <= costs.0, "{what} on {target}: {costs:?}");
+        assert!(
+            report.cost.1 <= report.cost.0,
+            "{what} on {target}: {:?}",
+            report.cost
+        );
+        let again = saturate::run(graph, &cx)?;
+        assert!(
+            again.same(&out),
+            "{what} on {target}: another graph the second time"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn extraction_is_never_dearer_and_always_the_same() -> Result {
+    for seed in seeds()? {
+        never_dearer(&format!("seed {seed}"), &draw(seed).graph)?;
+    }
+    for case in cases::all()? {
+        for (form, path) in case.forms().into_iter().take(1) {
+            // What can't be imported is the end-to-end suite's business.
+            if let Ok(graph) = roads::imported(&path) {
+                let (graph, _) = canon::canonical(&graph)?;
+                never_dearer(&format!("{}, {form}", case.name), &graph)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Every way to compile the graph.
 fn roads_of(graph: &Graph, seed: u64) -> Result<Vec<(&'static str, Graph, Level)>> {
     let mut roads = vec![
@@ -60,6 +115,7 @@ fn roads_of(graph: &Graph, seed: u64) -> Result<Vec<(&'static str, Graph, Level)
         ("O2", graph.clone(), Level::O2),
     ];
     roads.push(("chaos", chaos(graph, seed)?, Level::O0));
+    roads.push(("worst", worst(graph)?, Level::O0));
     Ok(roads)
 }
 

@@ -47,7 +47,7 @@ pub struct Shape {
     pub cluster: usize,
 }
 
-/// A module's run of boxes.
+/// A module's run of boxes, or a box that comes from no module.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     /// The PyTorch module's path; empty for what comes from none.
@@ -143,7 +143,8 @@ impl Picture {
 
     fn add(&mut self, mut shape: Shape, module: &str) -> usize {
         let n = self.shapes.len();
-        if self.clusters.last().is_none_or(|c| c.module != module) {
+        // What comes from no module stands where it is needed.
+        if module.is_empty() || self.clusters.last().is_none_or(|c| c.module != module) {
             self.clusters.push(Cluster {
                 module: module.to_string(),
                 shapes: Vec::new(),

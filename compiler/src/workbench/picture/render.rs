@@ -41,15 +41,10 @@ pub fn dot(picture: &Picture) -> String {
     let _ = writeln!(out, "  label={};", quoted(&picture.caption));
     out.push_str("  node [shape=box, style=filled, fontname=\"monospace\", fontsize=10];\n");
     for (n, cluster) in picture.clusters.iter().enumerate() {
-        let _ = writeln!(out, "  subgraph cluster_{n} {{");
-        let label = if cluster.module.is_empty() {
-            String::new()
-        } else {
-            format!("{} ({})", cluster.module, time(cluster.cost))
-        };
-        let _ = writeln!(out, "    label={};", quoted(&label));
-        if cluster.module.is_empty() {
-            out.push_str("    peripheries=0;\n");
+        let named = !cluster.module.is_empty();
+        if named {
+            let label = quoted(&format!("{} ({})", cluster.module, time(cluster.cost)));
+            let _ = writeln!(out, "  subgraph cluster_{n} {{\n    label={label};");
         }
         for i in &cluster.shapes {
             let shape = &picture.shapes[*i];
@@ -61,7 +56,9 @@ pub fn dot(picture: &Picture) -> String {
                 "    n{i} [label={label}, fillcolor=\"{colour}\", tooltip={tip}];"
             );
         }
-        out.push_str("  }\n");
+        if named {
+            out.push_str("  }\n");
+        }
     }
     for (from, to) in &picture.edges {
         let _ = writeln!(out, "  n{from} -> n{to};");
@@ -148,15 +145,13 @@ fn places(picture: &Picture) -> Places {
             .collect();
         let (places, size) = layered(&of, &edges);
         let name = cluster.module.chars().count() as f64 * CHAR + 80.0;
-        let wide = if cluster.module.is_empty() {
-            size.x
-        } else {
-            size.x.max(name)
-        };
         inner.push(places);
-        outer.push(Point {
-            x: wide + 2.0 * MARGIN,
-            y: size.y + 2.0 * MARGIN + HEAD,
+        outer.push(match cluster.module.is_empty() {
+            true => size,
+            false => Point {
+                x: size.x.max(name) + 2.0 * MARGIN,
+                y: size.y + 2.0 * MARGIN + HEAD,
+            },
         });
     }
     let between = picture
@@ -167,10 +162,17 @@ fn places(picture: &Picture) -> Places {
     let (corners, mut size) = layered(&outer, &between);
     let mut shapes = vec![Point::default(); picture.shapes.len()];
     for (cluster, (corner, inner)) in picture.clusters.iter().zip(corners.iter().zip(&inner)) {
+        let frame = match cluster.module.is_empty() {
+            true => Point::default(),
+            false => Point {
+                x: MARGIN,
+                y: MARGIN + HEAD,
+            },
+        };
         for (i, place) in cluster.shapes.iter().zip(inner) {
             shapes[*i] = Point {
-                x: MARGIN + corner.x + MARGIN + place.x,
-                y: MARGIN + HEAD + corner.y + MARGIN + HEAD + place.y,
+                x: MARGIN + corner.x + frame.x + place.x,
+                y: MARGIN + HEAD + corner.y + frame.y + place.y,
             };
         }
     }

@@ -23,10 +23,10 @@ fn graph() -> Graph {
 fn boxes_clusters_and_arrows() {
     let picture = Picture::new(&graph(), &PassCx::new(Target::Metal));
     let modules: Vec<&str> = picture.clusters.iter().map(|c| c.module.as_str()).collect();
-    assert_eq!(modules, ["", "model.norm", "model.add", ""]);
+    assert_eq!(modules, ["", "", "model.norm", "model.add", "", ""]);
     // x → norm, norm → add, s → add, add → output, add → next.
     assert_eq!(picture.edges.len(), 5);
-    let norm = &picture.shapes[picture.clusters[1].shapes[0]];
+    let norm = &picture.shapes[picture.clusters[2].shapes[0]];
     assert_eq!(norm.kind, Kind::Fused);
     assert!(norm.lines.contains(&"\"w<1>\"".to_string()), "{norm:?}");
     assert!(norm.cost > 0);
@@ -42,7 +42,7 @@ fn formats_escape_and_stand_alone() {
     assert!(page.contains("model.norm"));
     let dot = dot(&picture);
     assert!(
-        dot.contains("label=\"model.norm") && dot.contains("n0 -> "),
+        dot.contains("label=\"model.norm (") && dot.contains("n0 -> "),
         "{dot}"
     );
     assert_eq!(html(std::slice::from_ref(&picture)), page);
