@@ -13,6 +13,7 @@
 //! Two further pieces serve the passes: [`closed_form`], which knows values as functions of their index (a rotary table, a causal mask), and [`pass`], the
 //! types that all passes share.
 
+pub mod biases;
 pub mod build;
 pub mod canon;
 pub mod closed_form;
@@ -42,6 +43,7 @@ pub mod saturate;
 pub mod shapes;
 pub mod sort;
 pub mod sweep;
+pub mod unpack;
 
 pub use pass::{Limits, Numerics, PassCx, PassError, Target};
 pub use pipeline::{Level, PASSES, Pass, PassReport, Report, optimise, run_passes};

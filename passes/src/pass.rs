@@ -144,6 +144,8 @@ pub struct PassCx {
     pub numerics: Numerics,
     /// Bounds on the e-graph.
     pub limits: Limits,
+    /// Bytes that weights may fill in floats that stay in few bits in the file: see [`crate::unpack`].
+    pub memory_budget: u64,
 }
 
 impl PassCx {
@@ -154,6 +156,7 @@ impl PassCx {
             costs: table(target),
             numerics: Numerics::Reassociates,
             limits: Limits::default(),
+            memory_budget: 0,
         }
     }
 }

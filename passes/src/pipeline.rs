@@ -1,7 +1,7 @@
 //! The table of passes, the lists that make up the levels, and the loop that runs them.
 
 use crate::pass::{PassCx, PassError};
-use crate::{canon, decompose, filled, fold, horizontal, positions, saturate};
+use crate::{biases, canon, decompose, filled, fold, horizontal, positions, saturate, unpack};
 use fuseline_ir::Graph;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -70,6 +70,16 @@ pub const PASSES: &[Pass] = &[
         run: |graph, cx, _| horizontal::run(graph, cx).map(Done::from),
     },
     Pass {
+        name: unpack::NAME,
+        doc: "within a budget of memory, products with quantised weights become products of floats where the target's costs say that it pays",
+        run: |graph, cx, _| unpack::run(graph, cx).map(Done::from),
+    },
+    Pass {
+        name: biases::NAME,
+        doc: "biases of quantised weights that follow from their scales are computed when the program is loaded",
+        run: |graph, cx, _| biases::run(graph, cx).map(Done::from),
+    },
+    Pass {
         name: "decompose",
         doc: "ops that the target has no instruction for become ops that it has",
         run: |graph, cx, _| decompose::run(graph, cx).map(Done::from),
@@ -106,6 +116,8 @@ impl Level {
                 "filled",
                 "canon",
                 "horizontal",
+                "unpack",
+                "biases",
                 "decompose",
                 "fold",
                 "canon",

@@ -22,9 +22,19 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// Calls `f` with each integer.
-    fn for_each(&self, mut f: impl FnMut(i64) -> Result<(), String>) -> Result<(), String> {
-        let bytes = self.codes.contiguous_bytes();
+    /// Calls `f` with each integer of a range.
+    fn for_each(
+        &self,
+        range: Range<usize>,
+        mut f: impl FnMut(i64) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let bytes = match self.nibbles {
+            Some(_) => self.codes.range(range.start / 2..range.end / 2)?,
+            None => {
+                let width = self.codes.dtype.size();
+                self.codes.range(range.start * width..range.end * width)?
+            }
+        };
         if let Some(zero) = self.nibbles {
             return bytes.iter().try_for_each(|byte| {
                 f(i64::from(byte & 15) + zero)?;
@@ -92,9 +102,15 @@ impl Stream {
 impl Payload for Packed {
     fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
         let each = if self.nibbles.is_some() { 2 } else { 1 };
-        // Rows end on whole words, so the stream can run through them.
-        let mut stream = Stream::new(self.low, self.bits, self.codes.numel() * each);
-        self.for_each(|q| {
+        self.range(0..self.codes.numel() * each / 8 * self.bits)
+    }
+
+    /// Rows end on whole words, so the stream runs through them: eight elements fill as many bytes as each has bits.
+    fn range(&self, range: Range<usize>) -> Result<Cow<'_, [u8]>, String> {
+        let (first, last) = (range.start / self.bits, range.end.div_ceil(self.bits));
+        let elements = first * 8..last * 8;
+        let mut stream = Stream::new(self.low, self.bits, elements.len());
+        self.for_each(elements, |q| {
             stream.push(q).ok_or_else(|| {
                 let count = 1u32 << self.bits;
                 format!(
@@ -103,6 +119,9 @@ impl Payload for Packed {
                 )
             })
         })?;
+        let skipped = range.start - first * self.bits;
+        stream.bytes.truncate(skipped + range.len());
+        stream.bytes.drain(..skipped);
         Ok(Cow::Owned(stream.bytes))
     }
 }
@@ -132,29 +151,46 @@ pub(super) struct Offset {
 }
 
 impl Groups {
-    /// The numbers of `weight`, rows first.
-    fn numbers(&self, weight: &WeightRef) -> Result<Vec<f64>, String> {
+    /// A range of the numbers of `weight`, rows first.
+    fn numbers(&self, weight: &WeightRef, range: Range<usize>) -> Result<Vec<f64>, String> {
         let dtype = symbolic::dtype(weight.dtype)
             .map_err(|_| format!("`{}` has an element type without arithmetic", weight.fqn))?;
-        let tensor = Tensor::from_bytes(dtype, vec![weight.numel()], &weight.contiguous_bytes())
-            .map_err(|e| e.to_string())?;
-        let all = tensor.to_f64();
-        match (self.transposed, weight.sizes.as_slice()) {
-            (true, &[groups, rows]) => Ok((0..rows)
-                .flat_map(|r| (0..groups).map(move |g| g * rows + r))
-                .map(|i| all[i])
-                .collect()),
-            _ => Ok(all),
-        }
+        let (width, count) = (dtype.size(), range.len());
+        let bytes = match (self.transposed, weight.sizes.as_slice()) {
+            (true, &[groups, rows]) => {
+                let mut bytes = Vec::with_capacity(count * width);
+                for i in range {
+                    let at = (i % groups * rows + i / groups) * width;
+                    bytes.extend_from_slice(&weight.range(at..at + width)?);
+                }
+                Cow::Owned(bytes)
+            }
+            _ => weight.range(range.start * width..range.end * width)?,
+        };
+        let tensor = Tensor::from_bytes(dtype, vec![count], &bytes).map_err(|e| e.to_string())?;
+        Ok(tensor.to_f64())
     }
 }
 
 impl Payload for Groups {
     fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
-        let mut values = self.numbers(&self.scale)?;
+        self.range(0..self.scale.numel() * self.repeat * self.dtype.size())
+    }
+
+    fn range(&self, range: Range<usize>) -> Result<Cow<'_, [u8]>, String> {
+        // A number of the export's gives so many bytes.
+        let unit = self.repeat * self.dtype.size();
+        let numbers = range.start / unit..range.end.div_ceil(unit);
+        let skipped = range.start - numbers.start * unit;
+        let mut values = self.numbers(&self.scale, numbers.clone())?;
         if let Some(Offset { low, zero, bias }) = &self.offset {
-            let zero = zero.as_ref().map(|zero| self.numbers(zero)).transpose()?;
-            let bias = bias.as_ref().map(|bias| self.numbers(bias)).transpose()?;
+            let list = |list: &Option<WeightRef>| {
+                let numbers = list
+                    .as_ref()
+                    .map(|list| self.numbers(list, numbers.clone()));
+                numbers.transpose()
+            };
+            let (zero, bias) = (list(zero)?, list(bias)?);
             let at = |list: &Option<Vec<f64>>, i: usize| {
                 list.as_ref()
                     .and_then(|list| list.get(i))
@@ -169,7 +205,10 @@ impl Payload for Groups {
         let tensor = Tensor::from_fn(self.dtype, vec![count], |i| {
             Scalar::float(values[i / self.repeat])
         });
-        Ok(Cow::Owned(tensor.map_err(|e| e.to_string())?.to_bytes()))
+        let mut bytes = tensor.map_err(|e| e.to_string())?.to_bytes();
+        bytes.truncate(skipped + range.len());
+        bytes.drain(..skipped);
+        Ok(Cow::Owned(bytes))
     }
 }
 

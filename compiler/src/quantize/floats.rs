@@ -2,10 +2,12 @@
 
 use fuseline_ir::ops::quant::Mode;
 
+use super::affine::extremes;
+
 /// How a group of one mode becomes elements and a byte for the scale. `round` rounds to the weight's dtype.
-pub(super) struct Rounding<'r> {
+pub(super) struct Rounding<R> {
     pub mode: Mode,
-    pub round: &'r dyn Fn(f32) -> f32,
+    pub round: R,
 }
 
 /// What the bits of an FP4 (E2M1) element mean; the sign is bit 3.
@@ -13,7 +15,7 @@ const E2M1: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
 /// Between each and the next of them. A number just on one belongs to the smaller.
 const BETWEEN: [f32; 7] = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0];
 
-impl Rounding<'_> {
+impl<R: Fn(f32) -> f32> Rounding<R> {
     /// The largest magnitude of an element.
     fn most(&self) -> f32 {
         if self.mode == Mode::MxFp8 { 448.0 } else { 6.0 }
@@ -21,9 +23,8 @@ impl Rounding<'_> {
 
     /// The scale's byte that MLX finds for a group.
     pub fn scale(&self, group: &[f32]) -> u8 {
-        let most = group
-            .iter()
-            .fold(0.0f32, |a, w| if a < w.abs() { w.abs() } else { a });
+        let (low, high) = extremes(group);
+        let most = low.abs().max(high.abs());
         let ratio = (self.round)(most / self.most());
         if self.mode == Mode::NvFp4 {
             return to_e4m3(ratio);
@@ -160,11 +161,8 @@ pub(super) fn from_e4m3(bits: u8) -> f32 {
 mod tests {
     use super::*;
 
-    fn rounding(mode: Mode) -> Rounding<'static> {
-        Rounding {
-            mode,
-            round: &|x| x,
-        }
+    fn rounding(mode: Mode) -> Rounding<fn(f32) -> f32> {
+        Rounding { mode, round: |x| x }
     }
 
     #[test]

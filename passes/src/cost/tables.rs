@@ -91,8 +91,14 @@ const CPU: Table = Table {
     matmul_f32_gflops: figure(3.6, "MLX 0.32.2's wheel, f32 matmul of 1024³: 3.6 GFLOP/s"),
     matmul_f16_gflops: figure(5.0, "assumed: as bf16"),
     matmul_bf16_gflops: figure(5.0, "MLX 0.32.2's wheel, bf16 matmul: 5 GFLOP/s"),
-    quantized_row_gbs: figure(8.0, "assumed: bound by reading the weight"),
-    quantized_gflops: figure(3.6, "assumed: as f32 arithmetic without a library"),
+    quantized_row_gbs: figure(
+        0.7,
+        "MLX 0.32.2's wheel, 4 bits, 4096×4096, one row: 13 ms, on one thread",
+    ),
+    quantized_gflops: figure(
+        2.7,
+        "MLX 0.32.2's wheel, 4 bits, 4096×4096, 128 rows: 1.6 s, on one thread",
+    ),
     attention_gflops: figure(
         3.6,
         "mlx::fast decomposes on the CPU: the rate of the products",
