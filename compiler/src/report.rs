@@ -129,16 +129,21 @@ pub fn segments(program: &Program<'_>) -> usize {
     calls.filter(|c| matches!(c, Call::Delegate { .. })).count()
 }
 
-/// The host nodes of a graph, with their reasons.
+/// The host nodes of a graph and of the graphs inside its ops, with their reasons.
 pub fn host(graph: &Graph) -> Vec<HostReport> {
     let mut out = Vec::new();
     for (_, node) in graph.values() {
-        if let Op::Host(op) = &node.op {
-            out.push(HostReport {
+        match &node.op {
+            Op::Host(op) => out.push(HostReport {
                 kernel: op.kernel.to_string(),
                 reason: op.reason.to_string(),
                 module: node.loc.module.as_ref().map(|m| m.to_string()),
-            });
+            }),
+            Op::WhileLoop(op) => {
+                out.extend(host(op.cond.graph()));
+                out.extend(host(op.step.graph()));
+            }
+            _ => {}
         }
     }
     out

@@ -12,6 +12,9 @@
 //! **Symbols.** A size is a [`Dim`]: a polynomial over symbols such as `s0`, whose ranges the graph declares. An input's shape binds its symbols when the graph is
 //! run. Two sizes are equal where their normal forms are; what can't be shown equal is treated as different, so shapes are never specialised in silence.
 //!
+//! **Graphs inside ops.** A branch and a loop hold the graphs of their sides and steps as attributes ([`Region`]). Such a graph sees nothing of the one around it but what the
+//! op's arguments bind to its inputs.
+//!
 //! **Meaning.** Each op's impl holds the rule for its type ([`OpImpl::infer`]), its reference evaluation ([`OpImpl::eval`]: readable, slow, floats accumulated in f64 and
 //! rounded once), and what it becomes on the target ([`OpImpl::lower`], in terms of [`lower::Inst`]). A *fused* op also says what it means in plain ops
 //! ([`OpImpl::decompose`]). Operands of pointwise ops have one dtype (promotion is the importer's job) and broadcast as in NumPy.

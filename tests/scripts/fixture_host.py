@@ -1,6 +1,7 @@
 """Modules with operators that the host must run: those of a library, and those whose results' sizes depend on data."""
 import torch
 from fixture_modules import WIDTH, Sandwich, module
+from torch._higher_order_ops.while_loop import while_loop
 from torch.export import Dim
 
 
@@ -72,3 +73,28 @@ class Repeats(torch.nn.Module):
 
     def calls(self):
         return [(torch.randn(n, 3), torch.randint(0, 4, (n,)) + torch.arange(n) % 2) for n in (4, 2, 8)]
+
+
+@module("library_state", group="host", note="a buffer on both sides of an operator of a library, one set to its result, and one in a loop")
+class LibraryState(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("sum", torch.zeros(2, 3))
+        self.register_buffer("last", torch.ones(2, 3))
+        self.register_buffer("rows", torch.zeros(4, 3))
+
+    def forward(self, x, n):
+        self.rows.index_copy_(0, n.reshape(1), x[:1])
+        seen = torch.ops.fixture.scaled(self.sum + x, 2, w=0.5)
+        self.sum.add_(seen)
+        old = self.last * 2
+        self.last.copy_(torch.ops.fixture.scaled(self.rows[:2], 1, w=0.25))
+
+        def step(i, y):
+            return i + 1, torch.ops.fixture.scaled(y, 1, w=1.25, mode="shifted")
+
+        _, y = while_loop(lambda i, y: i < n, step, (torch.zeros((), dtype=torch.int64), seen))
+        return y + old, self.sum * 1.0
+
+    def calls(self):
+        return [(torch.randn(2, 3), torch.tensor(n)) for n in (1, 0, 3)]

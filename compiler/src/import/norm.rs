@@ -52,13 +52,13 @@ pub(super) fn find(target: &str) -> Option<Handler> {
             done(cx.build.cast(result, dtype))
         },
         "layer_norm" => |cx, call| {
-            let axes = call.ints("normalized_shape")?.len();
+            let axes = call.dims("normalized_shape")?.len();
             let eps = call.float(cx, "eps")?;
             let out = layer_norm(cx, call, axes, eps)?;
             done(Ok(out))
         },
         "native_layer_norm" => |cx, call| {
-            let axes = call.ints("normalized_shape")?.len();
+            let axes = call.dims("normalized_shape")?.len();
             let eps = call.float(cx, "eps")?;
             let out = layer_norm(cx, call, axes, eps)?;
             let x = call.value(cx, "input")?;
@@ -149,7 +149,7 @@ fn layer_norm(cx: &mut Importer<'_>, call: &Call<'_>, axes: usize, eps: f64) -> 
 
 fn rms_norm(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     let x = call.value(cx, "input")?;
-    let axes = call.ints("normalized_shape")?.len();
+    let axes = call.dims("normalized_shape")?.len();
     let dtype = cx.build.dtype(x)?;
     let eps = call
         .opt_float(cx, "eps")?

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use fuseline_ir::ops::table as op;
 use fuseline_ir::{
-    Constant, DType, Dim, Flag, Graph, Loc, Op, Output, Region, Scalar, Symbol, TensorType, Type,
-    Value, attr,
+    Constant, DType, Dim, Flag, Graph, Op, Output, Region, Scalar, Symbol, TensorType, Type, Value,
+    attr,
 };
 
 use super::Importer;
@@ -111,7 +111,6 @@ impl Made {
         graph.constants.clear();
         let mut map: Vec<Value> = Vec::new();
         let mut added: Vec<Value> = Vec::new();
-        let loc = Loc::default();
         let mut taken = 0;
         for node in self.graph.nodes() {
             // The inputs are the first nodes.
@@ -129,7 +128,7 @@ impl Made {
                 Some(value) => *value,
                 None => {
                     let args: Vec<Value> = node.args.iter().map(|a| map[a.index()]).collect();
-                    graph.add(node.op.clone(), &args, &loc)?
+                    graph.add(node.op.clone(), &args, &node.loc)?
                 }
             });
         }

@@ -31,9 +31,20 @@ const SCALED: &str =
 const PEAKS: &str =
     "fixture::peaks(Tensor x, float least, int[] limits, Tensor? floor=None) -> (Tensor, Tensor)";
 
-/// Compiles the module over the library `fixture`.
+/// Compiles a form of `host/library`.
 fn library(form: &str, level: Level, host: &[&str], output: &Path) -> Result<Report> {
-    let input = workspace::fixtures().join("host/library").join(form);
+    over_library("host/library", form, level, host, output)
+}
+
+/// Compiles a form of a module over the library `fixture`.
+fn over_library(
+    case: &str,
+    form: &str,
+    level: Level,
+    host: &[&str],
+    output: &Path,
+) -> Result<Report> {
+    let input = workspace::fixtures().join(case).join(form);
     let mut options = Options::new(input, level, PassCx::new(roads::target()));
     options.host = HostOps::new(host)?;
     Ok(compile(&options, &mut Quiet)?.write(output, &mut Quiet)?)
@@ -132,24 +143,29 @@ fn open(path: &Path, kernels: Kernels) -> std::result::Result<Program, Error> {
 
 #[test]
 fn operators_of_a_library_run_with_the_kernels_of_the_program_that_runs_the_model() -> Result {
-    let case = cases::find("host/library")?;
     let folder = tempfile::tempdir()?;
     let output = folder.path().join("model.pte");
-    for form in ["model.pt2", "model_core.pt2"] {
-        for level in Level::ALL {
-            for schemas in [&[][..], &[SCALED, PEAKS]] {
-                let report = library(form, level, schemas, &output)?;
+    let forms = ["model.pt2", "model_core.pt2"];
+    let schemas = [&[][..], &[SCALED, PEAKS]];
+    for (name, count) in [("host/library", 4), ("host/library_state", 3)] {
+        let case = cases::find(name)?;
+        let calls = case.inputs()?;
+        for (form, level) in forms
+            .iter()
+            .flat_map(|f| Level::ALL.map(|level| (f, level)))
+        {
+            for schemas in schemas {
+                let report = over_library(name, form, level, schemas, &output)?;
                 let names: Vec<&str> = report.host.iter().map(|h| h.kernel.as_str()).collect();
-                assert_eq!(names.len(), 4, "{form} at {level}: {names:?}");
+                assert_eq!(names.len(), count, "{name}, {form} at {level}: {names:?}");
                 for host in &report.host {
                     assert_eq!(host.reason, "an operator of the library `fixture`");
                 }
                 let mut session = open(&output, kernels())?.session()?;
-                let calls = case.inputs()?;
                 let got = calls.iter().map(|inputs| roads::step(&mut session, inputs));
                 let got = got.collect::<Result<Vec<_>>>()?;
                 compare::check_calls(&got, &case.expected()?, compare::tolerance(&case))
-                    .map_err(|e| format!("{form} at {level}: {e}"))?;
+                    .map_err(|e| format!("{name}, {form} at {level}: {e}"))?;
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Whole programs at random: small graphs, compiled at every level and out of an e-graph at random costs, run on MLX, and compared with the reference evaluation.
+//! Whole programs at random: small graphs, compiled at every level, out of an e-graph at random costs and as read back from their text, run on MLX, and compared with the reference
+//! evaluation.
 //!
 //! `FUSELINE_RANDOM=FIRST..LAST` runs other seeds than those of the suite.
 //!
@@ -8,6 +9,7 @@
 
 #[path = "../../../passes/tests/common/mod.rs"]
 mod common;
+mod control;
 mod draw;
 mod found;
 #[path = "../../../passes/tests/common/graphs.rs"]
@@ -114,6 +116,9 @@ fn roads_of(graph: &Graph, seed: u64) -> Result<Vec<(&'static str, Graph, Level)
     ];
     roads.push(("chaos", chaos(graph, seed)?, Level::O0));
     roads.push(("worst", worst(graph)?, Level::O0));
+    let mut read = text::parse(&graph.to_string())?;
+    read.constants.clone_from(&graph.constants);
+    roads.push(("text", read, Level::O2));
     Ok(roads)
 }
 

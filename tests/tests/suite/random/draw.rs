@@ -1,6 +1,7 @@
 //! Graphs at random whose every value is there to compare: finite, of moderate size, at each size of the symbol.
 
 use super::common::{Random, witness};
+use super::control;
 use super::graphs::{arguments, fragment, leaf, literal, op, start};
 use super::reference::{moderate, node};
 use fuseline_ir::ops::{
@@ -365,10 +366,13 @@ pub fn draw(seed: u64) -> Drawn {
         };
         let mut next = g.clone();
         let x = choose(&mut r);
-        let added = match r.below(16) {
+        let y = choose(&mut r);
+        let added = match r.below(18) {
             0..=1 => leaf(&mut r, &mut next),
             2..=3 => fragment(&mut r, &mut next, x),
             4..=6 => block(&mut r, &mut next, &inputs, x),
+            16 => control::control(&mut r, &mut next, x, y),
+            17 => control::quantised(&mut r, &mut next, x),
             n => {
                 let op = if n < 11 {
                     Some(op(&mut r, &g, x))

@@ -38,6 +38,10 @@ pub fn node(
     if let Op::Constant(op) = &node.op {
         return graph.constant_tensor(&op.name).ok();
     }
+    // Of an op with several results the last one is drawn.
+    if let (Op::Get(_), [of]) = (&node.op, node.args.as_slice()) {
+        return Some(values[of.index()].clone());
+    }
     let types: Vec<&Type> = node.args.iter().map(|a| graph.ty(*a)).collect();
     let cx = EvalCx {
         symbols,
@@ -87,6 +91,7 @@ fn exact(op: &Op) -> bool {
                 | Op::Gather(_)
                 | Op::IndexCopy(_)
                 | Op::SliceUpdate(_)
+                | Op::Get(_)
         )
 }
 
@@ -123,6 +128,8 @@ fn shaken(
             | Op::Conv(_)
             | Op::Rope(_)
             | Op::Sdpa(_)
+            | Op::Branch(_)
+            | Op::WhileLoop(_)
     );
     let sizes = if sums {
         let mut sizes = values.to_vec();
