@@ -10,6 +10,9 @@ pub const COUNT: u64 = 1_000_000;
 pub const RANK: usize = 16;
 /// Bytes of one tensor that the program allocates.
 pub const TENSOR_BYTES: u64 = 1 << 32;
+/// How many times as large as the file that it is in something may become when what is shared in it counts once for each use, and what is allowed to a small file.
+const SHARED: usize = 16;
+const SHARED_SMALL: usize = 1 << 20;
 /// Tables within tables in FlatBuffers data.
 const DEPTH: usize = 32;
 
@@ -25,6 +28,21 @@ pub(crate) fn count(what: &'static str, count: usize) -> Result<(), Fault> {
     } else {
         Ok(())
     }
+}
+
+/// Checks what has been read of a file of `size` bytes, what is shared counted once for each use.
+pub(crate) fn shared(what: &str, bytes: u64, size: u64) -> Result<(), Fault> {
+    let cap = size
+        .saturating_mul(SHARED as u64)
+        .saturating_add(SHARED_SMALL as u64);
+    if bytes > cap {
+        return Err(Fault::TooLarge {
+            what: what.to_owned(),
+            bytes,
+            cap,
+        });
+    }
+    Ok(())
 }
 
 /// Checks a number of dimensions.
@@ -57,7 +75,7 @@ pub(crate) fn verifier(size: usize) -> VerifierOptions {
     VerifierOptions {
         max_depth: DEPTH,
         max_tables: 16 * 1_000_000,
-        max_apparent_size: size.saturating_mul(16).saturating_add(1 << 20),
+        max_apparent_size: size.saturating_mul(SHARED).saturating_add(SHARED_SMALL),
         ignore_missing_null_terminator: false,
     }
 }

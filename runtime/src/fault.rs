@@ -97,8 +97,8 @@ pub enum Fault {
     /// A host integer beyond 64 bits, or a length beyond 32.
     #[error("integer overflow")]
     Overflow,
-    /// A tensor that is made from nothing is too large.
-    #[error("{bytes} bytes would be filled, more than {limit}")]
+    /// A tensor that would be made is too large.
+    #[error("{bytes} bytes would be made, more than {limit}")]
     TooLarge {
         /// The bytes.
         bytes: u64,
@@ -110,6 +110,12 @@ pub enum Fault {
     Depth {
         /// The limit.
         limit: usize,
+    },
+    /// Branches, jumps and loops go on and on.
+    #[error("more than {limit} steps in one call")]
+    Steps {
+        /// The limit.
+        limit: u32,
     },
     /// An instruction that can't run here.
     #[error("{node} needs {needs}")]

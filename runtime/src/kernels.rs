@@ -53,6 +53,9 @@ pub enum KernelError {
     Other(String),
 }
 
+/// The most elements of a broadcast shape.
+const WALK_LIMIT: usize = 1 << 31;
+
 type Run = dyn Fn(&[Value]) -> Result<Vec<Value>, KernelError> + Send + Sync;
 
 /// One operator: how many arguments and results it has, and what it does.
@@ -224,6 +227,7 @@ impl Walk {
     }
 }
 
+/// The shape that both broadcast to: none if there is none, or if it has more elements than a host should walk.
 fn broadcast_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
     let at = |shape: &[usize], axis: usize| {
@@ -231,14 +235,18 @@ fn broadcast_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
             .checked_sub(rank)
             .map_or(1, |axis| shape[axis])
     };
-    (0..rank)
+    let shape: Option<Vec<usize>> = (0..rank)
         .map(|axis| match (at(a, axis), at(b, axis)) {
             (x, y) if x == y => Some(x),
             (1, y) => Some(y),
             (x, 1) => Some(x),
             _ => None,
         })
-        .collect()
+        .collect();
+    shape.filter(|shape| {
+        let count = shape.iter().try_fold(1_usize, |n, m| n.checked_mul(*m));
+        count.is_some_and(|count| count <= WALK_LIMIT)
+    })
 }
 
 fn mask_of(arguments: &[Value], position: usize) -> Result<(Vec<usize>, Vec<u8>), KernelError> {

@@ -1,6 +1,6 @@
 //! From a file to a program: mapping, constants, names, what is run once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use memmap2::Mmap;
 
 use crate::error::Error;
 use crate::fault::Fault;
-use crate::frame::Frame;
+use crate::frame::{Budget, Frame};
 use crate::kernels::Kernels;
 use crate::mlx::{self, Array, Stream};
 use crate::program::{Argument, Input, InputKind, Method, Output, Segment, State, StateInfo, Step};
@@ -34,6 +34,8 @@ pub(crate) fn map(path: &Path) -> std::io::Result<Mmap> {
 pub(crate) struct Loader<'a> {
     pub(crate) file: &'a Arc<Mmap>,
     pub(crate) program: &'a format::Program<'a>,
+    /// The program's data by name.
+    pub(crate) named: BTreeMap<&'a str, &'a format::Data<'a>>,
     pub(crate) kernels: &'a Kernels,
     pub(crate) stream: Stream,
     pub(crate) segments: Vec<Segment>,
@@ -250,6 +252,12 @@ impl Loader<'_> {
     /// Loads the constants of a delegate and runs its init chain.
     fn segment(&mut self, graph: &MlxGraph) -> Result<Segment, Error> {
         let counts = graph.counts;
+        // A file may name a million slots: one look at each.
+        let names: BTreeMap<IoSlot, &str> = graph
+            .names
+            .iter()
+            .map(|named| (named.slot, named.name.as_str()))
+            .collect();
         let interface = |slot: u32| Error::Interface(Fault::UnsetTensor { slot });
         let mut tensors = Vec::with_capacity(usize::try_from(counts.tensors()).unwrap_or_default());
         for number in 0..counts.constants {
@@ -257,10 +265,10 @@ impl Loader<'_> {
                 .tensors
                 .get(number as usize)
                 .ok_or_else(|| interface(number))?;
-            let key = graph.name_of(IoSlot::Tensor(Tid(number)));
+            let key = names.get(&IoSlot::Tensor(Tid(number)));
             let bytes = key
-                .and_then(|key| self.program.named(key))
-                .and_then(format::Data::as_slice);
+                .and_then(|key| self.named.get(key))
+                .and_then(|data| data.as_slice());
             let shape = meta.static_shape().ok_or_else(|| interface(number))?;
             let array =
                 self.constant(bytes.ok_or_else(|| interface(number))?, meta.dtype, &shape)?;
@@ -270,16 +278,18 @@ impl Loader<'_> {
             usize::try_from(counts.tensors()).unwrap_or_default(),
             || None,
         );
+        let budget = Budget::new();
         let mut frame = Frame {
             constants: &[],
             tensors,
             values: vec![None; counts.values as usize],
             stream: &self.stream,
+            budget: &budget,
         };
 
         let mut infos = Vec::with_capacity(graph.state.len());
         for slot in &graph.state {
-            infos.push(state_info(*slot, graph)?);
+            infos.push(state_info(*slot, graph, names.get(slot))?);
         }
         let mut initial: Vec<Option<Array>> = infos.iter().map(|_| None).collect();
         if let Some(chain) = graph.init_chain {
@@ -305,7 +315,7 @@ impl Loader<'_> {
         }
         let mut state = Vec::with_capacity(infos.len());
         for ((slot, (tid, info)), initial) in graph.state.iter().zip(infos).zip(initial) {
-            let name = graph.name_of(*slot).map(str::to_owned);
+            let name = names.get(slot).map(|name| (*name).to_owned());
             state.push((tid, self.state(name, info, initial)));
         }
         Ok(Segment {
@@ -330,7 +340,11 @@ impl Loader<'_> {
     }
 }
 
-fn state_info(slot: IoSlot, graph: &MlxGraph) -> Result<(Tid, StateInfo), Error> {
+fn state_info(
+    slot: IoSlot,
+    graph: &MlxGraph,
+    name: Option<&&str>,
+) -> Result<(Tid, StateInfo), Error> {
     let IoSlot::Tensor(tid) = slot else {
         return Err(Error::Interface(Fault::Unsupported {
             node: "a host number among the state",
@@ -341,9 +355,7 @@ fn state_info(slot: IoSlot, graph: &MlxGraph) -> Result<(Tid, StateInfo), Error>
     let meta = graph.tensors.get(tid.0 as usize).ok_or_else(unset)?;
     let shape = meta.static_shape().ok_or_else(unset)?;
     let info = StateInfo {
-        name: graph
-            .name_of(slot)
-            .map_or_else(|| format!("state{}", tid.0), plain_name),
+        name: name.map_or_else(|| format!("state{}", tid.0), |name| plain_name(name)),
         dtype: meta.dtype,
         shape: shape.into_iter().map(|length| length as usize).collect(),
     };

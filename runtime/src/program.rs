@@ -194,6 +194,12 @@ impl Program {
         let mut loader = Loader {
             file: &file,
             program: &pte.program,
+            named: pte
+                .program
+                .named_data
+                .iter()
+                .map(|named| (named.key.as_str(), &named.data))
+                .collect(),
             kernels,
             stream: Stream::on(device)?,
             segments: Vec::new(),

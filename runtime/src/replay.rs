@@ -33,6 +33,9 @@ fn run_nested(
         if depth > DEPTH {
             return Err(here(Fault::Depth { limit: DEPTH }));
         }
+        if depth > 0 {
+            frame.budget.step().map_err(here)?;
+        }
         match instruction {
             Instruction::If(i) => branch(i, graph, frame, depth).map_err(|e| e.or(here))?,
             Instruction::Scan(i) => scan(i, graph, frame, depth).map_err(|e| e.or(here))?,
@@ -99,6 +102,7 @@ fn scan(i: &Scan, graph: &MlxGraph, frame: &mut Frame<'_>, depth: usize) -> Resu
     }
     let mut collected: Vec<Vec<Array>> = i.outputs.iter().map(|_| Vec::new()).collect();
     for step in 0..length {
+        frame.budget.step()?;
         for (original, sliced) in i.originals.iter().zip(&i.sliced) {
             let slice = ops::select(frame.get(*original)?, step, i.scan_axis, frame)?;
             frame.put(*sliced, slice)?;

@@ -4,7 +4,7 @@ use fuseline_program::{Dim, IoSlot, ScalarType};
 
 use crate::error::{Error, InputProblem};
 use crate::fault::Fault;
-use crate::frame::{Frame, Number};
+use crate::frame::{Budget, Frame, Number};
 use crate::kernels::KernelError;
 use crate::mlx::{self, Array, Stream};
 use crate::program::{Argument, Input, InputKind, Method, Program, Segment, Step};
@@ -61,12 +61,13 @@ impl Session {
 
         let mut new_state: NewState = self.state.iter().map(|_| None).collect();
         let mut jumps = 0;
+        let budget = Budget::new();
         for chain in &method.chains {
             let mut at = 0;
             while let Some(step) = chain.get(at) {
                 at += 1;
                 let Step::JumpFalse { condition, target } = step else {
-                    self.step(step, &mut values, &mut new_state)?;
+                    self.step(step, &mut values, &mut new_state, &budget)?;
                     continue;
                 };
                 if !is_false(&values[*condition])? {
@@ -122,6 +123,7 @@ impl Session {
         step: &Step,
         values: &mut [Value],
         new_state: &mut NewState,
+        budget: &Budget,
     ) -> Result<(), Error> {
         match step {
             Step::Delegate {
@@ -131,7 +133,7 @@ impl Session {
             } => {
                 let program = self.program.clone();
                 let body = &program.0.segments[*segment];
-                let mut frame = self.frame(body);
+                let mut frame = self.frame(body, budget);
                 self.load_state(body, new_state, &mut frame)?;
                 for (slot, value) in body.graph.inputs.iter().zip(inputs) {
                     put_input(*slot, &values[*value], &mut frame).map_err(Error::Interface)?;
@@ -181,7 +183,7 @@ impl Session {
         Ok(())
     }
 
-    fn frame<'a>(&'a self, segment: &'a Segment) -> Frame<'a> {
+    fn frame<'a>(&'a self, segment: &'a Segment, budget: &'a Budget) -> Frame<'a> {
         Frame {
             constants: &segment.constants,
             tensors: std::iter::repeat_with(|| None)
@@ -189,6 +191,7 @@ impl Session {
                 .collect(),
             values: vec![None; segment.graph.counts.values as usize],
             stream: &self.stream,
+            budget,
         }
     }
 
@@ -226,6 +229,7 @@ impl Session {
                     tensors: Vec::new(),
                     values: Vec::new(),
                     stream: &self.stream,
+                    budget: &Budget::new(),
                 };
                 let zeros = state.info.zeros(&frame)?;
                 mlx::eval([&zeros])?;

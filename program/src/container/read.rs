@@ -1,5 +1,7 @@
 //! A file's bytes to a program. Everything that the file counts or points at is checked before it is used.
 
+use std::cell::Cell;
+
 use super::header::{Header, IDENTIFIER};
 use super::{
     Call, CompileSpec, Data, Delegate, MLX_BACKEND, Method, NamedData, Note, Operator, Payload,
@@ -67,6 +69,8 @@ impl<'a> Pte<'a> {
             file,
             base: header.segment_base,
             root,
+            payloads: Cell::new(0),
+            instructions: Cell::new(0),
         };
         let mut segments = reader.segments()?;
         let program = reader.program()?;
@@ -83,6 +87,10 @@ struct Reader<'a> {
     file: &'a [u8],
     base: u64,
     root: wire::Program<'a>,
+    /// Bytes of payloads that have been read. Delegates may share one, and each reads it anew.
+    payloads: Cell<u64>,
+    /// Instructions in them.
+    instructions: Cell<usize>,
 }
 
 impl<'a> Reader<'a> {
@@ -384,9 +392,7 @@ impl<'a> Reader<'a> {
             }
         };
         let payload = if id == MLX_BACKEND {
-            Payload::Mlx(Box::new(
-                MlxGraph::from_blob(bytes).within(|| "payload".to_owned())?,
-            ))
+            Payload::Mlx(Box::new(self.graph(bytes).within(|| "payload".to_owned())?))
         } else {
             Payload::Other(Data::borrowed(bytes))
         };
@@ -407,6 +413,21 @@ impl<'a> Reader<'a> {
             payload,
             specs,
         })
+    }
+}
+
+impl Reader<'_> {
+    /// The program in a payload. What all of them together take is bounded by the file's size, however often they are shared.
+    fn graph(&self, bytes: &[u8]) -> Result<MlxGraph, FormatError> {
+        self.payloads
+            .set(self.payloads.get().saturating_add(bytes.len() as u64));
+        caps::shared("all payloads", self.payloads.get(), self.file.len() as u64)?;
+        let graph = MlxGraph::from_blob(bytes)?;
+        let instructions: usize = graph.chains.iter().map(Vec::len).sum();
+        self.instructions
+            .set(self.instructions.get().saturating_add(instructions));
+        caps::count("instructions in all", self.instructions.get())?;
+        Ok(graph)
     }
 }
 

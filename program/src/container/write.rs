@@ -95,6 +95,7 @@ impl Program<'_> {
         if kind.is_some_and(|kind| kind.is_dir()) {
             return Err(failed(io::Error::from(io::ErrorKind::IsADirectory)));
         }
+        self.validate()?;
         let layout = Layout::of(self)?;
         // A device or a pipe can't be replaced; it takes the bytes as they come.
         if kind.is_some_and(|kind| !kind.is_file()) {
@@ -134,6 +135,15 @@ impl Program<'_> {
     /// # Errors
     /// As [`Program::write_file`]; the path of an output error is empty.
     pub fn write(&self, out: &mut dyn Write) -> Result<Written, WriteError> {
+        self.validate()?;
+        self.write_unvalidated(out)
+    }
+
+    /// Writes the program as it is, also one that no reader may accept: for what tests readers.
+    ///
+    /// # Errors
+    /// Numbers that the format has no room for, data that can't be had, an output that refuses bytes.
+    pub fn write_unvalidated(&self, out: &mut dyn Write) -> Result<Written, WriteError> {
         let layout = Layout::of(self)?;
         layout.emit(out, Path::new(""), &WriteOptions::default())?;
         Ok(layout.written())
@@ -157,7 +167,6 @@ struct Layout<'p, 'a> {
 
 impl<'p, 'a> Layout<'p, 'a> {
     fn of(program: &'p Program<'a>) -> Result<Self, WriteError> {
-        program.validate()?;
         let (constant_offsets, constants_size) = constant_places(&program.constants);
         let mut contents = vec![(constants_size, Content::Constants(&program.constants))];
         let mut payloads = Vec::new();

@@ -113,11 +113,11 @@ macro_rules! instructions {
 
             /// Reads a node out of a verified buffer.
             pub(crate) fn unpack(instruction: wire::Instruction<'_>) -> Result<Self, super::UnpackError> {
-                let table = instruction.op();
                 match instruction.op_type().0 {
                     $($number => {
-                        // SAFETY: the verifier has checked that the table is of the type that its tag, matched here, says.
-                        let _node = unsafe { wire::$node::init_from_table(table) };
+                        // SAFETY: the verifier has checked that the table is of the type that its tag, matched here, says. Behind other tags it checks nothing, not even
+                        // that there is a table.
+                        let _node = unsafe { wire::$node::init_from_table(instruction.op()) };
                         Ok(Self::$name($name { $($field: Unpack::unpack(_node.$field(), stringify!($field))?,)* }))
                     })+
                     number => Err(super::UnpackError::UnknownNode { number }),

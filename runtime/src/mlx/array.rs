@@ -103,6 +103,15 @@ impl Array {
         self.0
     }
 
+    /// Bytes of the elements in row-major order. MLX counts modulo 2⁶⁴; this is the true number, or the largest.
+    pub(crate) fn bytes(&self) -> u64 {
+        let lengths = self.shape().iter().map(|n| u64::from(n.unsigned_abs()));
+        if self.shape().contains(&0) {
+            return 0;
+        }
+        lengths.fold(self.item_size() as u64, u64::saturating_mul)
+    }
+
     /// Another reference to the same array.
     pub(crate) fn share(&self) -> Result<Self, MlxError> {
         let mut shared = Self::empty();
@@ -165,7 +174,10 @@ impl Array {
         if data.is_null() {
             return Err(last_error());
         }
-        let mut bytes = Vec::with_capacity(length * size);
+        let mut bytes = Vec::new();
+        let no_room = |_| MlxError(format!("no memory for {length} elements of {size} bytes"));
+        let all = length.checked_mul(size).unwrap_or(usize::MAX);
+        bytes.try_reserve_exact(all).map_err(no_room)?;
         self.for_each_row(|offset, count| {
             // SAFETY: MLX's shape and strides describe elements that lie inside the array's buffer.
             let row = unsafe {

@@ -11,6 +11,10 @@ use crate::mlx::Array;
 /// The most bytes that one instruction may fill without an input of that size; ExecuTorch's delegate has the same limit.
 const FILL_LIMIT: u64 = 4 << 30;
 
+/// The most bytes of what any one instruction makes. Without a limit, a few broadcasts ask for more than there is memory in the world, and the number of elements
+/// is counted modulo 2⁶⁴.
+const ARRAY_LIMIT: u64 = 64 << 30;
+
 /// The most indices on a GPU that are looked at on the host before they are used.
 pub(super) const CHECKED_INDICES: usize = 1 << 16;
 
@@ -51,6 +55,17 @@ pub(super) fn steps(positive: &[i32], not_negative: &[i32]) -> Result<(), Fault>
             value: i64::from(*value),
         }),
         None => Ok(()),
+    }
+}
+
+/// Refuses an array that is larger than [`ARRAY_LIMIT`], before anything is computed.
+pub(super) fn bounded(array: Array) -> Result<Array, Fault> {
+    match array.bytes() {
+        bytes if bytes > ARRAY_LIMIT => Err(Fault::TooLarge {
+            bytes,
+            limit: ARRAY_LIMIT,
+        }),
+        _ => Ok(array),
     }
 }
 

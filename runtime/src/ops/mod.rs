@@ -29,7 +29,7 @@ macro_rules! op {
         // SAFETY: handles among the arguments belong to arrays that live across the call, pointers to numbers stand before
         // their count, and strings end in a zero.
         let status = unsafe { mlx_sys::$name(made.slot(), $($arg,)* $f.stream.raw()) };
-        made.if_made(status)?
+        crate::ops::host::bounded(made.if_made(status)?)?
     }};
 }
 use op;
