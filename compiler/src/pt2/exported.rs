@@ -183,11 +183,34 @@ pub struct TensorMeta {
     /// Element type.
     pub dtype: ScalarType,
     /// Extent of each dimension.
+    #[serde(deserialize_with = "sizes")]
     pub sizes: Vec<SymInt>,
     /// Distance between neighbours in each dimension.
     pub strides: Vec<SymInt>,
     /// Position of the first element in its storage.
     pub storage_offset: SymInt,
+}
+
+/// The most dimensions that a tensor of PyTorch can have.
+const MAX_RANK: usize = 64;
+
+/// Sizes that a tensor can have.
+fn sizes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SymInt>, D::Error> {
+    let sizes = Vec::<SymInt>::deserialize(deserializer)?;
+    if sizes.len() > MAX_RANK {
+        let reason = format!(
+            "{} dimensions, more than the {MAX_RANK} that a tensor can have",
+            sizes.len()
+        );
+        return Err(de::Error::custom(reason));
+    }
+    match sizes
+        .iter()
+        .find(|size| matches!(size, SymInt::Int(n) if *n < 0))
+    {
+        Some(SymInt::Int(n)) => Err(de::Error::custom(format!("{n} is no size"))),
+        _ => Ok(sizes),
+    }
 }
 
 /// An integer or an integer expression.

@@ -171,13 +171,11 @@ impl<'a> Chars<'a> {
                     Some('n') => out.push('\n'),
                     Some(c @ ('"' | '\\')) => out.push(c),
                     Some('u') => {
-                        let code =
-                            self.take_while(|c| c.is_ascii_hexdigit() || c == '{' || c == '}');
-                        let hex = code.strip_prefix('{').and_then(|c| c.strip_suffix('}'));
-                        let c = hex
-                            .and_then(|h| u32::from_str_radix(h, 16).ok())
-                            .and_then(char::from_u32);
-                        out.push(c.ok_or("a bad \\u{…}")?);
+                        let open = self.next() == Some('{');
+                        let hex = self.take_while(|c| c.is_ascii_hexdigit());
+                        let closed = self.next() == Some('}');
+                        let c = u32::from_str_radix(hex, 16).ok().and_then(char::from_u32);
+                        out.push(c.filter(|_| open && closed).ok_or("a bad \\u{…}")?);
                     }
                     _ => return Err("an unknown escape in a string".into()),
                 },

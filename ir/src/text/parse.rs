@@ -465,7 +465,7 @@ fn node(c: &mut Cursor, g: &mut Graph, names: &ValueNames) -> Result<Value, Pars
         let names = TABLE.iter().map(|row| row.name);
         c.error_at(at, format!("no op `{name}`{}", meant(&name, names)))
     })?;
-    let mut attrs = Vec::new();
+    let mut attrs: Vec<(String, Attr)> = Vec::new();
     if c.eat('[') {
         while !c.eat(']') {
             let place = c.at;
@@ -474,6 +474,9 @@ fn node(c: &mut Cursor, g: &mut Graph, names: &ValueNames) -> Result<Value, Pars
                 let names = info.attrs.iter().map(|(n, _)| *n);
                 let reason = format!("{name} has no attribute `{attr}`{}", meant(&attr, names));
                 return Err(c.error_at(place, reason));
+            }
+            if attrs.iter().any(|(given, _)| *given == attr) {
+                return Err(c.error_at(place, format!("`{attr}` is given twice")));
             }
             c.expect('=')?;
             attrs.push((attr, c.attr()?));

@@ -53,3 +53,11 @@ fn a_case_file_holds_several_graphs() {
     assert!(graphs[0].same(&graphs[1]));
     assert!(parse_all("// nothing").is_err());
 }
+
+#[test]
+fn an_escape_ends_at_its_brace() {
+    let text = "graph \"f\" {\n  %0 = input[name=\"x\\u{0}a\\u{1f}}\", ty=f32[]] : f32[]\n  output \"y\" = %0\n}\n";
+    let graph = parse(text).unwrap();
+    assert_eq!(graph.to_string(), text);
+    assert!(parse(&text.replace("u{0}", "u0")).is_err());
+}
