@@ -18,7 +18,15 @@ impl Entries {
     /// # Errors
     /// A file that can't be read, or isn't a zip.
     pub fn read(path: &Path) -> Result<Entries> {
-        let mut zip = ZipArchive::new(Cursor::new(fs::read(path)?))?;
+        Entries::parse(&fs::read(path)?)
+    }
+
+    /// Takes an archive's bytes apart.
+    ///
+    /// # Errors
+    /// Bytes that are no zip.
+    pub fn parse(bytes: &[u8]) -> Result<Entries> {
+        let mut zip = ZipArchive::new(Cursor::new(bytes))?;
         let mut entries = Vec::new();
         for index in 0..zip.len() {
             let mut file = zip.by_index(index)?;

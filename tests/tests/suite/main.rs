@@ -1,6 +1,9 @@
 //! Every suite but the end-to-end one, as modules of one binary: each test binary links MLX, and linking is slow.
 
+mod allocations;
+mod attacks;
 mod bad_input;
+mod changed_bytes;
 mod costs;
 mod demo;
 mod documents;
