@@ -4,7 +4,7 @@ CARGO ?= cargo
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bless bench perplexity fmt schemas doc clean distclean
+.PHONY: help setup build demo test bless fuzz bench perplexity fmt schemas doc clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,6 +29,9 @@ test: setup ## formatting, lints and every test
 
 bless: setup ## rewrite the snapshots and the documents that are made from the code
 	@FUSELINE_BLESS=1 INSTA_UPDATE=always $(CARGO) test --quiet --workspace --locked
+
+fuzz: setup ## every fuzz target for SECONDS each (nightly toolchain, cargo-fuzz)
+	@python3 tools/fuzz.py run --seconds $(or $(SECONDS),60)
 
 bench: build ## the optimiser by the number of layers; compile time and memory, time to first token, tokens per second
 	@$(CARGO) bench --quiet --locked -p fuseline-passes --bench optimiser
