@@ -1,8 +1,11 @@
 //! The invariants of the architecture (ARCHITECTURE.md), each one a test.
 
-use fuseline_passes::Level;
+use fuseline_compiler::{Options, Quiet, compile};
+use fuseline_passes::{Level, PassCx};
+use fuseline_program::container::WriteOptions;
 use fuseline_tests::{Result, bins, cases, roads, workspace};
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::Command;
 
@@ -368,15 +371,24 @@ fn every_op_has_a_meaning_and_a_reference_test() -> Result {
     Ok(())
 }
 
-/// Compiles a copy of the archive in a folder of that name: by the command in another environment, or here.
-fn compiled(archive: &Path, folder: &str, run: usize) -> Result<Vec<u8>> {
+/// Compiles a copy of the archive in a folder of that name, quantised where a scheme is given: by the command in another environment, or here with another
+/// number of threads.
+fn compiled(archive: &Path, scheme: Option<&str>, folder: &str, run: usize) -> Result<Vec<u8>> {
     let root = tempfile::tempdir()?;
     let folder = root.path().join(folder);
     std::fs::create_dir(&folder)?;
     let (input, output) = (folder.join("model.pt2"), folder.join("model.pte"));
     std::fs::copy(archive, &input)?;
     if !run.is_multiple_of(4) {
-        roads::compile_to(&input, Level::O2, &output)?;
+        let mut options = Options::new(&input, Level::O2, PassCx::new(roads::target()));
+        options.quantize.scheme = scheme.map(str::parse).transpose()?;
+        let compiled = compile(&options, &mut Quiet)?;
+        let threads = NonZeroUsize::new(run);
+        let write = WriteOptions {
+            threads,
+            progress: None,
+        };
+        compiled.program()?.write_file_with(&output, &write)?;
         return Ok(std::fs::read(output)?);
     }
     let mut command = Command::new(bins::path("fuseline")?);
@@ -384,9 +396,9 @@ fn compiled(archive: &Path, folder: &str, run: usize) -> Result<Vec<u8>> {
         .current_dir(&folder)
         .args(["compile", "model.pt2", "-o", "model.pte", "--target"])
         .arg(roads::target().to_string())
+        .args(scheme.map(|scheme| format!("--quantize={scheme}")))
         .env("LC_ALL", ["C", "de_DE.UTF-8", "tr_TR.UTF-8"][run % 3])
         .env("TZ", ["UTC", "Asia/Tokyo"][run % 2])
-        .env("RAYON_NUM_THREADS", (1 + run).to_string())
         .env("FILLER", "x".repeat(997 * run));
     let done = command.output()?;
     if !done.status.success() {
@@ -397,11 +409,12 @@ fn compiled(archive: &Path, folder: &str, run: usize) -> Result<Vec<u8>> {
 
 #[test]
 fn the_same_archive_gives_the_same_bytes() -> Result {
-    for (name, times) in [
-        ("modules/state_counter", 20),
-        ("modules/symbolic_sizes", 20),
-        ("modules/sdpa_repeated_heads", 20),
-        ("decoders/gemma3_cache_fp32", 4),
+    for (name, scheme, times) in [
+        ("modules/state_counter", None, 20),
+        ("modules/symbolic_sizes", None, 20),
+        ("modules/linear_bias", Some("affine4g32"), 20),
+        ("decoders/gemma3_cache_fp32", None, 4),
+        ("decoders/llama3_cache_bf16", Some("mxfp4"), 4),
     ] {
         let archive = workspace::fixtures().join(name).join("model.pt2");
         let mut files = Vec::new();
@@ -414,7 +427,9 @@ fn the_same_archive_gives_the_same_bytes() -> Result {
                 let threads: Vec<_> = runs
                     .iter()
                     .map(|run| {
-                        scope.spawn(move || compiled(archive, &"in here ".repeat(1 + run), *run))
+                        scope.spawn(move || {
+                            compiled(archive, scheme, &"in here ".repeat(1 + run), *run)
+                        })
                     })
                     .collect();
                 let lost = || Err("a thread that panicked".into());
