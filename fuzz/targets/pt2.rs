@@ -8,11 +8,8 @@ use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 
 fuzz_target!(|file: &[u8]| {
     let input = disk::file("pt2", file);
-    let options = fuseline_compiler::Options {
-        input: input.path().to_owned(),
-        level: Level::O0,
-        cx: PassCx::new(Target::Cpu),
-    };
+    let options =
+        fuseline_compiler::Options::new(input.path(), Level::O0, PassCx::new(Target::Cpu));
     if let Ok(compiled) = fuseline_compiler::compile(&options, &mut fuseline_compiler::Quiet) {
         let _ = compiled.program();
     }
