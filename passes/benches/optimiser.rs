@@ -235,7 +235,7 @@ fn decoder(sizes: &Sizes, layers: usize) -> String {
             w.line(&state, &format!("state[name=\"{state}\", ty={ty}]"));
             w.line(
                 &format!("{state}_next"),
-                &format!("index_copy[axis=2](%{state}, %positions, %{new})"),
+                &format!("index_copy[axis=2, wraps=false](%{state}, %positions, %{new})"),
             );
             writeln!(w.ends, "  next \"{state}\" = %{state}_next").unwrap_or_default();
             let repeat = heads / kv_heads;

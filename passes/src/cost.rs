@@ -7,7 +7,6 @@ mod figures;
 mod tables;
 
 use crate::pass::{PassCx, Target};
-use fuseline_ir::ops::Flag;
 use fuseline_ir::{DType, Dim, Op, Symbol, Symbols, TensorType, Type};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -91,17 +90,23 @@ impl Model {
         self.mean(|_| self.table.host_ns.value * PICO)
     }
 
-    /// What reading a part of a value costs more than reading a value of type `ty`, where the part is cut out along `axis`: its rows don't follow one another, if it has several.
+    /// What reading a part of a value costs more than reading a value of type `ty`, where the part is cut out along `axis` and its rows don't follow one another.
+    ///
+    /// For parts of a product's columns it is the mean of a single row and of a long input, however many rows `ty` has: so methods for few and for many come to the same and share
+    /// their weights.
     pub fn gaps(&self, ty: &TensorType, axis: usize) -> u64 {
-        let slower = PICO / self.table.strided_gbs.value - PICO / self.table.copy_gbs.value;
+        let t = &*self.table;
+        let slower = (PICO / t.strided_gbs.value - PICO / t.copy_gbs.value).max(0.0);
+        let (before, behind) = ty.shape.split_at(axis.min(ty.rank()));
+        let columns = axis + 1 == ty.rank();
         self.mean(|point| {
-            let rows: f64 = ty.shape.iter().take(axis).map(|d| size(d, point)).product();
-            let bytes = numel(ty, point) * ty.dtype.size() as f64;
-            if rows > 1.0 {
-                bytes * slower.max(0.0)
-            } else {
-                0.0
-            }
+            let product = |dims: &[Dim]| -> f64 { dims.iter().map(|d| size(d, point)).product() };
+            let rows = match product(before) {
+                _ if columns => LONG as f64 / 2.0,
+                rows if rows > 1.0 => rows,
+                _ => 0.0,
+            };
+            rows * product(behind) * ty.dtype.size() as f64 * slower
         })
     }
 
@@ -209,7 +214,7 @@ fn bytes(ty: &Type, point: &BTreeMap<Symbol, i64>) -> f64 {
         Type::Tuple(items) => items.iter().map(|t| bytes(t, point)).sum(),
     }
 }
-/// Multiplications and additions, or function values, whichever there are.
+/// Multiplications and additions of a product, or function values; 0 for what only moves bytes, simple arithmetic included.
 fn operations(op: &Op, args: &[&Type], out: &Type, point: &BTreeMap<Symbol, i64>) -> f64 {
     let tensor = |n: usize| args.get(n).and_then(|t| t.as_tensor());
     let last = |n: usize| {
@@ -224,6 +229,13 @@ fn operations(op: &Op, args: &[&Type], out: &Type, point: &BTreeMap<Symbol, i64>
         | Op::GatherMm(_)
         | Op::QuantizedMatmul(_)
         | Op::GatherQmm(_) => 2.0 * results * last(0),
+        Op::Conv(_) => {
+            let weight = tensor(1).map_or(0.0, |w| numel(w, point));
+            let channels = tensor(1)
+                .and_then(|w| w.shape.first())
+                .map_or(1.0, |d| size(d, point));
+            2.0 * results * weight / channels.max(1.0)
+        }
         Op::Sdpa(_) => {
             let keys = tensor(1)
                 .and_then(|k| k.shape.get(2))
@@ -231,8 +243,32 @@ fn operations(op: &Op, args: &[&Type], out: &Type, point: &BTreeMap<Symbol, i64>
             // q·kᵀ, the softmax, and its product with v.
             results * keys * 4.0 + results / last(2).max(1.0) * keys * 8.0
         }
-        op if op.info().has(Flag::Reduction) => tensor(0).map_or(0.0, |t| numel(t, point)),
-        op if op.info().has(Flag::Fused) => 8.0 * results,
-        _ => results,
+        Op::Exp(_)
+        | Op::Expm1(_)
+        | Op::Log(_)
+        | Op::Log2(_)
+        | Op::Log10(_)
+        | Op::Log1p(_)
+        | Op::LogAddExp(_)
+        | Op::Pow(_)
+        | Op::Sin(_)
+        | Op::Cos(_)
+        | Op::Tan(_)
+        | Op::Asin(_)
+        | Op::Acos(_)
+        | Op::Atan(_)
+        | Op::Atan2(_)
+        | Op::Sinh(_)
+        | Op::Cosh(_)
+        | Op::Tanh(_)
+        | Op::Asinh(_)
+        | Op::Acosh(_)
+        | Op::Atanh(_)
+        | Op::Erf(_)
+        | Op::Sigmoid(_)
+        | Op::Silu(_)
+        | Op::Gelu(_)
+        | Op::Softmax(_) => results,
+        _ => 0.0,
     }
 }

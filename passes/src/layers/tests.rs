@@ -24,7 +24,7 @@ fn stack(layers: usize, odd: impl Fn(usize, String) -> String) -> Graph {
             "  %w{n} = constant[name=\"w{n}\", ty=f32[8, 8]]\n  %g{n} = constant[name=\"g{n}\", ty=f32[8]]\n  %b{n} = constant[name=\"b{n}\", ty=f32[1]]\n\
              \x20 %c{n} = state[name=\"c{n}\", ty=f32[16, 8]]\n  %sq{n} = square(%x{n})\n  %mean{n} = mean[axes=[2], keepdim=true](%sq{n})\n  %me{n} = add(%mean{n}, %eps)\n\
              \x20 %r{n} = rsqrt(%me{n})\n  %sc{n} = mul(%x{n}, %r{n})\n  %h{n} = mul(%sc{n}, %g{n})\n  %wt{n} = transpose[perm=[1, 0]](%w{n})\n  %p{n} = matmul(%h{n}, %wt{n}) at \"layers.{n}\"\n\
-             \x20 %v{n} = reshape[shape=[s, 8]](%p{n})\n  %cn{n} = index_copy[axis=0](%c{n}, %at, %v{n})\n  %a{n} = matmul(%mask, %cn{n})\n  %ab{n} = mul(%a{n}, %b{n})\n  %x{next} = add(%x{n}, %ab{n})\n"
+             \x20 %v{n} = reshape[shape=[s, 8]](%p{n})\n  %cn{n} = index_copy[axis=0, wraps=false](%c{n}, %at, %v{n})\n  %a{n} = matmul(%mask, %cn{n})\n  %ab{n} = mul(%a{n}, %b{n})\n  %x{next} = add(%x{n}, %ab{n})\n"
         );
         body.push_str(&odd(n, layer));
         writeln!(ends, "  next \"c{n}\" = %cn{n}").unwrap();
