@@ -37,6 +37,7 @@ const PICO: f64 = 1e3;
 pub struct Model {
     target: Target,
     table: Arc<Table>,
+    shares_weights: bool,
     points: Vec<BTreeMap<Symbol, i64>>,
 }
 
@@ -62,6 +63,7 @@ impl Model {
         Model {
             target: cx.target,
             table: cx.costs.clone(),
+            shares_weights: cx.shares_weights,
             points,
         }
     }
@@ -92,17 +94,17 @@ impl Model {
 
     /// What reading a part of a value costs more than reading a value of type `ty`, where the part is cut out along `axis` and its rows don't follow one another.
     ///
-    /// For parts of a product's columns it is the mean of a single row and of a long input, however many rows `ty` has: so methods for few and for many come to the same and share
-    /// their weights.
+    /// Where methods share weights, parts of a product's columns are weighed at the mean of a single row and of a long input, however many rows `ty` has: so methods for few and for many
+    /// come to the same.
     pub fn gaps(&self, ty: &TensorType, axis: usize) -> u64 {
         let t = &*self.table;
         let slower = (PICO / t.strided_gbs.value - PICO / t.copy_gbs.value).max(0.0);
         let (before, behind) = ty.shape.split_at(axis.min(ty.rank()));
-        let columns = axis + 1 == ty.rank();
+        let alike = self.shares_weights && axis + 1 == ty.rank();
         self.mean(|point| {
             let product = |dims: &[Dim]| -> f64 { dims.iter().map(|d| size(d, point)).product() };
             let rows = match product(before) {
-                _ if columns => LONG as f64 / 2.0,
+                _ if alike => LONG as f64 / 2.0,
                 rows if rows > 1.0 => rows,
                 _ => 0.0,
             };

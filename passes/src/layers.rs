@@ -8,7 +8,7 @@
 //!   tables) stays what it is where it is little, so that everything is known of it, and is chosen once for all.
 //! - Two layers are alike only if the same op stands at every place, with the same attributes and types, over the same places; a weight of one element must be the same number, since rules look
 //!   at it. What rules find out about one then holds for the other, by its names.
-//! - A graph in which a number is read from data, or which calls the host, is left whole: its symbols reach across layers.
+//! - A graph that calls the host, or in which a layer reads a number from data, is left whole: symbols reach across layers. Numbers that are read before the layers are there for all.
 
 use crate::pass::PassError;
 use fuseline_ir::ops::create::{self, Input};
@@ -63,8 +63,8 @@ pub struct Cut {
 /// Finds the repetition that covers most of the graph, if there is one of [`FEWEST`] layers at least.
 pub fn find(graph: &Graph) -> Option<Layers<'_>> {
     let live = graph.live();
-    let crosses = |n: &Node| matches!(n.op, Op::Item(_) | Op::Host(_) | Op::Get(_));
-    if graph.nodes().iter().any(crosses) {
+    let apart = |n: &Node| matches!(n.op, Op::Host(_) | Op::Get(_));
+    if graph.nodes().iter().any(apart) {
         return None;
     }
     let order: Vec<Value> = graph
@@ -98,6 +98,10 @@ pub fn find(graph: &Graph) -> Option<Layers<'_>> {
     }
     layers.period = period;
     layers.start = layers.narrowest(from, period);
+    let read = |v: &Value| matches!(graph.node(*v).op, Op::Item(_));
+    if layers.order[layers.start..].iter().any(read) {
+        return None;
+    }
     layers.count = (to - layers.start) / period;
     layers.outside = (0..layers.count)
         .map_while(|layer| layers.instance(layer))
@@ -579,6 +583,11 @@ impl<'a> Whole<'a> {
         };
         let mut needed = BTreeSet::new();
         let mut open = own.outputs.to_vec();
+        if own.outside.is_empty() {
+            // Numbers read from data, which all parts may mention in sizes.
+            let read = solved.values().filter(|(_, n)| matches!(n.op, Op::Item(_)));
+            open.extend(read.map(|(value, _)| value));
+        }
         while let Some(value) = open.pop() {
             if needed.insert(value) {
                 open.extend(&solved.node(value).args);

@@ -146,6 +146,8 @@ pub struct PassCx {
     pub limits: Limits,
     /// Bytes that weights may fill in floats that stay in few bits in the file: see [`crate::unpack`].
     pub memory_budget: u64,
+    /// Other methods of the program have the same weights: how they are laid may not depend on sizes in which methods differ.
+    pub shares_weights: bool,
 }
 
 impl PassCx {
@@ -157,6 +159,7 @@ impl PassCx {
             numerics: Numerics::Reassociates,
             limits: Limits::default(),
             memory_budget: 0,
+            shares_weights: false,
         }
     }
 }

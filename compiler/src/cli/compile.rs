@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::import::HostOps;
 use crate::quantize::{Map, MapError, Plan, Scheme};
 use fuseline_ir::DType;
-use fuseline_passes::{Level, Target};
+use fuseline_passes::{Level, PassCx, Target};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -135,7 +135,10 @@ pub fn run(args: &Args) -> Result<(), Error> {
         return Err(Error::Usage(format!("the method `{name}` is given twice")));
     }
     let level = args.level.parse::<Level>().map_err(Error::Usage)?;
-    let cx = args.machine.cx(default_target())?;
+    let cx = PassCx {
+        shares_weights: models.len() > 1,
+        ..args.machine.cx(default_target())?
+    };
     let host = HostOps::new(&args.host).map_err(Error::Usage)?;
     let plan = plan(args)?;
     let mut imported = String::new();

@@ -103,12 +103,21 @@ impl Fusion {
         Ok(())
     }
 
-    /// Whether a value is only read through a transpose, so that whoever computes with it reads it with gaps as it is.
+    /// Whether a value is only read through a transpose, so that whoever computes with it reads it with gaps as it is. Of a single row that is a reshape to more axes.
     fn turned(&self, value: Value) -> bool {
         let mut at = value;
         while let Some(reader) = self.reader(at) {
+            let (from, to) = (
+                self.graph.ty(at).as_tensor(),
+                self.graph.ty(reader).as_tensor(),
+            );
+            let (Some(from), Some(to)) = (from, to) else {
+                return false;
+            };
+            let row = from.shape.iter().rev().skip(1).all(|d| d.is(1));
             match self.graph.node(reader).op {
                 Op::Transpose(_) => return true,
+                Op::Reshape(_) if row && to.rank() > from.rank() => return true,
                 Op::Reshape(_) => at = reader,
                 _ => return false,
             }

@@ -151,6 +151,21 @@ fn the_table_decides() {
     assert_eq!(matmuls(&PassCx::new(Target::Cpu)), 2);
 }
 
+/// A method for one row lays weights as one for many does, where the two share them.
+#[test]
+fn methods_that_share_weights_come_to_the_same() {
+    let matmuls = |name: &str, shares_weights: bool| {
+        let cx = PassCx {
+            shares_weights,
+            ..PassCx::new(Target::Cpu)
+        };
+        count(&run(&case(name), &cx).unwrap(), "matmul")
+    };
+    assert_eq!(matmuls("gate_up", false), 1);
+    assert_eq!(matmuls("gate_up", true), 2);
+    assert_eq!(matmuls("gate_up_many_rows", true), 2);
+}
+
 /// However many products there are, each weight is in the file once, and no name is given twice.
 #[test]
 fn many_products_of_one_value() {

@@ -110,35 +110,14 @@ fn solved_in_parts_it_is_what_it_is_solved_whole() {
     let (parts, report) = saturate::report(&graph, &cx).unwrap();
     assert!(report.layers >= 4);
     parts.verify().unwrap();
-    // A number read from data keeps a graph whole, though nothing needs it.
-    let whole = {
-        let mut graph = graph.clone();
-        let at = graph.inputs()[1];
-        let one = graph
-            .add(
-                fuseline_ir::ops::movement::Slice {
-                    axis: 0,
-                    start: 0i64.into(),
-                    stop: 1i64.into(),
-                    step: 1,
-                },
-                &[at],
-                &Loc::default(),
-            )
-            .unwrap();
-        graph
-            .add(
-                fuseline_ir::ops::control::Item { symbol: "u".into() },
-                &[one],
-                &Loc::default(),
-            )
-            .unwrap();
-        saturate::report(&graph, &cx).unwrap()
-    };
-    assert_eq!(whole.1.layers, 0);
-    assert_eq!(histogram(&parts), histogram(&whole.0));
+    let (loaded, of_whole) = saturate::saturated(&graph, &cx, crate::rules::all()).unwrap();
+    let model = crate::cost::Model::of(&cx, &graph.symbols);
+    let weigh = |op: &Op, args: &[&Type], out: &Type, once: bool| model.cost(op, args, out, once);
+    let (whole, cost) =
+        crate::extract::extract(&graph, &loaded.egraph, &loaded.classes, &weigh).unwrap();
+    assert_eq!(histogram(&parts), histogram(&whole));
     assert_eq!(histogram(&parts).get("rms_norm"), Some(&5));
-    assert_eq!(report.cost, whole.1.cost);
+    assert_eq!(report.cost, cost);
     let named = |r: &saturate::Report| {
         r.fired
             .iter()
@@ -146,7 +125,7 @@ fn solved_in_parts_it_is_what_it_is_solved_whole() {
             .map(|(n, t)| (*n, *t))
             .collect::<Vec<_>>()
     };
-    assert_eq!(named(&report), named(&whole.1));
+    assert_eq!(named(&report), named(&of_whole));
     for (got, want) in evaluate(&parts).iter().zip(evaluate(&graph)) {
         let near = got
             .to_f64()
@@ -165,7 +144,42 @@ fn solved_in_parts_it_is_what_it_is_solved_whole() {
         );
         assert!(text.contains(&format!("next \"c{n}\"")));
     }
-    assert!(report.nodes * 2 < whole.1.nodes);
+    assert!(report.nodes * 2 < of_whole.nodes);
+}
+
+/// Sizes that a number read before the layers decides are known in all of them.
+#[test]
+fn a_number_read_before_the_layers_is_there_for_all() {
+    let mut graph = stack(4, |n, l| {
+        let cut = format!(
+            "  %cut{n} = slice[axis=1, start=0, stop=u, step=1](%p{n})\n  %v{n} = reshape[shape=[u, 8]](%cut{n})\n"
+        );
+        let l = l.replace(&format!("  %v{n} = reshape[shape=[s, 8]](%p{n})\n"), &cut);
+        let l = l.replace(
+            &format!("(%c{n}, %at, %v{n})"),
+            &format!("(%c{n}, %few, %v{n})"),
+        );
+        if n > 0 {
+            return l;
+        }
+        let read = "  %one = slice[axis=0, start=1, stop=2, step=1](%at)\n  %u = item[symbol=\"u\"](%one)\n  %few = arange[start=0, step=1, len=u, dtype=i64]\n";
+        format!("{read}{l}")
+    });
+    graph
+        .symbols
+        .insert("u".into(), fuseline_ir::Range { min: 0, max: 2 });
+    let (out, report) = saturate::report(&graph, &PassCx::new(Target::Metal)).unwrap();
+    out.verify().unwrap();
+    assert!(report.layers >= 3, "{}", report.layers);
+    assert_eq!(histogram(&out).get("item"), Some(&1));
+    for (got, want) in evaluate(&out).iter().zip(evaluate(&graph)) {
+        let near = got
+            .to_f64()
+            .iter()
+            .zip(want.to_f64())
+            .all(|(g, w)| (g - w).abs() <= 1e-5 * w.abs().max(1.0));
+        assert!(near, "{got:?}, not {want:?}");
+    }
 }
 
 #[test]
