@@ -389,22 +389,42 @@ impl<'a> Choice<'a> {
     }
 }
 
-/// The classes of the items, by the symbol that each defines.
+/// The classes that define symbols: items, and the first calls of the host in whose results sizes occur that no input has.
 fn items(egraph: &EGraph, ids: &[Id]) -> BTreeMap<Symbol, Id> {
-    let nodes = ids
-        .iter()
-        .flat_map(|id| egraph[*id].nodes.iter().map(|n| (*id, n)));
-    nodes
-        .filter_map(|(id, n)| match &n.op {
-            Op::Item(item) => Some((item.symbol.clone(), id)),
-            _ => None,
-        })
-        .collect()
+    let nodes = || {
+        ids.iter()
+            .flat_map(|id| egraph[*id].nodes.iter().map(|n| (*id, n)))
+    };
+    let mut given: BTreeMap<Symbol, Id> = BTreeMap::new();
+    let mut made: BTreeMap<Symbol, (u32, Id)> = BTreeMap::new();
+    for (id, node) in nodes() {
+        match &node.op {
+            Op::Input(input) => input.ty.visit_symbols(&mut |symbol| {
+                given.insert(symbol.clone(), id);
+            }),
+            Op::Host(host) => host.ty.visit_symbols(&mut |symbol| {
+                let this = (egraph[id].data.near, id);
+                let first = made.entry(symbol.clone()).or_insert(this);
+                *first = this.min(*first);
+            }),
+            _ => {}
+        }
+    }
+    let made = made
+        .into_iter()
+        .filter(|(symbol, _)| !given.contains_key(symbol));
+    let mut all: BTreeMap<Symbol, Id> = made.map(|(symbol, (_, id))| (symbol, id)).collect();
+    for (id, node) in nodes() {
+        if let Op::Item(item) = &node.op {
+            all.insert(item.symbol.clone(), id);
+        }
+    }
+    all
 }
 
 /// Calls `f` with the symbols that a node mentions and doesn't define.
 fn mentions(op: &Op, ty: &Type, f: &mut dyn FnMut(&Symbol)) {
-    if matches!(op, Op::Item(_)) {
+    if matches!(op, Op::Item(_) | Op::Host(_)) {
         return;
     }
     ty.visit_symbols(f);

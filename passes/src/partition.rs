@@ -11,7 +11,7 @@
 use crate::hoist;
 use fuseline_ir::lower::{LowerCx, Lowering};
 use fuseline_ir::{Flag, Graph, Node, Op, State, Symbol, Type, Value};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A part of a graph that becomes one delegate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -140,11 +140,15 @@ fn levels(graph: &Graph) -> Vec<usize> {
     let mut levels = vec![0usize; n];
     // Lifting a state's group can lift what depends on it, and so another group; each round that changes something lifts by one at least, and `hosts` is the most there is.
     let split = split_states(graph);
+    let makers = size_makers(graph);
     for _ in 0..=hosts.saturating_mul(graph.states.len().max(1)) {
         for i in 0..n {
             for a in &graph.nodes()[i].args {
                 let after_host = usize::from(is_host_result(graph, *a));
                 levels[i] = levels[i].max(levels[a.index()] + after_host).min(hosts);
+            }
+            for maker in &makers[i] {
+                levels[i] = levels[i].max(levels[maker.index()] + 1).min(hosts);
             }
         }
         if !lift_states(graph, &split, &mut levels) {
@@ -152,6 +156,35 @@ fn levels(graph: &Graph) -> Vec<usize> {
         }
     }
     levels
+}
+
+/// For each value, the results of host calls that first have a size which it mentions: it may need nothing else of them.
+fn size_makers(graph: &Graph) -> Vec<Vec<Value>> {
+    let mut known: BTreeMap<Symbol, Option<Value>> = BTreeMap::new();
+    let mut all = Vec::with_capacity(graph.nodes().len());
+    for (value, node) in graph.values() {
+        let mut mentioned = BTreeSet::new();
+        let mut see = |symbol: &Symbol| {
+            mentioned.insert(symbol.clone());
+        };
+        node.ty.visit_symbols(&mut see);
+        for (_, attr) in node.op.attrs() {
+            fuseline_ir::attr::visit_symbols(&attr, &mut see);
+        }
+        let inside = matches!(node.op, Op::Host(_));
+        let made = is_host_result(graph, value).then_some(value);
+        let mut makers = Vec::new();
+        for symbol in mentioned.into_iter().filter(|_| !inside || made.is_some()) {
+            match known.get(&symbol) {
+                Some(maker) => makers.extend(maker.filter(|_| made.is_none())),
+                None => {
+                    known.insert(symbol, made);
+                }
+            }
+        }
+        all.push(makers);
+    }
+    all
 }
 
 /// For each state, whether something that runs between segments stands between its readers and its next value.

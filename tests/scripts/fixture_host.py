@@ -98,3 +98,13 @@ class LibraryState(torch.nn.Module):
 
     def calls(self):
         return [(torch.randn(2, 3), torch.tensor(n)) for n in (1, 0, 3)]
+
+
+@module("host_count", {"x": {0: Dim("n", min=2, max=8)}}, note="a size that depends on data, of which nothing but the number is used")
+class HostCount(torch.nn.Module):
+    def forward(self, x):
+        count = (x > 0).nonzero().shape[0]
+        return x + count, torch.arange(count) * 2
+
+    def calls(self):
+        return [(torch.randn(n),) for n in (4, 2, 8)]
