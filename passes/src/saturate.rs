@@ -121,7 +121,7 @@ pub struct Proved {
     pub chosen: Vec<Id>,
 }
 
-/// As [`run`], with every rule's firings kept so that they can be explained.
+/// As [`run`], with every rule's firings kept so that they can be explained. The graph is solved whole, also where [`run`] solves layers that are alike as one.
 ///
 /// Errors: as [`run`].
 pub fn proved(graph: &Graph, cx: &PassCx) -> Result<Proved, PassError> {
