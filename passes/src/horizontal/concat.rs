@@ -28,6 +28,9 @@ pub(super) struct Common {
     layouts: Vec<Layout>,
 }
 
+/// The most ops and constants that a weight may be made of.
+const MOST_STEPS: usize = 16;
+
 /// Which argument of a product with a bias that is.
 const BIAS: usize = 2;
 
@@ -120,6 +123,9 @@ impl Fusion {
     }
 
     fn layout(&self, value: Value, axis: usize, out: &mut Vec<Layout>) -> Option<()> {
+        if out.len() >= MOST_STEPS {
+            return None;
+        }
         let node = self.graph.node(value);
         let mut without = node.ty.as_tensor()?.clone();
         *without.shape.get_mut(axis)? = Dim::from(0i64);

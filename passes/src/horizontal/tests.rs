@@ -192,3 +192,30 @@ fn many_products_of_one_value() {
     assert_eq!(out.constants.len(), count(&out, "constant"));
     assert_eq!(evaluate(&out), evaluate(&graph));
 }
+
+/// A weight that is made in very many steps is left to itself: a text can hold any number of them.
+#[test]
+fn a_weight_of_many_steps() {
+    let mut body = String::from("graph \"case\" {\n  %x = input[name=\"x\", ty=f32[1, 4]]\n");
+    for weight in ["a", "b"] {
+        writeln!(body, "  data \"{weight}\" : f32[4, 4]\n  %{weight}0 = constant[name=\"{weight}\", ty=f32[4, 4]]").unwrap();
+        for n in 0..20_000 {
+            writeln!(
+                body,
+                "  %{weight}{} = transpose[perm=[1, 0]](%{weight}{n})",
+                n + 1
+            )
+            .unwrap();
+        }
+        writeln!(
+            body,
+            "  %y{weight} = matmul(%x, %{weight}20000)\n  output \"{weight}\" = %y{weight}"
+        )
+        .unwrap();
+    }
+    let graph = text::parse(&format!("{body}}}")).unwrap();
+    assert_eq!(
+        count(&run(&graph, &PassCx::new(Target::Metal)).unwrap(), "matmul"),
+        2
+    );
+}
