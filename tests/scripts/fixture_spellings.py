@@ -16,6 +16,8 @@ def group(name, calls, dynamic_shapes=None, weights=None, buffers=None, note="",
     """Registers the spellings of one thing. `calls()` gives the recorded calls of all of them; `weights` are parameters that they share by name and shape,
     `buffers` states that start as zeros."""
 
+    options.setdefault("forms", ("model", "core"))
+
     def register(spelling):
         def forward(self, *args):
             return spelling(self, *args)

@@ -33,7 +33,7 @@ pub struct Case {
 pub const FORMS: [&str; 3] = ["model.pt2", "model_func.pt2", "model_core.pt2"];
 
 /// The groups of cases that are there.
-pub const GROUPS: [&str; 3] = ["decoders", "modules", "et_ops"];
+pub const GROUPS: [&str; 4] = ["decoders", "modules", "et_ops", "spellings"];
 
 /// Every case, by name.
 ///

@@ -2,12 +2,12 @@
 
 use super::broadcast::source;
 use super::{Builder, Rewrite, Rule};
-use fuseline_ir::{Dim, Op, Scalar, Value};
+use fuseline_ir::{Op, Scalar, Value};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "broadcast-mask",
-        doc: "sdpa with a broadcast mask, addmm with a broadcast summand -> without the broadcast",
+        doc: "sdpa with a broadcast mask, or one with leading axes of size 1, addmm with a broadcast summand -> without",
         apply: mask,
     },
     Rule {
@@ -22,26 +22,27 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// Both broadcast by themselves. The mask keeps its four axes.
+/// Both broadcast by themselves, so leading axes of size 1 are no use either.
 fn mask(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
-    let (n, rank) = match op {
-        Op::Sdpa(_) => (3, 4),
-        Op::Addmm(_) => (2, 0),
+    let n = match op {
+        Op::Sdpa(_) => 3,
+        Op::Addmm(_) => 2,
         _ => return Ok(None),
     };
-    let Some(mut x) = args.get(n).and_then(|m| source(b, *m)) else {
+    let Some(&given) = args.get(n) else {
         return Ok(None);
     };
-    let missing = rank.max(b.shape(x).len()) - b.shape(x).len();
-    if missing > 0 {
-        let shape = std::iter::repeat_n(Dim::from(1i64), missing)
-            .chain(b.shape(x).iter().cloned())
-            .collect();
-        x = b.reshape(x, shape)?;
+    let mut x = source(b, given).unwrap_or(given);
+    if matches!((op, b.op(x)), (Op::Sdpa(_), Op::Reshape(_))) {
+        let (inner, outer) = (b.shape(b.arg(x, 0)), b.shape(x));
+        let lead = outer.len().saturating_sub(inner.len());
+        if inner.len() >= 2 && outer[lead..] == *inner && outer[..lead].iter().all(|d| d.is(1)) {
+            x = b.arg(x, 0);
+        }
     }
     let mut bared = args.to_vec();
     bared[n] = x;
-    if b.infer(op, &bared) != b.infer(op, args) {
+    if x == given || b.infer(op, &bared) != b.infer(op, args) {
         return Ok(None);
     }
     b.add(op.clone(), &bared).map(Some)

@@ -5,7 +5,9 @@ use crate::rule::Rule;
 use crate::sort::Elem::{Bool, Float};
 use crate::sort::Range::{Any, Finite, Hiding, HidingFinite, MinusInfinity};
 use crate::sort::Sort;
-use crate::sort::Sort::{Causal, Equals, Flag, Literal, Mask, Number, Shape, Spread, Tame, Tensor};
+use crate::sort::Sort::{
+    Causal, Equals, Flag, Holds, Literal, Mask, Number, Shape, Spread, Tame, Tensor,
+};
 
 const Q: (&str, Sort) = ("q", Tensor(Float("T"), "B H S D"));
 const K: (&str, Sort) = ("k", Tensor(Float("T"), "B H D N"));
@@ -206,6 +208,53 @@ pub const RULES: &[Rule] = &[
         vars: &[Q, K, V, SCALE],
         lhs: "matmul(where(any[axes=[-1], keepdim=true](ne(mul(matmul(?q, ?k), ?c), -inf)), softmax[axis=-1](mul(matmul(?q, ?k), ?c)), 0), ?v)",
         rhs: "sdpa[scale=?c, causal=false](?q, swapped(?k), ?v)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sdpa_narrow",
+        doc: "The fused op computes in f32 whatever it is given, so the casts around it may go.",
+        vars: &[
+            ("q", Tensor(Float("T"), "B H S D")),
+            ("k", Tensor(Float("T"), "B J N D")),
+            ("v", Tensor(Float("T"), "B J N E")),
+            ("c", Literal(Finite)),
+            ("o", Flag),
+            ("U", Holds("T")),
+        ],
+        lhs: "cast[dtype=T](sdpa[scale=$c, causal=$o](cast[dtype=U](?q), cast[dtype=U](?k), cast[dtype=U](?v)))",
+        rhs: "sdpa[scale=$c, causal=$o](?q, ?k, ?v)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sdpa_narrow_chosen",
+        doc: "As `sdpa_narrow`, with a mask of truth values.",
+        vars: &[
+            ("q", Tensor(Float("T"), "B H S D")),
+            ("k", Tensor(Float("T"), "B J N D")),
+            ("v", Tensor(Float("T"), "B J N E")),
+            ("m", Mask(Bool, "B H S N")),
+            ("c", Literal(Finite)),
+            ("o", Flag),
+            ("U", Holds("T")),
+        ],
+        lhs: "cast[dtype=T](sdpa[scale=$c, causal=$o](cast[dtype=U](?q), cast[dtype=U](?k), cast[dtype=U](?v), ?m))",
+        rhs: "sdpa[scale=$c, causal=$o](?q, ?k, ?v, ?m)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sdpa_narrow_added",
+        doc: "As `sdpa_narrow`, with a mask that was as narrow.",
+        vars: &[
+            ("q", Tensor(Float("T"), "B H S D")),
+            ("k", Tensor(Float("T"), "B J N D")),
+            ("v", Tensor(Float("T"), "B J N E")),
+            ("m", Mask(Float("T"), "B H S N")),
+            ("c", Literal(Finite)),
+            ("o", Flag),
+            ("U", Holds("T")),
+        ],
+        lhs: "cast[dtype=T](sdpa[scale=$c, causal=$o](cast[dtype=U](?q), cast[dtype=U](?k), cast[dtype=U](?v), cast[dtype=U](?m)))",
+        rhs: "sdpa[scale=$c, causal=$o](?q, ?k, ?v, ?m)",
         class: Reassociates,
     },
     Rule {

@@ -21,4 +21,5 @@ mod random_numbers;
 mod round_trip;
 mod sessions;
 mod snapshots;
+mod spellings;
 mod workbench;
