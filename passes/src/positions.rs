@@ -153,7 +153,8 @@ fn write(
         min: least(&(&lowest - &constant)),
         max: room.range(&graph.symbols).max,
     };
-    Some(Write {
+    // More rows than there are places: a copy that always fails.
+    (range.min <= range.max).then_some(Write {
         key,
         constant,
         range,
