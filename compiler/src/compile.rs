@@ -8,11 +8,12 @@ use crate::{convert, emit, import, pt2};
 use fuseline_ir::{DType, Graph};
 use fuseline_passes::partition::partition;
 use fuseline_passes::{Level, PassCx, optimise};
-use fuseline_program::Program;
 use fuseline_program::container::{Trees, WriteOptions};
+use fuseline_program::{Mapping, Program};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// What to compile, and how.
@@ -83,6 +84,8 @@ pub struct Compiled {
     pub share_state: bool,
     trees: Option<Trees>,
     report: Report,
+    /// The archive's file, which weights are read from until the program is written.
+    source: Option<Arc<Mapping>>,
 }
 
 /// Opens an archive.
@@ -118,11 +121,20 @@ pub fn compile_method(
     let archive = open(&options.input)?;
     clock.lap("read");
     observer.step("import");
-    let mut graph =
-        import::import_with(&archive, &options.host).map_err(|source| Error::Import {
-            path: options.input.clone(),
+    let path = || options.input.clone();
+    let imported = import::import_with(&archive, &options.host);
+    // What a cut file seems to say is no reason to complain about the model.
+    archive.source().check().map_err(|source| Error::Archive {
+        path: path(),
+        source: pt2::Error::Io {
+            path: path(),
             source,
-        })?;
+        },
+    })?;
+    let mut graph = imported.map_err(|source| Error::Import {
+        path: path(),
+        source,
+    })?;
     graph.name = name.to_string();
     let names = import::parameters(&archive);
     let mut notes = Vec::new();
@@ -145,6 +157,7 @@ pub fn compile_method(
     compiled.report.notes.extend(notes);
     compiled.report.kept = quantised.kept().to_vec();
     compiled.quantised = quantised;
+    compiled.source = Some(Arc::clone(archive.source()));
     compiled.report.milliseconds.extend(clock.times);
     Ok(compiled)
 }
@@ -195,6 +208,7 @@ pub fn compile_graph(
         share_state: false,
         trees: None,
         report,
+        source: None,
     })
 }
 
@@ -259,8 +273,10 @@ pub fn write(
     clock.lap("emit");
     observer.step("write");
     let observer = RefCell::new(observer);
+    let sources = || methods.iter().filter_map(|method| method.source.as_ref());
     let options = WriteOptions {
         progress: Some(&|bytes, of| observer.borrow_mut().written(bytes, of)),
+        whole: Some(&|| sources().try_for_each(|source| source.check())),
         ..WriteOptions::default()
     };
     report.bytes = program.write_file_with(output, &options)?.bytes;

@@ -64,6 +64,9 @@ pub enum Error {
     Usage(String),
 }
 
+/// The exit code of a command that needs more memory than it may take.
+pub const TOO_MUCH_MEMORY: u8 = 8;
+
 /// Exit codes of both commands, with what they mean; printed by `--help`.
 pub const EXIT_CODES: &[(u8, &str)] = &[
     (0, "success"),
@@ -74,6 +77,8 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     (5, "the model uses something that is not supported"),
     (6, "inputs don't fit the program (fuseline-run)"),
     (7, "the program failed while it ran (fuseline-run)"),
+    (8, "more memory is needed than --max-memory allows"),
+    (130, "interrupted (128 and the signal's number)"),
 ];
 
 /// A reason behind the file that it is about, unless it begins with the file itself.

@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: fuseline_compiler::cli::Counting = fuseline_compiler::cli::Counting;
+
 fn main() -> ExitCode {
     fuseline_compiler::cli::main()
 }

@@ -201,6 +201,7 @@ fn change_method(method: &mut Method<'_>, random: &mut Random) {
                             Storage::Planned {
                                 arena: 1,
                                 offset: 16,
+                                initial: None,
                             },
                         ][random.below(3)]
                     }

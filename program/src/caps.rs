@@ -16,6 +16,25 @@ const SHARED_SMALL: usize = 1 << 20;
 /// Tables within tables in FlatBuffers data.
 const DEPTH: usize = 32;
 
+/// Reads an amount of memory: a number of bytes, or of `K`, `M`, `G` or `T` of 1024 each.
+///
+/// # Errors
+/// Anything else, or more than 64 bits.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.char_indices().last() {
+        Some((end, letter)) if letter.is_ascii_alphabetic() => (&text[..end], letter),
+        _ => (text, ' '),
+    };
+    let shift = [' ', 'K', 'M', 'G', 'T']
+        .iter()
+        .position(|u| *u == unit.to_ascii_uppercase());
+    let bytes = shift.and_then(|power| {
+        let number: u64 = digits.parse().ok()?;
+        number.checked_mul(1 << (10 * power))
+    });
+    bytes.ok_or_else(|| "expected a number of bytes, or of K, M, G or T".to_owned())
+}
+
 /// Checks a count.
 pub(crate) fn count(what: &'static str, count: usize) -> Result<(), Fault> {
     let count = count as u64;

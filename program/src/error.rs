@@ -107,6 +107,14 @@ pub enum Fault {
     /// A part that must be there is not.
     #[error("{0} is missing")]
     Missing(&'static str),
+    /// Bytes that are in another file, which is not there.
+    #[error(
+        "the bytes of {name:?} are in another file (.ptd), which is not given or does not have them"
+    )]
+    External {
+        /// Their name.
+        name: String,
+    },
     /// A part that the format allows and this crate does not support.
     #[error("{0} is not supported")]
     Unsupported(String),

@@ -6,10 +6,11 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::container::{
-    Call, Delegate, Method, Note, Payload, Pte, Storage, TensorValue, Value, ValueIdx,
+    Call, Delegate, Header, Method, Note, Payload, Ptd, Pte, Segment, Storage, TensorValue, Value,
+    ValueIdx,
 };
 use crate::graph::{Dim, IoSlot, MlxGraph, SlotClass, TensorMeta};
-use crate::instr::Tid;
+use crate::instr::{Instruction, Tid};
 
 /// What a file holds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -24,6 +25,19 @@ pub struct Summary {
     pub segments: Vec<SegmentSummary>,
     /// What can be called.
     pub methods: Vec<MethodSummary>,
+    /// Bytes by name.
+    pub named_data: Vec<DataSummary>,
+}
+
+/// What a file of external data holds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExternalSummary {
+    /// Bytes of the part that describes the others, its header counted in.
+    pub program_bytes: u64,
+    /// First byte of the segments.
+    pub segment_base: u64,
+    /// The segments, in the file's order.
+    pub segments: Vec<SegmentSummary>,
     /// Bytes by name.
     pub named_data: Vec<DataSummary>,
 }
@@ -44,6 +58,9 @@ pub struct SegmentSummary {
 pub struct DataSummary {
     /// The name.
     pub key: String,
+    /// Type and shape, if the file says that they are a tensor.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub ty: Option<String>,
     /// How many bytes.
     pub bytes: u64,
 }
@@ -59,6 +76,8 @@ pub struct MethodSummary {
     pub outputs: Vec<String>,
     /// The steps, chain after chain.
     pub calls: Vec<String>,
+    /// Where the work is done.
+    pub runs: Places,
     /// The operators that are left to the host, in the order of their calls.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub host: Vec<HostSummary>,
@@ -77,6 +96,19 @@ pub struct HostSummary {
     pub module: String,
     /// Why it is left to the host, where the file says.
     pub reason: String,
+}
+
+/// Where the work of a method is done.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Places {
+    /// Delegate calls that MLX runs.
+    pub device_calls: usize,
+    /// Instructions of the delegates that are called, all chains but the init chains counted once.
+    pub device_instructions: usize,
+    /// Calls of operators of the host.
+    pub host_calls: usize,
+    /// The engines of other delegates.
+    pub elsewhere: Vec<String>,
 }
 
 /// A delegate.
@@ -139,12 +171,7 @@ impl Pte<'_> {
     /// What the file holds.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        let segment = |segment: &crate::container::Segment| SegmentSummary {
-            offset: self.header.segment_base.saturating_add(segment.offset),
-            bytes: segment.size,
-            holds: segment.holds.clone(),
-        };
-        let segments: Vec<_> = self.segments.iter().map(segment).collect();
+        let segments = segment_summaries(&self.segments, &self.header);
         let ends = segments
             .iter()
             .map(|segment| segment.offset.saturating_add(segment.bytes));
@@ -160,11 +187,69 @@ impl Pte<'_> {
                 .iter()
                 .map(|named| DataSummary {
                     key: named.key.clone(),
+                    ty: None,
                     bytes: named.data.len(),
                 })
                 .collect(),
         }
     }
+}
+
+fn segment_summaries(segments: &[Segment], header: &Header) -> Vec<SegmentSummary> {
+    let one = |segment: &Segment| SegmentSummary {
+        offset: header.segment_base.saturating_add(segment.offset),
+        bytes: segment.size,
+        holds: segment.holds.clone(),
+    };
+    segments.iter().map(one).collect()
+}
+
+impl Ptd<'_> {
+    /// What the file holds.
+    #[must_use]
+    pub fn summary(&self) -> ExternalSummary {
+        let entries = self.entries.iter().map(|entry| DataSummary {
+            key: entry.key.clone(),
+            ty: entry.layout.as_ref().map(|layout| {
+                let sizes: Vec<String> = layout.sizes.iter().map(u32::to_string).collect();
+                format!("{}[{}]", layout.dtype, sizes.join(", "))
+            }),
+            bytes: entry.data.len(),
+        });
+        ExternalSummary {
+            program_bytes: self.header.program_size,
+            segment_base: self.header.segment_base,
+            segments: segment_summaries(&self.segments, &self.header),
+            named_data: entries.collect(),
+        }
+    }
+}
+
+fn places(method: &Method<'_>) -> Places {
+    let mut places = Places {
+        device_calls: 0,
+        device_instructions: 0,
+        host_calls: 0,
+        elsewhere: Vec::new(),
+    };
+    for call in method.chains.iter().flatten() {
+        match call {
+            Call::Kernel { .. } => places.host_calls += 1,
+            Call::Delegate { delegate, .. } => match method.delegates.get(*delegate as usize) {
+                Some(Delegate {
+                    payload: Payload::Mlx(graph),
+                    ..
+                }) => {
+                    places.device_calls += 1;
+                    places.device_instructions += graph.instructions().count();
+                }
+                Some(other) => places.elsewhere.push(other.id.clone()),
+                None => {}
+            },
+            _ => {}
+        }
+    }
+    places
 }
 
 fn method_summary(method: &Method<'_>) -> MethodSummary {
@@ -183,6 +268,7 @@ fn method_summary(method: &Method<'_>) -> MethodSummary {
             .flatten()
             .map(|call| call_text(method, call))
             .collect(),
+        runs: places(method),
         host: host_summaries(method),
         arenas: method.arenas.clone(),
         delegates: method.delegates.iter().map(delegate_summary).collect(),
@@ -190,7 +276,7 @@ fn method_summary(method: &Method<'_>) -> MethodSummary {
 }
 
 /// `3: f32[2, 64] in arena 1 at 2048`.
-fn value_text(method: &Method<'_>, index: ValueIdx) -> String {
+pub(crate) fn value_text(method: &Method<'_>, index: ValueIdx) -> String {
     let what = match method.values.get(index as usize) {
         None => "nothing there".to_owned(),
         Some(Value::None) => "none".to_owned(),
@@ -213,13 +299,23 @@ fn tensor_text(tensor: &TensorValue) -> String {
     let sizes: Vec<String> = tensor.sizes.iter().map(u32::to_string).collect();
     let place = match tensor.storage {
         Storage::Caller => String::new(),
-        Storage::Planned { arena, offset } => format!(" in arena {arena} at {offset}"),
+        Storage::Planned {
+            arena,
+            offset,
+            initial,
+        } => {
+            let begins = initial.map(|constant| format!(", kept, begins as constant {constant}"));
+            format!(
+                " in arena {arena} at {offset}{}",
+                begins.unwrap_or_default()
+            )
+        }
         Storage::Constant(constant) => format!(", constant {constant}"),
     };
     format!("{bound}{}[{}]{place}", tensor.dtype, sizes.join(", "))
 }
 
-fn call_text(method: &Method<'_>, call: &Call) -> String {
+pub(crate) fn call_text(method: &Method<'_>, call: &Call) -> String {
     match call {
         Call::Kernel { operator, args } => {
             format!("kernel {} {args:?}", kernel_name(method, *operator))
@@ -293,14 +389,10 @@ impl MlxGraph {
             .map(|tid| IoSlot::Tensor(Tid(tid)))
             .collect();
         let mut counts = BTreeMap::new();
-        for (at, chain) in self.chains.iter().enumerate() {
-            if self.init_chain.map(|init| init as usize) != Some(at) {
-                for instruction in chain {
-                    *counts
-                        .entry(instruction.info().name.to_owned())
-                        .or_default() += 1;
-                }
-            }
+        for instruction in self.instructions() {
+            *counts
+                .entry(instruction.info().name.to_owned())
+                .or_default() += 1;
         }
         MlxSummary {
             constants: slots(&constants),
@@ -317,6 +409,14 @@ impl MlxGraph {
                 .collect(),
             counts,
         }
+    }
+
+    /// All instructions but those of the init chain.
+    fn instructions(&self) -> impl Iterator<Item = &Instruction> {
+        let init = self.init_chain.map(|init| init as usize);
+        let chains = self.chains.iter().enumerate();
+        let kept = chains.filter(move |(at, _)| init != Some(*at));
+        kept.flat_map(|(_, chain)| chain)
     }
 
     fn chain_summary(&self, at: usize) -> ChainSummary {
@@ -402,20 +502,55 @@ impl fmt::Display for Summary {
             "{} bytes: program {}, segments from {}",
             self.bytes, self.program_bytes, self.segment_base
         )?;
-        for (at, segment) in self.segments.iter().enumerate() {
-            let SegmentSummary {
-                offset,
-                bytes,
-                holds,
-            } = segment;
-            writeln!(
-                f,
-                "segment {at}: {bytes} bytes at {offset}: {}",
-                holds.join(", ")
-            )?;
-        }
+        write_segments(&self.segments, f)?;
         for method in &self.methods {
             write!(f, "\n{method}")?;
+        }
+        Ok(())
+    }
+}
+
+fn write_segments(segments: &[SegmentSummary], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (at, segment) in segments.iter().enumerate() {
+        let SegmentSummary {
+            offset,
+            bytes,
+            holds,
+        } = segment;
+        writeln!(
+            f,
+            "segment {at}: {bytes} bytes at {offset}: {}",
+            holds.join(", ")
+        )?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for ExternalSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "external data: description {}, segments from {}",
+            self.program_bytes, self.segment_base
+        )?;
+        write_segments(&self.segments, f)?;
+        for DataSummary { key, ty, bytes } in &self.named_data {
+            let ty = ty.as_deref().unwrap_or("bytes");
+            writeln!(f, "  {key:?}: {ty}, {bytes} bytes")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Places {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "on the device: {} instructions in {} calls; on the host: {} calls",
+            self.device_instructions, self.device_calls, self.host_calls
+        )?;
+        for engine in &self.elsewhere {
+            write!(f, "; elsewhere: {engine}")?;
         }
         Ok(())
     }
@@ -428,6 +563,7 @@ impl fmt::Display for MethodSummary {
             "method {:?}, arenas of {:?} bytes",
             self.name, self.arenas
         )?;
+        writeln!(f, "  runs {}", self.runs)?;
         for (what, list) in [
             ("input", &self.inputs),
             ("output", &self.outputs),

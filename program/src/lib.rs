@@ -50,18 +50,23 @@
 
 pub mod caps;
 pub mod container;
+pub mod diff;
 pub mod dtype;
 pub mod error;
 mod generated;
 pub mod graph;
 pub mod inspect;
 pub mod instr;
+pub mod interrupt;
+pub mod mapping;
+pub mod replace;
 
 pub use container::{
-    Call, Data, Delegate, Method, NamedData, Note, Operator, Payload, Program, Pte, Storage,
-    TensorValue, Value, WriteError,
+    Call, Data, Delegate, ExternalData, Layout, Method, NamedData, Note, Operator, Payload,
+    Program, Ptd, Pte, Storage, TensorValue, Value, WriteError,
 };
 pub use dtype::ScalarType;
 pub use error::{Fault, FormatError};
 pub use graph::{Dim, IoSlot, MlxGraph, NamedSlot, SlotClass, SlotCounts, TensorMeta};
 pub use instr::{Instruction, Tid, Vid};
+pub use mapping::Mapping;

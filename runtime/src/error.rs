@@ -21,6 +21,12 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A part of an open program's file is not there any more.
+    #[error("the program's file: {source}")]
+    Gone {
+        /// What happened.
+        source: std::io::Error,
+    },
     /// The file is not a program, or a broken one.
     #[error("{}: {source}", path.display())]
     Format {
@@ -36,6 +42,14 @@ pub enum Error {
         path: PathBuf,
         /// All of them.
         needs: Vec<String>,
+    },
+    /// The program needs more memory than it may take.
+    #[error("{needed} bytes are needed, {limit} may be taken")]
+    Memory {
+        /// Bytes of weights, state and results.
+        needed: u64,
+        /// Bytes that may be.
+        limit: u64,
     },
     /// The device is not there.
     #[error("there is no {device} that MLX can use here")]

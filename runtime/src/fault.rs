@@ -105,6 +105,42 @@ pub enum Fault {
         /// The limit.
         limit: u64,
     },
+    /// The positions of a step are not one for each of its rows, in a row and not negative.
+    #[error("{count} positions in a row are wanted, not these, which begin with {start}")]
+    Positions {
+        /// How many rows the step has.
+        count: i32,
+        /// The first position, -1 if there is none.
+        start: i64,
+    },
+    /// A step that does not follow what a layer's cache holds.
+    #[error(
+        "position {position} does not follow those that the cache holds, {first} to before {end}"
+    )]
+    Position {
+        /// Where the step begins.
+        position: i64,
+        /// The first position that the cache holds.
+        first: i64,
+        /// The one after its last.
+        end: i64,
+    },
+    /// A layer's cache has no room for a step.
+    #[error("the cache takes {capacity} positions, {end} are needed")]
+    CacheFull {
+        /// How many positions there would be.
+        end: i64,
+        /// How many there may be.
+        capacity: i64,
+    },
+    /// Rows that are not like those that a layer's cache holds.
+    #[error("rows of the shape {given:?} for a cache of the shape {held:?}, or of another type")]
+    CacheShape {
+        /// The cache.
+        held: Vec<i32>,
+        /// The rows.
+        given: Vec<i32>,
+    },
     /// Chains run each other too deeply.
     #[error("chains run each other more than {limit} deep")]
     Depth {

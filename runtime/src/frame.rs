@@ -7,6 +7,7 @@ use fuseline_program::{Tid, Vid};
 
 use crate::fault::Fault;
 use crate::mlx::{Array, Optional, Stream};
+use crate::ops::{CacheLayout, Caches};
 
 /// A number in a value slot.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,6 +28,12 @@ pub(crate) struct Frame<'a> {
     pub(crate) stream: &'a Stream,
     /// What the call may still do.
     pub(crate) budget: &'a Budget,
+    /// Where a few integers are worked out: a stream of the CPU.
+    pub(crate) host: &'a Stream,
+    /// The caches that instructions name by layer.
+    pub(crate) caches: Caches,
+    /// How those are kept.
+    pub(crate) layout: &'a CacheLayout,
 }
 
 /// How much a call of a method may still do in chains that branches and loops run: those let a small file ask for more steps than a machine makes in a year. No

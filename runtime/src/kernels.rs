@@ -4,6 +4,7 @@
 //! the data. [`Kernels::standard`] has the few that are common; a program that embeds this crate can add its own under the
 //! names that the compiled file uses: `aten::nonzero.out`, namespace and overload included.
 
+mod portable;
 mod unique;
 
 use std::collections::BTreeMap;
@@ -77,13 +78,24 @@ impl Kernels {
         Self::default()
     }
 
-    /// The built-in ones: `aten::nonzero.out`, `aten::masked_select.out`, `aten::masked_scatter.out`, `aten::_unique2.out`, `aten::unique_consecutive.out`.
+    /// The built-in ones: `aten::nonzero.out`, `aten::masked_select.out`, `aten::masked_scatter.out`, `aten::_unique2.out`, `aten::unique_consecutive.out`,
+    /// `aten::_adaptive_avg_pool2d.out`, `aten::copy_`, `aten::max.dim_max`, `aten::min.dim_min`.
     #[must_use]
     pub fn standard() -> Self {
         let mut kernels = Self::none();
         kernels.register("aten::nonzero.out", 1, 1, nonzero);
         kernels.register("aten::masked_select.out", 2, 1, masked_select);
         kernels.register("aten::masked_scatter.out", 3, 1, masked_scatter);
+        kernels.register(
+            "aten::_adaptive_avg_pool2d.out",
+            2,
+            1,
+            portable::adaptive_average,
+        );
+        kernels.register("aten::copy_", 3, 1, portable::copy);
+        // PyTorch's names for these do not end as its other ones do.
+        kernels.insert("aten::max.dim_max", 3, 2, portable::largest);
+        kernels.insert("aten::min.dim_min", 3, 2, portable::smallest);
         kernels.register("aten::_unique2.out", 4, 3, unique::sorted);
         kernels.register("aten::unique_consecutive.out", 4, 3, unique::runs);
         kernels
@@ -105,8 +117,19 @@ impl Kernels {
         outputs: usize,
         run: impl Fn(&[Value]) -> Result<Vec<Value>, KernelError> + Send + Sync + 'static,
     ) {
+        self.insert(in_file(&name.into()), inputs, outputs, run);
+    }
+
+    /// Adds an operator under the name that stands in files.
+    fn insert(
+        &mut self,
+        name: impl Into<String>,
+        inputs: usize,
+        outputs: usize,
+        run: impl Fn(&[Value]) -> Result<Vec<Value>, KernelError> + Send + Sync + 'static,
+    ) {
         self.0.insert(
-            in_file(&name.into()),
+            name.into(),
             Kernel {
                 inputs,
                 outputs,
@@ -125,6 +148,11 @@ impl Kernels {
     }
 }
 
+/// Whether a kernel writes to its first argument, as PyTorch's names say: `aten::copy_`.
+pub(crate) fn in_place(name: &str) -> bool {
+    name.ends_with('_') && !name.ends_with("__")
+}
+
 /// The name in a file of the operator of this name: see [`Kernels::register`].
 fn in_file(name: &str) -> String {
     let named = match name.split_once("::") {
@@ -132,6 +160,7 @@ fn in_file(name: &str) -> String {
         None => name.replacen('.', "::", 1),
     };
     match named.rsplit_once('.') {
+        None if in_place(&named) => named,
         None | Some((_, "")) => format!("{named}.out"),
         Some((operator, "default")) => format!("{operator}.out"),
         Some((_, overload)) if overload == "out" || overload.ends_with("_out") => named,

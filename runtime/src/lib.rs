@@ -58,6 +58,7 @@ pub use fault::Fault;
 pub use fuseline_program::{Dim, FormatError, ScalarType};
 pub use kernels::{KernelError, Kernels};
 pub use mlx::MlxError;
+pub use ops::CacheOptions;
 pub use program::{Input, InputKind, MAX_JUMPS, Options, Output, Program, StateInfo};
 pub use session::Session;
 pub use tensor::{Element, Tensor, TensorError};

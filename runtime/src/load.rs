@@ -1,43 +1,33 @@
 //! From a file to a program: mapping, constants, names, what is run once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 
 use fuseline_program as format;
+use fuseline_program::diff::plain;
 use fuseline_program::instr::{Instruction, Slot};
-use fuseline_program::{Dim, IoSlot, MlxGraph, ScalarType, Storage, Tid};
-use memmap2::Mmap;
+use fuseline_program::{Dim, IoSlot, Mapping, MlxGraph, ScalarType, Storage, Tid};
 
 use crate::error::Error;
 use crate::fault::Fault;
 use crate::frame::{Budget, Frame};
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, in_place};
 use crate::mlx::{self, Array, Stream};
+use crate::ops::{self, CacheLayout, CacheOptions, Caches};
 use crate::program::{Argument, Input, InputKind, Method, Output, Segment, State, StateInfo, Step};
+use crate::replay;
+use crate::tensor::Tensor;
 use crate::value::Value;
-use crate::{ops, replay};
-
-/// Maps a file. An empty one can't be mapped; it reads as too short later, like any other cut file.
-pub(crate) fn map(path: &Path) -> std::io::Result<Mmap> {
-    let file = File::open(path)?;
-    let size = file.metadata()?.len();
-    if size == 0 {
-        return memmap2::MmapMut::map_anon(1)?.make_read_only();
-    }
-    // SAFETY: the contract of `Program::open` is that nobody changes the file meanwhile.
-    unsafe { Mmap::map(&file) }
-}
 
 /// What a file's methods are made from.
 pub(crate) struct Loader<'a> {
-    pub(crate) file: &'a Arc<Mmap>,
+    pub(crate) files: &'a Arc<Vec<Mapping>>,
     pub(crate) program: &'a format::Program<'a>,
     /// The program's data by name.
     pub(crate) named: BTreeMap<&'a str, &'a format::Data<'a>>,
     pub(crate) kernels: &'a Kernels,
     pub(crate) stream: Stream,
+    pub(crate) host: Stream,
     pub(crate) segments: Vec<Segment>,
     pub(crate) states: Vec<State>,
     /// What is missing, all of it, for one message.
@@ -52,7 +42,11 @@ impl Loader<'_> {
     }
 
     /// A method, with the segments that it runs.
-    pub(crate) fn method(&mut self, method: &format::Method<'_>) -> Result<Method, Error> {
+    pub(crate) fn method(
+        &mut self,
+        number: usize,
+        method: &format::Method<'_>,
+    ) -> Result<Method, Error> {
         let mut segments = Vec::with_capacity(method.delegates.len());
         for delegate in &method.delegates {
             segments.push(match &delegate.payload {
@@ -81,7 +75,7 @@ impl Loader<'_> {
             });
         }
         let values = method.values.iter().map(|value| self.value(value, method));
-        let values = values.collect::<Result<_, _>>()?;
+        let mut values = values.collect::<Result<Vec<_>, _>>()?;
         let mut chains = Vec::with_capacity(method.chains.len());
         for (number, chain) in (0..).zip(&method.chains) {
             let steps = (0..).zip(chain).filter_map(|(at, call)| {
@@ -91,6 +85,7 @@ impl Loader<'_> {
             });
             chains.push(steps.collect());
         }
+        let kept = self.kept(method, &chains, &mut values)?;
         let inputs = method.inputs.iter().enumerate();
         let outputs = method.outputs.iter().map(|value| {
             let tensor = method
@@ -112,7 +107,46 @@ impl Loader<'_> {
                 .collect(),
             outputs: outputs.collect(),
             chains,
+            number,
+            kept,
         })
+    }
+
+    /// The values that a method keeps from call to call: planned tensors that have a content to begin with, and those that are read before they are
+    /// written, which begin with zeros.
+    fn kept(
+        &self,
+        method: &format::Method<'_>,
+        chains: &[Vec<Step>],
+        values: &mut [Value],
+    ) -> Result<Vec<usize>, Error> {
+        let planned = |at: usize| match method.values.get(at).and_then(format::Value::as_tensor) {
+            Some(tensor) => match tensor.storage {
+                Storage::Planned { initial, .. } => Some((tensor, initial.is_some())),
+                _ => None,
+            },
+            None => None,
+        };
+        let mut kept: BTreeSet<usize> = (0..values.len())
+            .filter(|at| planned(*at).is_some_and(|(_, begins)| begins))
+            .collect();
+        let mut written: BTreeSet<usize> = method.inputs.iter().map(|at| *at as usize).collect();
+        for step in chains.iter().flatten() {
+            let (reads, writes) = step.slots();
+            for at in reads {
+                if let Some((tensor, false)) = planned(at).filter(|_| !written.contains(&at))
+                    && kept.insert(at)
+                {
+                    let bytes = usize::try_from(tensor.max_bytes().unwrap_or(u64::MAX));
+                    let limit = Error::Interface(Fault::Overflow);
+                    let zeros = vec![0; bytes.ok().filter(|n| *n <= 1 << 32).ok_or(limit)?];
+                    let shape: Vec<usize> = tensor.sizes.iter().map(|n| *n as usize).collect();
+                    values[at] = Tensor::from_bytes(tensor.dtype, &shape, &zeros)?.into();
+                }
+            }
+            written.extend(writes);
+        }
+        Ok(kept.into_iter().collect())
     }
 
     fn value(&self, value: &format::Value, method: &format::Method<'_>) -> Result<Value, Error> {
@@ -138,7 +172,11 @@ impl Loader<'_> {
             }
             F::BoolList(flags) => Value::List(flags.iter().map(|b| Value::Bool(*b)).collect()),
             F::Tensor(tensor) => match tensor.storage {
-                Storage::Constant(number) => {
+                Storage::Constant(number)
+                | Storage::Planned {
+                    initial: Some(number),
+                    ..
+                } => {
                     let data = self.program.constants.get(number as usize);
                     let bytes = data.and_then(format::Data::as_slice).unwrap_or_default();
                     Value::Tensor(self.constant(bytes, tensor.dtype, &tensor.sizes)?.into())
@@ -159,7 +197,7 @@ impl Loader<'_> {
             .collect::<Result<Vec<_>, _>>();
         match (size, lengths) {
             (Some(size), Ok(lengths)) if size == bytes.len() as u64 => {
-                Ok(Array::over_bytes(bytes, self.file, &lengths, dtype)?)
+                Ok(Array::over_bytes(bytes, self.files, &lengths, dtype)?)
             }
             _ => Err(Error::Interface(Fault::TooLarge {
                 bytes: size.unwrap_or(u64::MAX),
@@ -208,8 +246,10 @@ impl Loader<'_> {
                     ));
                     return None;
                 };
-                // What is returned stands at the end once more: the result again, or a list of several.
-                let taken = args.len().checked_sub(kernel.outputs + 1);
+                // What is returned stands at the end once more: the result again, or a list of several. One that writes to its first
+                // argument has no other place for its result.
+                let places = kernel.outputs + usize::from(!in_place(&name));
+                let taken = args.len().checked_sub(places);
                 let Some(taken) = taken.filter(|taken| *taken <= kernel.inputs) else {
                     self.need(format!(
                         "the operator `{name}` with {} arguments, results among them; the one that is registered takes {} and gives {}",
@@ -279,12 +319,16 @@ impl Loader<'_> {
             || None,
         );
         let budget = Budget::new();
+        let layout = CacheLayout::default();
         let mut frame = Frame {
             constants: &[],
             tensors,
             values: vec![None; counts.values as usize],
             stream: &self.stream,
             budget: &budget,
+            host: &self.host,
+            caches: Caches::default(),
+            layout: &layout,
         };
 
         let mut infos = Vec::with_capacity(graph.state.len());
@@ -340,6 +384,55 @@ impl Loader<'_> {
     }
 }
 
+/// The bytes of a program's weights and of its state.
+pub(crate) fn kept_bytes(program: &format::Program<'_>) -> u64 {
+    let data = program.named_data.iter().map(|named| &named.data);
+    let weights = data.chain(&program.constants).map(format::Data::len);
+    let delegates = program.methods.iter().flat_map(|method| &method.delegates);
+    let graphs = delegates.filter_map(|delegate| match &delegate.payload {
+        format::Payload::Mlx(graph) => Some(graph),
+        format::Payload::Other(_) => None,
+    });
+    let state = graphs.flat_map(|graph| {
+        let metas = graph.state.iter().map(|slot| match slot {
+            IoSlot::Tensor(tid) => graph.tensors.get(tid.0 as usize),
+            _ => None,
+        });
+        metas.map(|meta| meta.and_then(format::TensorMeta::max_bytes).unwrap_or(0))
+    });
+    weights.chain(state).fold(0, u64::saturating_add)
+}
+
+/// How a file wants its layers' caches to be kept: ExecuTorch's exporter of language models says it in methods that return a constant.
+pub(crate) fn cache_layout(program: &format::Program<'_>, options: &CacheOptions) -> CacheLayout {
+    let constant = |name: &str| {
+        let method = program.method(name)?;
+        method.values.get(*method.outputs.first()? as usize)
+    };
+    let capacity = match constant("get_max_ctx_len") {
+        Some(format::Value::Int(most)) => u32::try_from(*most).ok(),
+        _ => None,
+    };
+    let windows = constant("get_windows")
+        .and_then(format::Value::as_tensor)
+        .filter(|tensor| tensor.dtype == ScalarType::I32)
+        .and_then(|tensor| match tensor.storage {
+            Storage::Constant(number) => program.constants.get(number as usize)?.as_slice(),
+            _ => None,
+        });
+    let window = |bytes: &[u8; 4]| u32::try_from(i32::from_le_bytes(*bytes)).unwrap_or(0);
+    let windows = || {
+        windows.map_or_else(Vec::new, |bytes| {
+            bytes.as_chunks().0.iter().map(window).collect()
+        })
+    };
+    CacheLayout {
+        capacity: options.capacity.or(capacity),
+        dtype: options.dtype,
+        windows: options.windows.clone().unwrap_or_else(windows),
+    }
+}
+
 fn state_info(
     slot: IoSlot,
     graph: &MlxGraph,
@@ -355,7 +448,7 @@ fn state_info(
     let meta = graph.tensors.get(tid.0 as usize).ok_or_else(unset)?;
     let shape = meta.static_shape().ok_or_else(unset)?;
     let info = StateInfo {
-        name: name.map_or_else(|| format!("state{}", tid.0), |name| plain_name(name)),
+        name: name.map_or_else(|| format!("state{}", tid.0), |name| plain(name).to_owned()),
         dtype: meta.dtype,
         shape: shape.into_iter().map(|length| length as usize).collect(),
     };
@@ -380,18 +473,6 @@ fn written_by(graph: &MlxGraph, chain: u32) -> Option<BTreeSet<Tid>> {
         );
     }
     Some(written)
-}
-
-/// ExecuTorch puts four hexadecimal digits and a slash before the names in a model.
-fn plain_name(name: &str) -> String {
-    match name.split_once('/') {
-        Some((prefix, rest))
-            if prefix.len() == 4 && prefix.bytes().all(|b| b.is_ascii_hexdigit()) =>
-        {
-            rest.to_owned()
-        }
-        _ => name.to_owned(),
-    }
 }
 
 fn argument(value: u32, method: &format::Method<'_>) -> Argument {
@@ -424,8 +505,10 @@ fn input(position: usize, value: u32, method: &format::Method<'_>) -> Input {
             .position(|arg| *arg == value)?;
         Some((graph, *graph.inputs.get(at)?))
     });
-    let name = reader.and_then(|(graph, slot)| graph.name_of(slot));
-    let name = name.map_or_else(|| format!("in{position}"), plain_name);
+    let named = reader.and_then(|(graph, slot)| graph.name_of(slot));
+    let name = named.map_or_else(|| format!("in{position}"), |name| plain(name).to_owned());
+    // ExecuTorch puts something before the names in a model.
+    let theirs = named.is_some_and(|name| plain(name) != name);
     let kind = match method.values.get(value as usize) {
         Some(format::Value::Tensor(tensor)) => {
             let own = tensor.sizes.iter().map(|size| {
@@ -447,7 +530,10 @@ fn input(position: usize, value: u32, method: &format::Method<'_>) -> Input {
                 dtype: tensor.dtype,
                 shape: known.map_or_else(
                     || own.collect(),
-                    |meta| meta.shape.iter().map(from_one).collect(),
+                    |meta| {
+                        let dims = meta.shape.iter();
+                        dims.map(|dim| from_one(dim, theirs)).collect()
+                    },
                 ),
             }
         }
@@ -459,11 +545,11 @@ fn input(position: usize, value: u32, method: &format::Method<'_>) -> Input {
     Input { name, kind }
 }
 
-/// torch.export notes 2 as the least length of a dimension without bounds, because it traces lengths 0 and 1 apart, and ExecuTorch hands that on. The programs run
-/// with 1 too. A range with an upper bound is one that somebody gave: it stands as it is.
-fn from_one(dim: &Dim) -> Dim {
+/// torch.export notes 2 as the least length of a dimension, whether a caller has given 1, 2 or nothing, because it traces lengths 0 and 1 apart, and ExecuTorch hands
+/// that on. Its programs run with 1 too. Our own compiler knows what was given, so that in its files a range with an upper bound stands as it is.
+fn from_one(dim: &Dim, theirs: bool) -> Dim {
     match *dim {
-        Dim::Dynamic { min: 2, max: None } => Dim::Dynamic { min: 1, max: None },
+        Dim::Dynamic { min: 2, max } if theirs || max.is_none() => Dim::Dynamic { min: 1, max },
         other => other,
     }
 }

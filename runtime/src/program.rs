@@ -1,18 +1,18 @@
 //! Programs: what has been loaded, and what can be known about it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fuseline_program as format;
-use fuseline_program::{Dim, MlxGraph, ScalarType, SlotClass, Tid};
+use fuseline_program::{Dim, Mapping, MlxGraph, Ptd, ScalarType, SlotClass, Tid};
 
 use crate::device::Device;
 use crate::error::{Error, InputProblem};
 use crate::frame::Frame;
 use crate::kernels::{Kernel, Kernels};
-use crate::load::{Loader, map};
+use crate::load::{Loader, cache_layout, kept_bytes};
 use crate::mlx::{Array, MlxError, Stream};
-use crate::ops;
+use crate::ops::{self, CacheLayout, CacheOptions};
 use crate::session::Session;
 use crate::tensor::Tensor;
 use crate::value::Value;
@@ -30,6 +30,13 @@ pub struct Options {
     pub kernels: Option<Kernels>,
     /// How often one call may jump back, so that a loop in a file that never ends is an error; none given means [`MAX_JUMPS`].
     pub max_jumps: Option<u64>,
+    /// How to keep the caches that instructions name by layer.
+    pub cache: CacheOptions,
+    /// Files with weights that the program does not hold itself: ExecuTorch's `.ptd`.
+    pub data: Vec<PathBuf>,
+    /// The most bytes that the program may ask for: weights and the state of one session together when it is opened, with the results of a
+    /// call when that is made. What a device needs in between comes on top.
+    pub max_memory: Option<u64>,
 }
 
 /// How often one call may jump back if nobody says otherwise.
@@ -41,6 +48,10 @@ pub(crate) struct Inner {
     pub(crate) segments: Vec<Segment>,
     pub(crate) states: Vec<State>,
     pub(crate) max_jumps: u64,
+    pub(crate) layout: CacheLayout,
+    pub(crate) memory: MemoryLimit,
+    /// The file and those beside it, which arrays may lie in.
+    pub(crate) files: Arc<Vec<Mapping>>,
 }
 
 /// What a session keeps, and what it starts with: zeros where there is nothing.
@@ -51,6 +62,24 @@ pub(crate) struct State {
     pub(crate) initial: Option<Array>,
 }
 
+/// What a program may take of memory.
+pub(crate) struct MemoryLimit {
+    /// Weights, and the state of one session.
+    fixed: u64,
+    most: Option<u64>,
+}
+
+impl MemoryLimit {
+    /// That so many bytes on top of what is fixed are not too many.
+    pub(crate) fn check(&self, more: u64) -> Result<(), Error> {
+        let needed = self.fixed.saturating_add(more);
+        match self.most {
+            Some(limit) if needed > limit => Err(Error::Memory { needed, limit }),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What can be called.
 pub(crate) struct Method {
     pub(crate) name: String,
@@ -59,6 +88,10 @@ pub(crate) struct Method {
     pub(crate) inputs: Vec<(usize, Input)>,
     pub(crate) outputs: Vec<(usize, Output)>,
     pub(crate) chains: Vec<Vec<Step>>,
+    /// Its place among the methods.
+    pub(crate) number: usize,
+    /// The values that a session keeps from call to call.
+    pub(crate) kept: Vec<usize>,
 }
 
 /// An input of a method.
@@ -123,6 +156,33 @@ pub(crate) enum Step {
     },
 }
 
+impl Step {
+    /// The values that it reads and those that it writes.
+    pub(crate) fn slots(&self) -> (Vec<usize>, Vec<usize>) {
+        match self {
+            Self::Delegate {
+                inputs, outputs, ..
+            } => (
+                inputs.clone(),
+                outputs.iter().map(|(value, _)| *value).collect(),
+            ),
+            Self::Kernel {
+                inputs, outputs, ..
+            } => {
+                let read = inputs.iter().flat_map(|argument| match argument {
+                    Argument::One(value) => vec![*value],
+                    Argument::List(items) => items.iter().flatten().copied().collect(),
+                });
+                let written = outputs.iter().map(|(value, _)| *value);
+                (read.collect(), written.collect())
+            }
+            Self::Move { from, to } => (vec![*from], vec![*to]),
+            Self::JumpFalse { condition, .. } => (vec![*condition], Vec::new()),
+            Self::Free { .. } => (Vec::new(), Vec::new()),
+        }
+    }
+}
+
 /// An argument of a kernel: a value, or a list of values.
 pub(crate) enum Argument {
     One(usize),
@@ -153,7 +213,8 @@ impl Program {
     /// Opens a file on the device that MLX prefers, with the standard operators of the host.
     ///
     /// The file is mapped, and stays so for as long as the program lives; where the device can read the mapping, weights are not
-    /// copied. It must not be changed or cut meanwhile.
+    /// copied. It should not be changed meanwhile. If it is cut, what is missing reads as zeros, and opening it or the next call says so; a GPU that
+    /// uses the mapping itself (Metal) is beyond that.
     ///
     /// # Errors
     /// The file can't be read, is not a valid program, or asks for something that is not there.
@@ -172,16 +233,54 @@ impl Program {
             Some(device) => device,
             None => Device::preferred()?,
         };
-        let file = Arc::new(map(path).map_err(|source| Error::Read {
-            path: path.to_owned(),
-            source,
-        })?);
-        let broken = |source| Error::Format {
-            path: path.to_owned(),
-            source,
+        let paths: Vec<&Path> = std::iter::once(path)
+            .chain(options.data.iter().map(PathBuf::as_path))
+            .collect();
+        let files = paths.iter().map(|path| {
+            Mapping::open(path).map_err(|source| Error::Read {
+                path: (*path).to_owned(),
+                source,
+            })
+        });
+        let files = Arc::new(files.collect::<Result<Vec<_>, _>>()?);
+        let loaded = Self::load(&paths, &files, device, options);
+        // What a cut file seems to say, right or wrong, counts for nothing.
+        for (path, file) in paths.iter().zip(files.iter()) {
+            file.check().map_err(|source| Error::Read {
+                path: (*path).to_owned(),
+                source,
+            })?;
+        }
+        loaded
+    }
+
+    /// The program of the first file, with weights of the others.
+    fn load(
+        paths: &[&Path],
+        files: &Arc<Vec<Mapping>>,
+        device: Device,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let broken = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Format { path, source }
         };
-        let pte = format::Pte::parse(&file).map_err(broken)?;
-        pte.validate().map_err(broken)?;
+        let path = paths.first().copied().unwrap_or(Path::new(""));
+        let (main, beside) = files
+            .split_first()
+            .map_or((&[][..], &[][..]), |(m, b)| (&**m, b));
+        let external = paths.iter().skip(1).zip(beside);
+        let external = external
+            .map(|(path, file)| Ptd::parse(file).map_err(broken(path)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let pte = format::Pte::parse_with(main, &external).map_err(broken(path))?;
+        pte.validate().map_err(broken(path))?;
+
+        let memory = MemoryLimit {
+            fixed: kept_bytes(&pte.program),
+            most: options.max_memory,
+        };
+        memory.check(0)?;
 
         let standard;
         let kernels = match &options.kernels {
@@ -192,7 +291,7 @@ impl Program {
             }
         };
         let mut loader = Loader {
-            file: &file,
+            files,
             program: &pte.program,
             named: pte
                 .program
@@ -202,6 +301,7 @@ impl Program {
                 .collect(),
             kernels,
             stream: Stream::on(device)?,
+            host: Stream::on(Device::Cpu)?,
             segments: Vec::new(),
             states: Vec::new(),
             needs: Vec::new(),
@@ -210,7 +310,8 @@ impl Program {
             .program
             .methods
             .iter()
-            .map(|method| loader.method(method))
+            .enumerate()
+            .map(|(number, method)| loader.method(number, method))
             .collect::<Result<_, _>>()?;
         if !loader.needs.is_empty() {
             return Err(Error::Unsupported {
@@ -218,12 +319,16 @@ impl Program {
                 needs: loader.needs,
             });
         }
+        let layout = cache_layout(&pte.program, &options.cache);
         Ok(Self(Arc::new(Inner {
             device,
             methods,
             segments: loader.segments,
             states: loader.states,
             max_jumps: options.max_jumps.unwrap_or(MAX_JUMPS),
+            layout,
+            memory,
+            files: Arc::clone(files),
         })))
     }
 
@@ -281,6 +386,12 @@ impl Program {
 }
 
 impl Inner {
+    /// That no bytes of the program have turned out to be missing.
+    pub(crate) fn check_files(&self) -> Result<(), Error> {
+        let whole = self.files.iter().try_for_each(Mapping::check);
+        whole.map_err(|source| Error::Gone { source })
+    }
+
     pub(crate) fn method(&self, name: &str) -> Result<&Method, Error> {
         self.methods
             .iter()

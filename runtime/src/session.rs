@@ -2,15 +2,17 @@
 
 use fuseline_program::{Dim, IoSlot, ScalarType};
 
+use crate::device::Device;
 use crate::error::{Error, InputProblem};
 use crate::fault::Fault;
 use crate::frame::{Budget, Frame, Number};
 use crate::kernels::KernelError;
 use crate::mlx::{self, Array, Stream};
+use crate::ops::{self, Caches};
 use crate::program::{Argument, Input, InputKind, Method, Program, Segment, Step};
 use crate::tensor::Tensor;
 use crate::value::Value;
-use crate::{kernels, ops, replay};
+use crate::{kernels, replay};
 
 /// One caller's view of a program: its state (a key/value cache, say) and its place in the device's queue.
 ///
@@ -18,22 +20,41 @@ use crate::{kernels, ops, replay};
 pub struct Session {
     program: Program,
     stream: Stream,
+    /// A stream of the CPU, for a few integers.
+    host: Stream,
     /// Each of the program's states; none before its first use and after a reset.
-    state: Vec<Option<Array>>,
+    state: States,
+    /// The caches that instructions name by layer.
+    caches: Caches,
+    /// The values that each method keeps; none before its first call and after a reset.
+    values: Vec<Option<Vec<Value>>>,
     lost: bool,
 }
 
-/// What a call leaves in the states that it comes by, to be kept if the whole call works out.
-type NewState = Vec<Option<Array>>;
+/// The program's states.
+type States = Vec<Option<Array>>;
+
+/// What a call changes, to be kept if the whole call works out.
+struct Changes {
+    state: States,
+    caches: Caches,
+    /// What the method keeps among its values.
+    values: Vec<Value>,
+}
 
 impl Session {
     pub(crate) fn new(program: Program) -> Result<Self, Error> {
         let stream = Stream::on(program.device())?;
+        let host = Stream::on(Device::Cpu)?;
         let state = program.0.states.iter().map(|_| None).collect();
+        let values = program.0.methods.iter().map(|_| None).collect();
         Ok(Self {
             program,
             stream,
+            host,
             state,
+            caches: Caches::default(),
+            values,
             lost: false,
         })
     }
@@ -55,11 +76,21 @@ impl Session {
             return Err(Error::StateLost);
         }
         let program = self.program.clone();
+        program.0.check_files()?;
         let method = program.0.method(method)?;
         let mut values = method.values.clone();
+        if let Some(kept) = &self.values[method.number] {
+            for (at, value) in method.kept.iter().zip(kept) {
+                values[*at] = value.clone();
+            }
+        }
         take_inputs(method, inputs, &mut values)?;
 
-        let mut new_state: NewState = self.state.iter().map(|_| None).collect();
+        let mut changes = Changes {
+            state: self.state.iter().map(|_| None).collect(),
+            caches: self.caches.share()?,
+            values: Vec::new(),
+        };
         let mut jumps = 0;
         let budget = Budget::new();
         for chain in &method.chains {
@@ -67,7 +98,7 @@ impl Session {
             while let Some(step) = chain.get(at) {
                 at += 1;
                 let Step::JumpFalse { condition, target } = step else {
-                    self.step(step, &mut values, &mut new_state, &budget)?;
+                    self.step(step, &mut values, &mut changes, &budget)?;
                     continue;
                 };
                 if !is_false(&values[*condition])? {
@@ -93,25 +124,36 @@ impl Session {
             .iter()
             .map(|(value, _)| values[*value].clone())
             .collect();
+        let results = outputs.iter().filter_map(Value::as_tensor);
+        let results = results.map(|tensor| tensor.array().bytes());
+        let caches = changes.caches.arrays().map(Array::bytes);
+        let new = results.chain(caches).fold(0, u64::saturating_add);
+        program.0.memory.check(new)?;
+        changes.values = method.kept.iter().map(|at| values[*at].clone()).collect();
         drop(values);
-        self.submit(&outputs, new_state)?;
+        self.submit(method.number, &outputs, changes)?;
         Ok(outputs)
     }
 
     /// Keeps the new state and queues everything that is to be computed.
-    fn submit(&mut self, outputs: &[Value], new_state: NewState) -> Result<(), Error> {
-        let stateful = new_state.iter().any(Option::is_some);
-        for (kept, new) in self.state.iter_mut().zip(new_state) {
+    fn submit(&mut self, method: usize, outputs: &[Value], changes: Changes) -> Result<(), Error> {
+        let stateful =
+            changes.state.iter().any(Option::is_some) || changes.caches.arrays().next().is_some();
+        for (kept, new) in self.state.iter_mut().zip(changes.state) {
             if new.is_some() {
                 // The old state goes here, before anything is computed, so that MLX writes the new one in its place.
                 *kept = new;
             }
         }
+        self.caches = changes.caches;
+        self.values[method] = Some(changes.values);
+        let kept = self.values.iter().flatten().flatten();
         let tensors = outputs
             .iter()
+            .chain(kept)
             .filter_map(Value::as_tensor)
             .map(Tensor::array);
-        let state = self.state.iter().flatten();
+        let state = self.state.iter().flatten().chain(self.caches.arrays());
         mlx::start(tensors.chain(state)).map_err(|error| {
             self.lost = stateful;
             error.into()
@@ -122,7 +164,7 @@ impl Session {
         &mut self,
         step: &Step,
         values: &mut [Value],
-        new_state: &mut NewState,
+        changes: &mut Changes,
         budget: &Budget,
     ) -> Result<(), Error> {
         match step {
@@ -134,7 +176,8 @@ impl Session {
                 let program = self.program.clone();
                 let body = &program.0.segments[*segment];
                 let mut frame = self.frame(body, budget);
-                self.load_state(body, new_state, &mut frame)?;
+                self.load_state(body, &changes.state, &mut frame)?;
+                frame.caches = std::mem::take(&mut changes.caches);
                 for (slot, value) in body.graph.inputs.iter().zip(inputs) {
                     put_input(*slot, &values[*value], &mut frame).map_err(Error::Interface)?;
                 }
@@ -144,8 +187,9 @@ impl Session {
                         read_output(*slot, *dtype, &frame).map_err(Error::Interface)?;
                 }
                 for (tid, state) in &body.state {
-                    new_state[*state] = Some(frame.take(*tid).map_err(Error::Interface)?);
+                    changes.state[*state] = Some(frame.take(*tid).map_err(Error::Interface)?);
                 }
+                changes.caches = frame.caches;
             }
             Step::Kernel {
                 name,
@@ -190,8 +234,21 @@ impl Session {
                 .take(segment.free_slots())
                 .collect(),
             values: vec![None; segment.graph.counts.values as usize],
+            ..self.empty_frame(budget)
+        }
+    }
+
+    /// A frame without slots.
+    fn empty_frame<'a>(&'a self, budget: &'a Budget) -> Frame<'a> {
+        Frame {
+            constants: &[],
+            tensors: Vec::new(),
+            values: Vec::new(),
             stream: &self.stream,
             budget,
+            host: &self.host,
+            caches: Caches::default(),
+            layout: &self.program.0.layout,
         }
     }
 
@@ -199,7 +256,7 @@ impl Session {
     fn load_state(
         &self,
         segment: &Segment,
-        new_state: &NewState,
+        new_state: &States,
         frame: &mut Frame<'_>,
     ) -> Result<(), Error> {
         for (tid, number) in &segment.state {
@@ -224,14 +281,8 @@ impl Session {
         let array = match self.state[number].as_ref().or(state.initial.as_ref()) {
             Some(kept) => kept.share()?,
             None => {
-                let frame = Frame {
-                    constants: &[],
-                    tensors: Vec::new(),
-                    values: Vec::new(),
-                    stream: &self.stream,
-                    budget: &Budget::new(),
-                };
-                let zeros = state.info.zeros(&frame)?;
+                let budget = Budget::new();
+                let zeros = state.info.zeros(&self.empty_frame(&budget))?;
                 mlx::eval([&zeros])?;
                 zeros
             }
@@ -262,6 +313,8 @@ impl Session {
     /// Puts all state back to what it was at the start.
     pub fn reset(&mut self) {
         self.state.iter_mut().for_each(|kept| *kept = None);
+        self.caches = Caches::default();
+        self.values.iter_mut().for_each(|kept| *kept = None);
         self.lost = false;
     }
 

@@ -33,7 +33,7 @@ pub struct Case {
 pub const FORMS: [&str; 3] = ["model.pt2", "model_func.pt2", "model_core.pt2"];
 
 /// The groups of cases that are there.
-pub const GROUPS: [&str; 4] = ["decoders", "modules", "et_ops", "spellings"];
+pub const GROUPS: [&str; 5] = ["decoders", "modules", "et_ops", "executorch", "spellings"];
 
 /// Every case, by name.
 ///
@@ -80,6 +80,27 @@ impl Case {
             .map(|form| (form, self.folder.join(form)))
             .filter(|(_, path)| path.exists())
             .collect()
+    }
+
+    /// The program that ExecuTorch made of the case, if there is one.
+    pub fn lowered(&self) -> Option<PathBuf> {
+        Some(self.folder.join("model.pte")).filter(|path| path.exists())
+    }
+
+    /// The files with weights that the lowered program does not hold itself, by name.
+    ///
+    /// # Errors
+    /// A folder that can't be read.
+    pub fn data(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "ptd") {
+                files.push(path);
+            }
+        }
+        files.sort();
+        Ok(files)
     }
 
     /// Each call's inputs, in order.

@@ -7,7 +7,7 @@ use fuseline_ir::{DType, Graph, Tensor};
 use fuseline_passes::{Level, PassCx, Target, optimise};
 use fuseline_runtime::{Program, ScalarType, Session, Value};
 use safetensors::Dtype;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The target that the tests compile for: the one of the machine.
 pub fn target() -> Target {
@@ -66,7 +66,23 @@ pub fn compile_to(archive: &Path, level: Level, output: &Path) -> Result {
 /// # Errors
 /// Those of the runtime.
 pub fn replay(program: &Path, calls: &[Vec<Array>]) -> Result<Vec<Vec<Array>>> {
-    let mut session = Program::open(program)?.session()?;
+    replay_with(program, Vec::new(), calls)
+}
+
+/// Runs the calls on a new session of a program's first method, with weights from other files.
+///
+/// # Errors
+/// Those of the runtime.
+pub fn replay_with(
+    program: &Path,
+    data: Vec<PathBuf>,
+    calls: &[Vec<Array>],
+) -> Result<Vec<Vec<Array>>> {
+    let options = fuseline_runtime::Options {
+        data,
+        ..fuseline_runtime::Options::default()
+    };
+    let mut session = Program::open_with(program, &options)?.session()?;
     calls
         .iter()
         .map(|inputs| step(&mut session, inputs))
@@ -145,7 +161,11 @@ pub fn from_tensor(tensor: &Tensor) -> Array {
     }
 }
 
-fn to_value(array: &Array) -> Result<Value> {
+/// A value for a call.
+///
+/// # Errors
+/// A dtype that programs lack.
+pub fn to_value(array: &Array) -> Result<Value> {
     let dtype = ScalarType::from_name(name_of(array.dtype)?).ok_or("a dtype that programs lack")?;
     Ok(Value::Tensor(fuseline_runtime::Tensor::from_bytes(
         dtype,

@@ -58,6 +58,9 @@ pub struct Args {
     /// PyTorch's own go there without being named
     #[arg(long = "host", value_name = "OP")]
     host: Vec<String>,
+    /// The most memory to take, mapped files not counted: a number of bytes, or of K, M, G or T of 1024 each. What needs more ends with exit code 8
+    #[arg(long, value_name = "BYTES", value_parser = fuseline_program::caps::parse_bytes)]
+    max_memory: Option<u64>,
     /// Say nothing but errors
     #[arg(short, long)]
     quiet: bool,
@@ -121,6 +124,9 @@ fn check_patterns(args: &Args, plan: &Plan, methods: &[Compiled]) -> Result<(), 
 }
 
 pub fn run(args: &Args) -> Result<(), Error> {
+    if let Some(bytes) = args.max_memory {
+        super::memory::limit(bytes);
+    }
     let mut models = args.methods.clone();
     models.extend(
         args.model

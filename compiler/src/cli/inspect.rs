@@ -3,70 +3,91 @@
 use super::output;
 use crate::error::Error;
 use crate::pt2;
-use fuseline_program::{Payload, Program, Pte};
-use memmap2::Mmap;
-use std::fs::File;
-use std::path::PathBuf;
+use fuseline_program::{FormatError, Mapping, Payload, Program, Ptd, Pte};
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A .pt2 archive or a .pte program
+    /// A .pt2 archive, a .pte program, or a .ptd with weights of one
     file: PathBuf,
+    /// A file with weights that the program does not hold itself (.ptd); may be given several times
+    #[arg(long, value_name = "FILE")]
+    data: Vec<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: &Args) -> Result<(), Error> {
-    let failed = |e: std::io::Error| Error::File {
-        path: args.file.clone(),
-        reason: e.to_string(),
-    };
-    let file = File::open(&args.file).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(Error::File {
-            path: args.file.clone(),
-            reason: "is not a file".into(),
-        });
-    }
-    // SAFETY: the mapping is read-only; a file that shrinks while it is mapped is outside what any reader can be sound against.
-    let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+    let path = &args.file;
+    let map = Mapping::open(path).map_err(unreadable(path))?;
     let text = if Pte::is_one(&map) {
-        program(&map, args)?
+        let beside = open_external(&args.data)?;
+        show(&open_program(&map, path, &beside)?.summary(), args)
+    } else if Ptd::is_one(&map) {
+        show(&parse_external(&map, path)?.summary(), args)
     } else {
-        archive(args)?
+        show(&pt2::summary::of(&crate::compile::open(path)?), args)
     };
-    output::print(&text)
+    map.check().map_err(unreadable(path))?;
+    output::print(&text?)
 }
 
-fn program(bytes: &[u8], args: &Args) -> Result<String, Error> {
-    let malformed = |reason: String| Error::Malformed {
-        path: args.file.clone(),
-        reason,
-    };
-    let pte = Pte::parse(bytes).map_err(|e| malformed(e.to_string()))?;
-    pte.validate().map_err(|e| malformed(e.to_string()))?;
-    let summary = pte.summary();
+fn show(summary: &(impl serde::Serialize + Display), args: &Args) -> Result<String, Error> {
     if args.json {
-        json(&summary, args)
+        json(summary, &args.file)
     } else {
         Ok(summary.to_string())
     }
 }
 
-fn archive(args: &Args) -> Result<String, Error> {
-    let archive = crate::compile::open(&args.file)?;
-    let summary = pt2::summary::of(&archive);
-    if args.json {
-        json(&summary, args)
-    } else {
-        Ok(summary.to_string())
+fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |e| Error::File {
+        path,
+        reason: e.to_string(),
     }
 }
 
-fn json(value: &impl serde::Serialize, args: &Args) -> Result<String, Error> {
+fn malformed(path: &Path) -> impl Fn(FormatError) -> Error {
+    let path = path.to_owned();
+    move |e| Error::Malformed {
+        path: path.clone(),
+        reason: e.to_string(),
+    }
+}
+
+/// Maps files with weights of a program.
+pub fn open_external(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Mapping)>, Error> {
+    let open = |path: &PathBuf| {
+        let map = Mapping::open(path).map_err(unreadable(path))?;
+        Ok((path.clone(), map))
+    };
+    paths.iter().map(open).collect()
+}
+
+fn parse_external<'a>(map: &'a Mapping, path: &Path) -> Result<Ptd<'a>, Error> {
+    Ptd::parse(map).map_err(malformed(path))
+}
+
+/// Reads and checks a program with the weights beside it.
+pub fn open_program<'a>(
+    map: &'a Mapping,
+    path: &Path,
+    beside: &'a [(PathBuf, Mapping)],
+) -> Result<Pte<'a>, Error> {
+    let beside = beside.iter().map(|(path, map)| parse_external(map, path));
+    let beside = beside.collect::<Result<Vec<_>, _>>()?;
+    let pte = Pte::parse_with(map, &beside).map_err(malformed(path))?;
+    pte.validate().map_err(malformed(path))?;
+    Ok(pte)
+}
+
+/// As text of JSON.
+pub fn json(value: &impl serde::Serialize, path: &Path) -> Result<String, Error> {
     let mut text = serde_json::to_string_pretty(value).map_err(|e| Error::File {
-        path: args.file.clone(),
+        path: path.to_owned(),
         reason: e.to_string(),
     })?;
     text.push('\n');

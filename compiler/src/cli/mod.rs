@@ -1,13 +1,17 @@
-//! The command `fuseline`: `compile`, `inspect`, `opt`, and whatever `fuseline-…` is on the path.
+//! The command `fuseline`: `compile`, `inspect`, `diff`, `opt`, and whatever `fuseline-…` is on the path.
 
 mod compile;
+mod diff;
 mod inspect;
 mod machine;
+mod memory;
 mod opt;
 mod output;
 
 use crate::error::{EXIT_CODES, Error};
 use clap::{Parser, Subcommand};
+use fuseline_program::interrupt::tidy_up_on_signals;
+pub use memory::Counting;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -24,8 +28,10 @@ struct Cli {
 enum Sub {
     /// Compile a .pt2 to a .pte
     Compile(compile::Args),
-    /// Say what a .pt2 or a .pte holds, ours or ExecuTorch's
+    /// Say what a .pt2, a .pte or a .ptd holds, ours or ExecuTorch's
     Inspect(inspect::Args),
+    /// Say what two .pte programs do not have in common
+    Diff(diff::Args),
     /// Run passes on the text form of a graph, for people who write passes
     Opt(opt::Args),
     /// Any other command: `fuseline NAME …` runs `fuseline-NAME …` (`fuseline run …` runs `fuseline-run run …`)
@@ -62,8 +68,15 @@ fn report_file_size_limit() {}
 pub fn main() -> ExitCode {
     report_file_size_limit();
     let result = match Cli::parse().command {
-        Sub::Compile(args) => compile::run(&args),
+        Sub::Compile(args) => {
+            tidy_up_on_signals();
+            compile::run(&args)
+        }
         Sub::Inspect(args) => inspect::run(&args),
+        Sub::Diff(args) => match diff::run(&args) {
+            Ok(false) => return ExitCode::from(1),
+            other => other.map(drop),
+        },
         Sub::Opt(args) => opt::run(&args),
         Sub::External(args) => return external(&args),
     };

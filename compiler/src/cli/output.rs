@@ -3,6 +3,7 @@
 use crate::compile::Observer;
 use crate::error::Error;
 use fuseline_ir::Graph;
+use fuseline_program::replace::Replacement;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -44,13 +45,9 @@ pub fn write_file(path: &Path, text: &str) -> Result<(), Error> {
         // A device or a pipe can't be replaced, only written.
         return std::fs::write(path, text).map_err(failed);
     }
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    file.persist(path).map(|_| ()).map_err(|e| failed(e.error))
+    let mut file = Replacement::of(path).map_err(failed)?;
+    file.file().write_all(text.as_bytes()).map_err(failed)?;
+    file.complete().map_err(failed)
 }
 
 /// Reads a text file.

@@ -10,13 +10,12 @@
 //! touched until someone reads them.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Cursor;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use fuseline_program::Mapping;
 use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
@@ -25,7 +24,7 @@ use super::error::{Error, Result};
 /// A shared slice of a mapped file. Cloning it copies no bytes; the mapping lives as long as any slice of it.
 #[derive(Clone)]
 pub struct MappedBytes {
-    map: Arc<Mmap>,
+    map: Arc<Mapping>,
     range: Range<usize>,
 }
 
@@ -76,36 +75,33 @@ struct Entry {
 /// A validated zip of stored entries over a mapped file.
 #[derive(Debug, Clone)]
 pub(super) struct Container {
-    map: Arc<Mmap>,
+    map: Arc<Mapping>,
     entries: BTreeMap<String, Entry>,
 }
 
 impl Container {
     /// Maps `path` and validates its directory.
     ///
-    /// The file must not be changed while the container, or any slice of it, is alive.
+    /// The file should not be changed while the container, or any slice of it, is alive; [`Container::source`] says whether it was cut.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let io = |source| Error::Io {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(io)?;
-        let metadata = file.metadata().map_err(io)?;
-        if metadata.is_dir() {
-            return Err(io(std::io::Error::from(std::io::ErrorKind::IsADirectory)));
-        }
-        if metadata.len() == 0 {
+        let map = Arc::new(Mapping::open(path).map_err(io)?);
+        if map.is_empty() {
             return Err(Error::NotAZip {
                 path: path.to_owned(),
                 reason: "the file is empty".to_owned(),
             });
         }
-        // SAFETY: the mapping is private and read-only. The one thing that can't be ruled out, another process that
-        // truncates the file while it is mapped, is the documented duty of the caller.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        let map = Arc::new(map);
         let entries = directory(&map, path)?;
         Ok(Self { map, entries })
+    }
+
+    /// The file.
+    pub(super) fn source(&self) -> &Arc<Mapping> {
+        &self.map
     }
 
     /// Names of all entries, sorted.
@@ -148,7 +144,7 @@ impl Container {
 }
 
 /// Reads and validates the central directory.
-fn directory(map: &Mmap, path: &Path) -> Result<BTreeMap<String, Entry>> {
+fn directory(map: &Mapping, path: &Path) -> Result<BTreeMap<String, Entry>> {
     let not_a_zip = |e: zip::result::ZipError| Error::NotAZip {
         path: path.to_owned(),
         reason: e.to_string(),

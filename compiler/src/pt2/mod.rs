@@ -26,6 +26,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 pub use container::MappedBytes;
 pub use error::{Error, Result};
@@ -33,6 +34,7 @@ pub use weights::WeightRef;
 
 use container::Container;
 use exported::{ExportedProgram, InputSpec, SymInt};
+use fuseline_program::Mapping;
 use weights::Weights;
 
 /// The version of the JSON layout that [`exported`] describes.
@@ -44,12 +46,14 @@ pub struct Archive {
     program: ExportedProgram,
     weights: BTreeMap<String, WeightRef>,
     constants: BTreeMap<String, WeightRef>,
+    source: Arc<Mapping>,
 }
 
 impl Archive {
     /// Opens, maps and validates the archive at `path`.
     ///
-    /// The file must not be changed or truncated while the archive, or any [`MappedBytes`] from it, is alive.
+    /// The file should not be changed while the archive, or any [`MappedBytes`] from it, is alive. If it is cut, what is missing reads as zeros and
+    /// the check of [`Archive::source`] fails.
     ///
     /// # Errors
     ///
@@ -99,7 +103,13 @@ impl Archive {
             program,
             weights: weights.mapped,
             constants: constants.mapped,
+            source: Arc::clone(container.source()),
         })
+    }
+
+    /// The file.
+    pub fn source(&self) -> &Arc<Mapping> {
+        &self.source
     }
 
     /// The exported program.

@@ -10,8 +10,21 @@ pub(super) const PREFIX: usize = 8;
 pub(super) const HEADER_LEN: usize = 32;
 pub(super) const IDENTIFIER: &[u8; 4] = b"ET12";
 const MAGIC: &[u8; 4] = b"eh00";
+/// What a file of external data begins with.
+pub(super) const EXTERNAL: Marks = Marks {
+    identifier: b"FT01",
+    magic: b"FH01",
+};
+/// Magic, length, then offset and size of the FlatBuffers data, segment base, size of the segments' data.
+const EXTERNAL_LEN: u32 = 40;
 /// Magic, length, program size, segment base. The size of the segments' data may be absent.
 const MIN_LEN: u32 = 24;
+
+/// FlatBuffers' file identifier, and the first bytes of the header behind it.
+pub(super) struct Marks {
+    pub(super) identifier: &'static [u8; 4],
+    magic: &'static [u8; 4],
+}
 
 /// Where the parts of a file lie, in bytes from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,89 +40,72 @@ pub struct Header {
 impl Header {
     /// Reads the header of a file and checks that the parts that it names are inside the file.
     pub(super) fn parse(file: &[u8]) -> Result<Self, Fault> {
-        let have = file.len() as u64;
-        let u32_at = |at: usize| {
-            file.get(at..at + 4)?
-                .try_into()
-                .ok()
-                .map(u32::from_le_bytes)
+        let program = Marks {
+            identifier: IDENTIFIER,
+            magic: MAGIC,
         };
-        let u64_at = |at: usize| {
-            file.get(at..at + 8)?
-                .try_into()
-                .ok()
-                .map(u64::from_le_bytes)
+        let names = [
+            "an ExecuTorch program",
+            "an ExecuTorch program with an extended header",
+        ];
+        let len = marked(file, &program, names, MIN_LEN, "24 or more")?;
+        let header = Self {
+            program_size: number(file, 16)?,
+            segment_base: number(file, 24)?,
+            segment_data_size: if len >= HEADER_LEN as u32 {
+                Some(number(file, 32)?)
+            } else {
+                None
+            },
         };
-        let short = Fault::Short {
-            need: (PREFIX + MIN_LEN as usize) as u64,
-            have,
+        header.check(len, file.len() as u64)
+    }
+
+    /// Reads the header of a file of external data, with the same checks.
+    pub(super) fn parse_external(file: &[u8]) -> Result<Self, Fault> {
+        let names = [
+            "a file of external data",
+            "a file of external data with a header",
+        ];
+        let len = marked(file, &EXTERNAL, names, EXTERNAL_LEN, "40 or more")?;
+        let header = Self {
+            // The FlatBuffers data's own first bytes lie before the header, so what counts is where it ends.
+            program_size: number(file, 16)?.saturating_add(number(file, 24)?),
+            segment_base: number(file, 32)?,
+            segment_data_size: Some(number(file, 40)?),
         };
-        let (Some(identifier), Some(magic), Some(len), Some(program_size), Some(segment_base)) = (
-            file.get(4..8),
-            file.get(8..12),
-            u32_at(12),
-            u64_at(16),
-            u64_at(24),
-        ) else {
-            return Err(short);
-        };
-        if identifier != IDENTIFIER {
-            return Err(Fault::Magic {
-                what: "an ExecuTorch program",
-                found: identifier.to_vec(),
-            });
-        }
-        if magic != MAGIC {
-            return Err(Fault::Magic {
-                what: "an ExecuTorch program with an extended header",
-                found: magic.to_vec(),
-            });
-        }
-        if len < MIN_LEN {
-            let value = len.to_string();
-            return Err(Fault::Value {
-                what: "the header's length",
-                value,
-                allowed: "24 or more",
-            });
-        }
+        header.check(len, file.len() as u64)
+    }
+
+    /// That the parts are inside a file of `have` bytes and share none.
+    fn check(self, len: u32, have: u64) -> Result<Self, Fault> {
         let header_end = PREFIX as u64 + u64::from(len);
-        if program_size < header_end || program_size > have {
-            let (offset, size) = (0, program_size);
+        if self.program_size < header_end || self.program_size > have {
             return Err(Fault::Range {
                 what: "the program",
-                offset,
-                size,
+                offset: 0,
+                size: self.program_size,
                 available: have,
             });
         }
-        let segment_data_size = if len >= HEADER_LEN as u32 {
-            u64_at(32)
-        } else {
-            None
-        };
-        let header = Self {
-            program_size,
-            segment_base,
-            segment_data_size,
-        };
-        if segment_base != 0 && segment_base < program_size {
+        if self.segment_base != 0 && self.segment_base < self.program_size {
             return Err(Fault::Overlap {
                 what: "program and segments at bytes",
-                first: program_size,
-                second: segment_base,
+                first: self.program_size,
+                second: self.segment_base,
             });
         }
-        let size = segment_data_size.unwrap_or(0);
-        if segment_base.checked_add(size).is_none_or(|end| end > have) {
+        let size = self.segment_data_size.unwrap_or(0);
+        let end = self.segment_base.checked_add(size);
+        if end.is_none_or(|end| end > have) {
             return Err(Fault::Range {
                 what: "the segments",
-                offset: segment_base,
+                offset: self.segment_base,
                 size,
                 available: have,
             });
         }
-        Ok(header)
+        Ok(self)
     }
 
     /// The bytes between FlatBuffers' first eight and the rest.
@@ -122,4 +118,48 @@ impl Header {
         bytes[24..].copy_from_slice(&self.segment_data_size.unwrap_or(0).to_le_bytes());
         bytes
     }
+}
+
+/// Checks identifier and magic, which `names` says in words, and returns the header's length, `least` or more.
+fn marked(
+    file: &[u8],
+    marks: &Marks,
+    names: [&'static str; 2],
+    least: u32,
+    allowed: &'static str,
+) -> Result<u32, Fault> {
+    let short = Fault::Short {
+        need: PREFIX as u64 + u64::from(least),
+        have: file.len() as u64,
+    };
+    if file.len() < PREFIX + least as usize {
+        return Err(short);
+    }
+    for (what, at, wanted) in [(names[0], 4, marks.identifier), (names[1], 8, marks.magic)] {
+        let found = file.get(at..at + 4).unwrap_or_default();
+        if found != wanted {
+            let found = found.to_vec();
+            return Err(Fault::Magic { what, found });
+        }
+    }
+    let len = file.get(12..16).and_then(|bytes| bytes.try_into().ok());
+    let len = len.map(u32::from_le_bytes).ok_or(short)?;
+    if len < least {
+        let (what, value) = ("the header's length", len.to_string());
+        return Err(Fault::Value {
+            what,
+            value,
+            allowed,
+        });
+    }
+    Ok(len)
+}
+
+/// The 64-bit number at a place.
+fn number(file: &[u8], at: usize) -> Result<u64, Fault> {
+    let bytes = file.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+    bytes.map(u64::from_le_bytes).ok_or(Fault::Short {
+        need: at as u64 + 8,
+        have: file.len() as u64,
+    })
 }

@@ -1,6 +1,7 @@
 //! The container: methods, their values and calls, delegates, and bytes by name.
 
 mod data;
+mod external;
 mod header;
 mod pack;
 mod plan;
@@ -11,6 +12,7 @@ mod value;
 mod write;
 
 pub use data::Data;
+pub use external::{ExternalData, Layout, Ptd};
 pub use header::{HEADER_END, Header};
 pub use read::{Pte, Segment};
 pub use value::{Storage, TensorValue, UNBOUNDED, Value};

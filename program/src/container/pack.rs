@@ -61,7 +61,25 @@ pub(super) fn pack_program(program: &Program<'_>, places: &Places) -> Result<Vec
         segment_index: 0,
         offsets,
     };
-    let constant_segment = Some(wire::SubsegmentOffsets::create(&mut fbb, &args));
+    let constant_segment = wire::SubsegmentOffsets::create(&mut fbb, &args);
+    let begins = |value: &Value| {
+        let tensor = value.as_tensor();
+        let begins = |tensor: &TensorValue| {
+            matches!(
+                tensor.storage,
+                Storage::Planned {
+                    initial: Some(_),
+                    ..
+                }
+            )
+        };
+        tensor.is_some_and(begins)
+    };
+    let mut values = program.methods.iter().flat_map(|method| &method.values);
+    let mutable_data_segments = values
+        .any(begins)
+        .then(|| fbb.create_vector(&[constant_segment]));
+    let constant_segment = Some(constant_segment);
     let mut named = Vec::new();
     for (item, segment) in program.named_data.iter().zip(&places.named) {
         let segment_index = index("segments", *segment)?;
@@ -83,7 +101,7 @@ pub(super) fn pack_program(program: &Program<'_>, places: &Places) -> Result<Vec
         backend_delegate_data,
         segments,
         constant_segment,
-        mutable_data_segments: None,
+        mutable_data_segments,
         named_data,
     };
     let root = wire::Program::create(&mut fbb, &args);
@@ -426,13 +444,22 @@ fn pack_tensor(
                 .ok_or(Fault::Missing("room for a constant's number"))?,
             None,
         ),
-        Storage::Planned { arena, offset } => {
+        Storage::Planned {
+            arena,
+            offset,
+            initial,
+        } => {
             let args = wire::AllocationDetailsArgs {
                 memory_id: arena,
                 memory_offset_low: (offset & u64::from(u32::MAX)) as u32,
                 memory_offset_high: (offset >> 32) as u32,
             };
-            (0, Some(wire::AllocationDetails::create(fbb, &args)))
+            // What it begins with is in the segment of the constants, which is listed as one of such contents too.
+            let content = initial.map_or(Some(0), |constant| constant.checked_add(1));
+            (
+                content.ok_or(Fault::Missing("room for a constant's number"))?,
+                Some(wire::AllocationDetails::create(fbb, &args)),
+            )
         }
     };
     let shape_dynamism = if tensor.dynamic {

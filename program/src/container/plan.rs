@@ -26,13 +26,24 @@ impl Method<'_> {
         let lives = self.lives()?;
         let mut placed: Vec<(u64, u64, Life)> = Vec::new();
         let mut arena = 0;
+        // What is kept from call to call shares its memory with nothing.
+        let whole = Life {
+            first: 0,
+            last: self.chains.iter().map(Vec::len).sum(),
+        };
         for (value, life) in self.values.iter_mut().zip(lives) {
             let Value::Tensor(tensor) = value else {
                 continue;
             };
-            if matches!(tensor.storage, Storage::Constant(_)) || tensor.sizes.contains(&UNBOUNDED) {
+            let initial = match tensor.storage {
+                Storage::Constant(_) => continue,
+                Storage::Planned { initial, .. } => initial,
+                Storage::Caller => None,
+            };
+            if tensor.sizes.contains(&UNBOUNDED) {
                 continue;
             }
+            let life = if initial.is_some() { whole } else { life };
             let size = tensor
                 .max_bytes()
                 .and_then(|bytes| bytes.checked_next_multiple_of(ALIGN));
@@ -48,6 +59,7 @@ impl Method<'_> {
             tensor.storage = Storage::Planned {
                 arena: ARENA,
                 offset,
+                initial,
             };
             let insert = placed.partition_point(|(start, ..)| *start <= offset);
             placed.insert(insert, (offset, size, life));

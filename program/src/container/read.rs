@@ -1,7 +1,9 @@
 //! A file's bytes to a program. Everything that the file counts or points at is checked before it is used.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
+use super::external::{Externals, Ptd};
 use super::header::{Header, IDENTIFIER};
 use super::{
     Call, CompileSpec, Data, Delegate, MLX_BACKEND, Method, NamedData, Note, Operator, Payload,
@@ -48,6 +50,14 @@ impl<'a> Pte<'a> {
     /// Other identifying bytes, bytes that end too early, broken FlatBuffers data, indices and byte ranges that lead nowhere,
     /// too much of something, parts that this crate does not support.
     pub fn parse(file: &'a [u8]) -> Result<Self, FormatError> {
+        Self::parse_with(file, &[])
+    }
+
+    /// Reads a file whose weights are in others. What those hold becomes part of the program.
+    ///
+    /// # Errors
+    /// As [`Pte::parse`], and a tensor whose bytes are in none of the other files, or not as it says.
+    pub fn parse_with(file: &'a [u8], external: &[Ptd<'a>]) -> Result<Self, FormatError> {
         let header = Header::parse(file).within(|| "header".to_owned())?;
         let size = usize::try_from(header.program_size).unwrap_or(usize::MAX);
         let available = file.len() as u64;
@@ -71,6 +81,7 @@ impl<'a> Pte<'a> {
             root,
             payloads: Cell::new(0),
             instructions: Cell::new(0),
+            external: Externals::of(external)?,
         };
         let mut segments = reader.segments()?;
         let program = reader.program()?;
@@ -83,7 +94,7 @@ impl<'a> Pte<'a> {
     }
 }
 
-struct Reader<'a> {
+struct Reader<'r, 'a> {
     file: &'a [u8],
     base: u64,
     root: wire::Program<'a>,
@@ -91,9 +102,51 @@ struct Reader<'a> {
     payloads: Cell<u64>,
     /// Instructions in them.
     instructions: Cell<usize>,
+    external: Externals<'r, 'a>,
 }
 
-impl<'a> Reader<'a> {
+/// The bytes of the tensors among methods' values: those of the file, and behind them those of other files, as they are asked for.
+struct Constants<'r, 'a> {
+    bytes: Vec<Data<'a>>,
+    /// How many are the file's own.
+    own: usize,
+    external: &'r Externals<'r, 'a>,
+    /// Where in `bytes` those of other files are.
+    named: BTreeMap<String, u32>,
+    /// What planned tensors may begin with.
+    initial: Vec<Vec<Data<'a>>>,
+}
+
+impl Constants<'_, '_> {
+    /// The number of what a planned tensor begins with, the entry `buffer` of the list `list`.
+    fn initial(&mut self, list: u64, buffer: u32) -> Result<u32, Fault> {
+        let parts = usize::try_from(list)
+            .ok()
+            .and_then(|at| self.initial.get(at));
+        let parts = parts.ok_or(Fault::Index {
+            what: "list of initial contents",
+            index: i64::try_from(list).unwrap_or(i64::MAX),
+            count: self.initial.len() as u64,
+        })?;
+        let at = index("initial content", i64::from(buffer) - 1, parts.len())?;
+        self.bytes.push(parts[at as usize].clone());
+        Ok(self.bytes.len() as u32 - 1)
+    }
+
+    /// The number of the bytes with this name in another file.
+    fn external(&mut self, name: &str, tensor: &TensorValue) -> Result<u32, Fault> {
+        let data = self.external.tensor(name, tensor)?;
+        if let Some(number) = self.named.get(name) {
+            return Ok(*number);
+        }
+        let number = self.bytes.len() as u32;
+        self.bytes.push(data);
+        self.named.insert(name.to_owned(), number);
+        Ok(number)
+    }
+}
+
+impl<'a> Reader<'_, 'a> {
     fn segments(&self) -> Result<Vec<Segment>, FormatError> {
         let list = self.root.segments();
         caps::count("segments", list.map_or(0, |list| list.len()))?;
@@ -155,25 +208,18 @@ impl<'a> Reader<'a> {
             return Err(missing());
         }
         let segment = list.get(index as usize);
-        let (offset, size) = (segment.offset(), segment.size_());
-        let available = (self.file.len() as u64).saturating_sub(self.base);
-        let leaves = || Fault::Range {
-            what: "the segment",
-            offset,
-            size,
-            available,
-        };
-        let start = self.base.checked_add(offset).ok_or_else(leaves)?;
-        let end = start.checked_add(size).ok_or_else(leaves)?;
-        let range = usize::try_from(start)
-            .ok()
-            .zip(usize::try_from(end).ok())
-            .ok_or_else(leaves)?;
-        self.file.get(range.0..range.1).ok_or_else(leaves)
+        bytes_at(self.file, self.base, segment.offset(), segment.size_())
     }
 
     fn program(&self) -> Result<Program<'a>, FormatError> {
-        let mut constants = self.constants().within(|| "constants".to_owned())?;
+        let own = self.constants().within(|| "constants".to_owned())?;
+        let mut constants = Constants {
+            own: own.len(),
+            bytes: own,
+            external: &self.external,
+            named: BTreeMap::new(),
+            initial: self.initial().within(|| "initial contents".to_owned())?,
+        };
         let plans = self
             .root
             .execution_plan()
@@ -185,10 +231,11 @@ impl<'a> Reader<'a> {
                 .name()
                 .map_or_else(|| at.to_string(), |name| format!("{name:?}"));
             methods.push(
-                self.method(plan, constants.len())
+                self.method(plan, &mut constants)
                     .within(|| format!("method {name}"))?,
             );
         }
+        let mut constants = constants.bytes;
         trim(&mut constants, &methods);
         let mut named_data = Vec::new();
         caps::count(
@@ -208,6 +255,11 @@ impl<'a> Reader<'a> {
                 data: Data::borrowed(bytes),
             });
         }
+        let external = self.external.iter().map(|entry| NamedData {
+            key: entry.key.clone(),
+            data: entry.data.clone(),
+        });
+        named_data.extend(external);
         Ok(Program {
             methods,
             constants,
@@ -226,9 +278,23 @@ impl<'a> Reader<'a> {
                 "constants inside the FlatBuffers data".to_owned(),
             ));
         }
-        let Some(entry) = self.root.constant_segment() else {
-            return Err(Fault::Missing("the constant segment's entry"));
-        };
+        let entry = self.root.constant_segment();
+        self.subsegments(entry.ok_or(Fault::Missing("the constant segment's entry"))?)
+    }
+
+    /// What tensors that are kept from call to call begin with, by list and number in it.
+    fn initial(&self) -> Result<Vec<Vec<Data<'a>>>, Fault> {
+        let list = self.root.mutable_data_segments();
+        caps::count(
+            "segments of initial contents",
+            list.map_or(0, |list| list.len()),
+        )?;
+        let all = list.iter().flatten();
+        all.map(|entry| self.subsegments(entry)).collect()
+    }
+
+    /// The parts of a segment. The first offset stands for no part.
+    fn subsegments(&self, entry: wire::SubsegmentOffsets<'a>) -> Result<Vec<Data<'a>>, Fault> {
         let offsets: Vec<u64> = entry.offsets().iter().flatten().collect();
         caps::count("constants", offsets.len())?;
         if offsets.len() < 2 {
@@ -261,7 +327,7 @@ impl<'a> Reader<'a> {
     fn method(
         &self,
         plan: wire::ExecutionPlan<'a>,
-        constants: usize,
+        constants: &mut Constants<'_, 'a>,
     ) -> Result<Method<'a>, FormatError> {
         let name = plan
             .name()
@@ -416,7 +482,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl Reader<'_> {
+impl Reader<'_, '_> {
     /// The program in a payload. What all of them together take is bounded by the file's size, however often they are shared.
     fn graph(&self, bytes: &[u8]) -> Result<MlxGraph, FormatError> {
         self.payloads
@@ -431,6 +497,23 @@ impl Reader<'_> {
     }
 }
 
+/// The bytes of a segment that lies at `offset` from `base`.
+pub(super) fn bytes_at(file: &[u8], base: u64, offset: u64, size: u64) -> Result<&[u8], Fault> {
+    let leaves = || Fault::Range {
+        what: "the segment",
+        offset,
+        size,
+        available: (file.len() as u64).saturating_sub(base),
+    };
+    let start = base.checked_add(offset).ok_or_else(leaves)?;
+    let end = start.checked_add(size).ok_or_else(leaves)?;
+    let range = usize::try_from(start)
+        .ok()
+        .zip(usize::try_from(end).ok())
+        .ok_or_else(leaves)?;
+    file.get(range.0..range.1).ok_or_else(leaves)
+}
+
 /// Cuts off the padding behind constants: a constant is as large as the largest tensor that it is the content of.
 fn trim(constants: &mut [Data<'_>], methods: &[Method<'_>]) {
     let mut used = vec![0; constants.len()];
@@ -439,7 +522,11 @@ fn trim(constants: &mut [Data<'_>], methods: &[Method<'_>]) {
         .flat_map(|method| &method.values)
         .filter_map(Value::as_tensor)
     {
-        if let Storage::Constant(constant) = tensor.storage
+        if let Storage::Constant(constant)
+        | Storage::Planned {
+            initial: Some(constant),
+            ..
+        } = tensor.storage
             && let Some(used) = used.get_mut(constant as usize)
         {
             *used = tensor.max_bytes().unwrap_or(u64::MAX).max(*used);
@@ -546,7 +633,11 @@ fn read_call(
     )))
 }
 
-fn read_value(value: wire::EValue<'_>, count: usize, constants: usize) -> Result<Value, Fault> {
+fn read_value(
+    value: wire::EValue<'_>,
+    count: usize,
+    constants: &mut Constants<'_, '_>,
+) -> Result<Value, Fault> {
     let missing = Fault::Missing("the content");
     if let Some(tensor) = value.val_as_tensor() {
         return Ok(Value::Tensor(read_tensor(tensor, constants)?));
@@ -617,7 +708,10 @@ fn read_value(value: wire::EValue<'_>, count: usize, constants: usize) -> Result
     }
 }
 
-fn read_tensor(tensor: wire::Tensor<'_>, constants: usize) -> Result<TensorValue, Fault> {
+fn read_tensor(
+    tensor: wire::Tensor<'_>,
+    constants: &mut Constants<'_, '_>,
+) -> Result<TensorValue, Fault> {
     let code = tensor.scalar_type().0;
     let dtype = ScalarType::from_code(code).ok_or(Fault::UnknownDType(code))?;
     if tensor.storage_offset() != 0 {
@@ -651,37 +745,49 @@ fn read_tensor(tensor: wire::Tensor<'_>, constants: usize) -> Result<TensorValue
             ));
         }
     };
-    if let Some(extra) = tensor.extra_tensor_info() {
-        if extra.location() != wire::TensorDataLocation::SEGMENT {
-            return Err(Fault::Unsupported(
-                "a tensor whose bytes are in another file".to_owned(),
-            ));
-        }
-        if extra.device_type() != wire::DeviceType::CPU {
-            return Err(Fault::Unsupported("a tensor on another device".to_owned()));
-        }
+    let extra = tensor.extra_tensor_info();
+    if extra.is_some_and(|extra| extra.device_type() != wire::DeviceType::CPU) {
+        return Err(Fault::Unsupported("a tensor on another device".to_owned()));
     }
+    let elsewhere = extra.filter(|extra| extra.location() == wire::TensorDataLocation::EXTERNAL);
     let buffer = tensor.data_buffer_idx();
-    let storage = match (tensor.allocation_info(), buffer) {
-        (None, 0) => Storage::Caller,
-        (Some(place), 0) => Storage::Planned {
-            arena: place.memory_id(),
-            offset: u64::from(place.memory_offset_high()) << 32
-                | u64::from(place.memory_offset_low()),
-        },
-        (None, buffer) => Storage::Constant(index("constant", i64::from(buffer) - 1, constants)?),
-        (Some(_), _) => {
-            return Err(Fault::Unsupported(
-                "planned memory with initial content".to_owned(),
-            ));
-        }
-    };
-    Ok(TensorValue {
+    let mut read = TensorValue {
         dtype,
         sizes,
         dynamic,
-        storage,
-    })
+        storage: Storage::Caller,
+    };
+    if let Some(elsewhere) = elsewhere {
+        let name = elsewhere
+            .fully_qualified_name()
+            .ok_or(Fault::Missing("the name of bytes in another file"))?;
+        read.storage = Storage::Constant(constants.external(name, &read)?);
+        return Ok(read);
+    }
+    read.storage = match (tensor.allocation_info(), buffer) {
+        (None, 0) => Storage::Caller,
+        (Some(place), 0) => Storage::Planned {
+            arena: place.memory_id(),
+            offset: planned_offset(place),
+            initial: None,
+        },
+        (None, buffer) => {
+            Storage::Constant(index("constant", i64::from(buffer) - 1, constants.own)?)
+        }
+        (Some(place), buffer) => {
+            let list = extra.map_or(0, |extra| extra.mutable_data_segments_idx());
+            Storage::Planned {
+                arena: place.memory_id(),
+                offset: planned_offset(place),
+                initial: Some(constants.initial(list, buffer)?),
+            }
+        }
+    };
+    Ok(read)
+}
+
+fn planned_offset(place: wire::AllocationDetails<'_>) -> u64 {
+    u64::from(place.memory_offset_high()) << 32 | u64::from(place.memory_offset_low())
 }
 
 fn index(what: &'static str, index: i64, count: usize) -> Result<u32, Fault> {

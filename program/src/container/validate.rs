@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Call, Delegate, MLX_BACKEND, Method, Operator, Payload, Program, Pte, Segment, Storage,
+    Call, Delegate, Header, MLX_BACKEND, Method, Operator, Payload, Program, Pte, Segment, Storage,
     TensorValue, Value, ValueIdx,
 };
 use crate::caps;
@@ -33,34 +33,40 @@ impl Pte<'_> {
     /// # Errors
     /// The first thing that is wrong, and where it is.
     pub fn validate(&self) -> Result<(), FormatError> {
-        let mut by_place: Vec<(usize, &Segment)> = self.segments.iter().enumerate().collect();
-        by_place.retain(|(_, segment)| segment.size > 0);
-        by_place.sort_by_key(|(_, segment)| segment.offset);
-        for pair in by_place.windows(2) {
-            if pair[0].1.offset.saturating_add(pair[0].1.size) > pair[1].1.offset {
-                let (first, second) = (pair[0].0 as u64, pair[1].0 as u64);
-                return Err(Fault::Overlap {
-                    what: "segments",
-                    first,
-                    second,
-                }
-                .into());
-            }
-        }
-        if let Some(available) = self.header.segment_data_size
-            && let Some((_, Segment { offset, size, .. })) = by_place.last()
-            && offset.saturating_add(*size) > available
-        {
-            return Err(Fault::Range {
-                what: "the last segment",
-                offset: *offset,
-                size: *size,
-                available,
+        disjoint(&self.segments, &self.header)?;
+        self.program.validate()
+    }
+}
+
+/// That segments share no bytes and end where the header says.
+pub(super) fn disjoint(segments: &[Segment], header: &Header) -> Result<(), FormatError> {
+    let mut by_place: Vec<(usize, &Segment)> = segments.iter().enumerate().collect();
+    by_place.retain(|(_, segment)| segment.size > 0);
+    by_place.sort_by_key(|(_, segment)| segment.offset);
+    for pair in by_place.windows(2) {
+        if pair[0].1.offset.saturating_add(pair[0].1.size) > pair[1].1.offset {
+            let (first, second) = (pair[0].0 as u64, pair[1].0 as u64);
+            return Err(Fault::Overlap {
+                what: "segments",
+                first,
+                second,
             }
             .into());
         }
-        self.program.validate()
     }
+    if let Some(available) = header.segment_data_size
+        && let Some((_, Segment { offset, size, .. })) = by_place.last()
+        && offset.saturating_add(*size) > available
+    {
+        return Err(Fault::Range {
+            what: "the last segment",
+            offset: *offset,
+            size: *size,
+            available,
+        }
+        .into());
+    }
+    Ok(())
 }
 
 impl Program<'_> {
@@ -210,7 +216,11 @@ impl Program<'_> {
         };
         match tensor.storage {
             Storage::Caller => Ok(()),
-            Storage::Planned { arena, offset } => {
+            Storage::Planned {
+                arena,
+                offset,
+                initial,
+            } => {
                 let missing = Fault::Index {
                     what: "arena",
                     index: i64::from(arena),
@@ -229,27 +239,30 @@ impl Program<'_> {
                         available,
                     });
                 }
-                Ok(())
+                initial.map_or(Ok(()), |constant| self.check_constant(constant, size))
             }
-            Storage::Constant(constant) => {
-                let count = self.constants.len() as u64;
-                let missing = Fault::Index {
-                    what: "constant",
-                    index: i64::from(constant),
-                    count,
-                };
-                let available = self.constants.get(constant as usize).ok_or(missing)?.len();
-                if size > available {
-                    return Err(Fault::Range {
-                        what: "the tensor in its constant",
-                        offset: 0,
-                        size,
-                        available,
-                    });
-                }
-                Ok(())
-            }
+            Storage::Constant(constant) => self.check_constant(constant, size),
         }
+    }
+
+    /// Checks that a constant is there and large enough.
+    fn check_constant(&self, constant: u32, size: u64) -> Result<(), Fault> {
+        let count = self.constants.len() as u64;
+        let missing = Fault::Index {
+            what: "constant",
+            index: i64::from(constant),
+            count,
+        };
+        let available = self.constants.get(constant as usize).ok_or(missing)?.len();
+        if size > available {
+            return Err(Fault::Range {
+                what: "the tensor in its constant",
+                offset: 0,
+                size,
+                available,
+            });
+        }
+        Ok(())
     }
 }
 
@@ -391,7 +404,7 @@ impl Method<'_> {
         let mut placed = Vec::new();
         for value in values.iter().collect::<BTreeSet<_>>() {
             if let Value::Tensor(tensor) = self.value(*value)?
-                && let Storage::Planned { arena, offset } = tensor.storage
+                && let Storage::Planned { arena, offset, .. } = tensor.storage
                 && let Some(size) = tensor.max_bytes().filter(|size| *size > 0)
             {
                 placed.push((arena, offset, offset.saturating_add(size), *value));

@@ -57,6 +57,8 @@ pub enum Storage {
         arena: u32,
         /// First byte.
         offset: u64,
+        /// Number in [`super::Program::constants`] of what the tensor begins with. Such a tensor is kept from call to call.
+        initial: Option<u32>,
     },
     /// In the file: number in [`super::Program::constants`].
     Constant(u32),

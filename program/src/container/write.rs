@@ -16,6 +16,7 @@ use super::pack::{Place, Places, pack_program};
 use super::stream::{self, PIECE};
 use super::{Data, NamedData, Payload, Program};
 use crate::error::{FormatError, Within};
+use crate::replace::Replacement;
 
 /// Every segment begins at a multiple of this many bytes, in the file and from the segment base, so that what is in it can
 /// be used where a mapping of the file puts it.
@@ -38,6 +39,9 @@ pub enum WriteError {
         /// Why.
         source: io::Error,
     },
+    /// What the data were read from is not whole any more.
+    #[error("what is read for it is gone: {0}")]
+    Source(io::Error),
     /// The output refuses bytes.
     #[error("can't write {}: {source}", path.display())]
     Output {
@@ -64,6 +68,9 @@ pub struct WriteOptions<'o> {
     pub threads: Option<NonZeroUsize>,
     /// Is told now and then how many bytes have been written, and of how many.
     pub progress: Option<&'o dyn Fn(u64, u64)>,
+    /// Is asked before the file takes its place whether the bytes that were written were good: those of a [`crate::Mapping`] are if its file
+    /// has not been cut.
+    pub whole: Option<&'o dyn Fn() -> io::Result<()>>,
 }
 
 impl Program<'_> {
@@ -105,28 +112,16 @@ impl Program<'_> {
             out.flush().map_err(failed)?;
             return Ok(layout.written());
         }
-        let folder = target
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".fuseline-").suffix(".tmp");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(fs::Permissions::from_mode(0o666));
-        }
-        let mut file = builder.tempfile_in(folder).map_err(failed)?;
-        let mut out = BufWriter::with_capacity(BUFFER, file.as_file_mut());
+        let mut replacement = Replacement::of(&target).map_err(failed)?;
+        let mut out = BufWriter::with_capacity(BUFFER, replacement.file());
         layout.emit(&mut out, path, options)?;
         out.flush().map_err(failed)?;
         drop(out);
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(&target).map_err(|error| failed(error.error))?;
-        // The new name is on the disk when the folder is. Not every file system can do this for a folder.
-        if let Ok(folder) = File::open(folder) {
-            drop(folder.sync_all());
-        }
+        options
+            .whole
+            .map_or(Ok(()), |whole| whole())
+            .map_err(WriteError::Source)?;
+        replacement.complete().map_err(failed)?;
         Ok(layout.written())
     }
 

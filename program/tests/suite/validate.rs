@@ -299,6 +299,7 @@ fn values_and_calls() {
         tensor.storage = Storage::Planned {
             arena: 1,
             offset: place,
+            initial: None,
         };
     };
     let error = method_error(|method| planned(method, 3, 900));

@@ -66,7 +66,9 @@ fn planned_memory_is_shared_only_by_lives_that_do_not_meet() {
     let method = &program.methods[0];
     let offset = |value: usize| match &method.values[value] {
         Value::Tensor(tensor) => match tensor.storage {
-            Storage::Planned { arena: 1, offset } => offset,
+            Storage::Planned {
+                arena: 1, offset, ..
+            } => offset,
             other => panic!("value {value} is in {other:?}"),
         },
         other => panic!("value {value} is {other:?}"),

@@ -2,11 +2,14 @@
 //! two are in `several`, checks and host numbers in `host`.
 //!
 //! [`execute`] adds the operation of one instruction to MLX's graph; nothing is computed until the results are
-//! evaluated, except where a host number must be known (`ItemInt`, the indices of `IndexCopy`).
+//! evaluated, except where a host number must be known (`ItemInt`, the indices of `IndexCopy`), and for a few integers that are worked
+//! out early, so that those numbers are (`early`).
 //!
 //! MLX trusts its callers in some places where a program file must not be trusted: negative lengths, strides of zero, views
 //! beyond the end, integer division by zero, sorts of nothing. These are refused here, before MLX sees them.
 
+mod cached;
+mod early;
 mod host;
 mod metal_kernel;
 mod nothing;
@@ -19,6 +22,8 @@ use crate::fault::Fault;
 use crate::frame::Frame;
 use crate::mlx::{Array, Vector, code_of};
 
+pub use cached::CacheOptions;
+pub(crate) use cached::{CacheLayout, Caches};
 pub(crate) use host::axis_of;
 use host::{check_indices, fill_bytes, item, lengths, quantization, scalar, steps};
 
@@ -36,6 +41,17 @@ use op;
 
 /// Runs one instruction that is no control flow; those that are belong to [`crate::replay`].
 pub(crate) fn execute(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
+    if !early::is_early(instruction, f) {
+        return dispatch(instruction, f);
+    }
+    let device = std::mem::replace(&mut f.stream, f.host);
+    let done = dispatch(instruction, f);
+    f.stream = device;
+    done?;
+    early::compute(instruction, f)
+}
+
+fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
     macro_rules! unary {
         ($i:expr, $name:ident) => {
             f.put($i.out, op!(f, $name, f.raw($i.x)?))
@@ -492,10 +508,7 @@ pub(crate) fn execute(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             f.put(i.out, out)
         }
         I::Sdpa(i) => several::attention(i, f),
-        I::UpdateAndAttend(_) => Err(Fault::Unsupported {
-            node: instruction.info().node,
-            needs: HOST_CACHE,
-        }),
+        I::UpdateAndAttend(i) => cached::update_and_attend(i, f),
 
         // Shapes and views.
         I::ExpandDims(i) => along_axis!(i, mlx_expand_dims),
@@ -692,12 +705,9 @@ pub(crate) fn execute(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
     }
 }
 
-const HOST_CACHE: &str = "a key/value cache that the host keeps outside the program";
-
 /// What an instruction needs that is not here, if anything. Known without running it, so that a file is refused when it is opened.
 pub(crate) fn missing(instruction: &I) -> Option<&'static str> {
     match instruction {
-        I::UpdateAndAttend(_) => Some(HOST_CACHE),
         I::MetalKernel(_) if !metal_kernel::metal_is_there() => Some("Metal"),
         _ => None,
     }

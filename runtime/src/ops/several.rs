@@ -116,22 +116,32 @@ pub(super) fn attention(i: &Sdpa, f: &mut Frame<'_>) -> Result<(), Fault> {
         }
         None => None,
     };
-    let mode = if i.causal { c"causal" } else { c"" };
-    let (k, v) = (f.raw(i.k)?, f.raw(i.v)?);
-    let (mask, no_sinks) = (Optional::of(mask.as_ref()).raw(), Optional::of(None).raw());
-    let out = op!(
+    let qkv = [q, f.get(i.k)?, f.get(i.v)?];
+    f.put(i.out, attend(qkv, i.scale, mask.as_ref(), i.causal, f)?)
+}
+
+/// Attention of the query to keys and values, in this order.
+pub(super) fn attend(
+    [q, k, v]: [&Array; 3],
+    scale: f32,
+    mask: Option<&Array>,
+    causal: bool,
+    f: &Frame<'_>,
+) -> Result<Array, Fault> {
+    let mode = if causal { c"causal" } else { c"" };
+    let (mask, no_sinks) = (Optional::of(mask).raw(), Optional::of(None).raw());
+    Ok(op!(
         f,
         mlx_fast_scaled_dot_product_attention,
         q.raw(),
-        k,
-        v,
-        i.scale,
+        k.raw(),
+        v.raw(),
+        scale,
         mode.as_ptr(),
         mask,
         no_sinks,
         false,
-    );
-    f.put(i.out, out)
+    ))
 }
 
 /// Axes that are not of length 1 stay, as in PyTorch.
@@ -213,18 +223,26 @@ fn steps_along(rank: usize, axis: usize, step: i32) -> Vec<i32> {
     steps
 }
 
-pub(super) fn slice(i: &Slice, f: &mut Frame<'_>) -> Result<(), Fault> {
-    if i.step == 0 {
-        return Err(Fault::Attribute {
-            what: "step",
-            value: 0,
-        });
-    }
-    let x = f.get(i.x)?;
-    let axis = axis_of(f.int(i.axis)?, x.rank())?;
-    let (from, to) = range(x.shape(), axis, f.int(i.start)?, f.int(i.stop)?);
-    let steps = steps_along(x.rank(), axis, i.step);
-    let out = op!(
+/// The part of `x` from `start` to `stop` along `axis`.
+pub(super) fn along(
+    x: &Array,
+    axis: usize,
+    start: i32,
+    stop: i32,
+    f: &Frame<'_>,
+) -> Result<Array, Fault> {
+    strided(x, axis, (start, stop, 1), f)
+}
+
+fn strided(
+    x: &Array,
+    axis: usize,
+    (start, stop, step): (i32, i32, i32),
+    f: &Frame<'_>,
+) -> Result<Array, Fault> {
+    let (from, to) = range(x.shape(), axis, start, stop);
+    let steps = steps_along(x.rank(), axis, step);
+    Ok(op!(
         f,
         mlx_slice,
         x.raw(),
@@ -234,8 +252,20 @@ pub(super) fn slice(i: &Slice, f: &mut Frame<'_>) -> Result<(), Fault> {
         to.len(),
         steps.as_ptr(),
         steps.len(),
-    );
-    f.put(i.out, out)
+    ))
+}
+
+pub(super) fn slice(i: &Slice, f: &mut Frame<'_>) -> Result<(), Fault> {
+    if i.step == 0 {
+        return Err(Fault::Attribute {
+            what: "step",
+            value: 0,
+        });
+    }
+    let x = f.get(i.x)?;
+    let axis = axis_of(f.int(i.axis)?, x.rank())?;
+    let place = (f.int(i.start)?, f.int(i.stop)?, i.step);
+    f.put(i.out, strided(x, axis, place, f)?)
 }
 
 /// One size is the length of every piece but the last; several are the lengths themselves.
@@ -391,7 +421,7 @@ pub(super) fn gather(i: &Gather, f: &mut Frame<'_>) -> Result<(), Fault> {
 }
 
 /// `dst` with the part from `start` to `stop` along `axis` replaced.
-fn replaced(
+pub(super) fn replaced(
     dst: &Array,
     update: &Array,
     axis: usize,
@@ -484,19 +514,7 @@ pub(super) fn index_copy(i: &IndexCopy, f: &mut Frame<'_>) -> Result<(), Fault> 
         let piece = if run.len() == rows.len() {
             update.share()?
         } else {
-            let (from, to) = range(update.shape(), axis, first, first + count);
-            let steps = steps_along(update.rank(), axis, 1);
-            op!(
-                f,
-                mlx_slice,
-                update.raw(),
-                from.as_ptr(),
-                from.len(),
-                to.as_ptr(),
-                to.len(),
-                steps.as_ptr(),
-                steps.len(),
-            )
+            along(update, axis, first, first + count, f)?
         };
         out = replaced(&out, &piece, axis, (start, start + count, 1), f)?;
         first += count;

@@ -1,10 +1,17 @@
 //! The runtime from outside: programs built by hand, written to files, opened and run.
 
 #[cfg(test)]
+mod caches;
 mod commands;
 #[cfg(test)]
+mod failures;
+#[cfg(test)]
 mod in_place;
+#[cfg(test)]
+mod nodes;
 #[cfg(test)]
 mod programs;
 #[cfg(test)]
 mod sessions;
+#[cfg(test)]
+mod threads;

@@ -28,6 +28,8 @@ pub struct GraphBuilder {
     pub values: u32,
     pub main: Vec<Instruction>,
     pub init: Vec<Instruction>,
+    /// Chains that others run, from number 1, or from 2 where there is an init chain.
+    pub more: Vec<Vec<Instruction>>,
 }
 
 impl GraphBuilder {
@@ -76,9 +78,10 @@ impl GraphBuilder {
         if !self.init.is_empty() {
             chains.push(self.init.clone());
         }
+        chains.extend(self.more.iter().cloned());
         MlxGraph {
             counts,
-            init_chain: (chains.len() == 2).then_some(1),
+            init_chain: (!self.init.is_empty()).then_some(1),
             main_chain: 0,
             chains,
             inputs,
@@ -91,27 +94,33 @@ impl GraphBuilder {
 
     /// A program with one method, `forward`, that is this graph.
     pub fn file(&self) -> File {
-        let mut method = Method {
-            name: "forward".to_owned(),
-            ..Method::default()
-        };
-        let all = self
-            .inputs
-            .iter()
-            .map(|(_, meta)| meta)
-            .chain(&self.outputs);
-        method.values = all.map(value).collect();
-        let count = method.values.len() as u32;
-        let inputs = self.inputs.len() as u32;
-        method.inputs = (0..inputs).collect();
-        method.outputs = (inputs..count).collect();
-        method.delegates = vec![Delegate::mlx(self.build())];
-        method.chains = vec![vec![Call::Delegate {
-            delegate: 0,
-            args: (0..count).collect(),
-        }]];
-        write(method, &self.constants)
+        write(method(self), &self.constants)
     }
+}
+
+/// A method `forward` that is this graph.
+pub fn method(graph: &GraphBuilder) -> Method<'static> {
+    let mut method = Method {
+        name: "forward".to_owned(),
+        ..Method::default()
+    };
+    let all = graph
+        .inputs
+        .iter()
+        .map(|(_, meta)| meta)
+        .chain(&graph.outputs);
+    method.values = all.map(value).collect();
+    let count = method.values.len() as u32;
+    let inputs = graph.inputs.len() as u32;
+    method.inputs = (0..inputs).collect();
+    method.outputs = (inputs..count).collect();
+    method.delegates = vec![Delegate::mlx(graph.build())];
+    method.chains = vec![vec![Call::Delegate {
+        delegate: 0,
+        args: (0..count).collect(),
+    }]];
+    method.plan_memory().expect("a plan");
+    method
 }
 
 /// A method's value for a tensor.
@@ -149,6 +158,11 @@ pub fn write(
             })
             .collect(),
     };
+    write_program(&program)
+}
+
+/// Writes a program.
+pub fn write_program(program: &Program<'_>) -> File {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("model.pte");
     program.write_file(&path).expect("a program file");

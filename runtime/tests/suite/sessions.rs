@@ -6,7 +6,7 @@ use crate::programs::{File, GraphBuilder, bytes, fixed, operator, up_to, value, 
 use fuseline_program::container::{Call, Delegate, Method};
 use fuseline_program::instr::{
     Add, AddInt, Addmm, Concatenate, IdCopy, IndexCopy, IntOrVid, IntOrVidOrTid, ItemInt, Multiply,
-    Remainder, Reshape, Slice, Take, UpdateAndAttend,
+    Remainder, Reshape, Slice, Take,
 };
 use fuseline_program::{Tid, Vid};
 use fuseline_runtime::{
@@ -758,38 +758,4 @@ fn products_of_integers_are_refused_not_computed() {
     let mut session = cpu(&file).session().unwrap();
     let one = Value::from(Tensor::from_slice(&[1, 1], &[1_i64]).unwrap());
     assert!(session.run("forward", &[one.clone(), one]).is_err());
-}
-
-#[test]
-fn instructions_that_can_not_run_here_are_named_when_the_file_is_opened() {
-    let x = || fixed(F32, &[1, 1, 1, 4]);
-    let graph = GraphBuilder {
-        inputs: vec![("x", x()), ("position", fixed(ScalarType::I64, &[1]))],
-        outputs: vec![x()],
-        main: vec![
-            UpdateAndAttend {
-                q: Tid(0),
-                k: Tid(0),
-                v: Tid(0),
-                position: Tid(1),
-                out: Tid(2),
-                layer_id: Some(0),
-                scale: Some(0.5),
-                out_dtype: None,
-            }
-            .into(),
-        ],
-        ..GraphBuilder::default()
-    };
-    match Program::open(&graph.file().path) {
-        Err(Error::Unsupported { needs, .. }) => {
-            assert_eq!(needs.len(), 1);
-            assert!(
-                needs[0].starts_with("UpdateAndAttendNode, which needs"),
-                "{}",
-                needs[0]
-            );
-        }
-        other => panic!("{:?}", other.err()),
-    }
 }

@@ -32,10 +32,11 @@ fn cell(text: &str) -> String {
 #[test]
 fn commands() -> Result {
     let mut text = String::from("# The commands\n\nTheir own help, as `--help` prints it.\n");
-    let pages: [(&str, &[&str]); 10] = [
+    let pages: &[(&str, &[&str])] = &[
         ("fuseline", &[]),
         ("fuseline", &["compile"]),
         ("fuseline", &["inspect"]),
+        ("fuseline", &["diff"]),
         ("fuseline", &["opt"]),
         ("fuseline-run", &[]),
         ("fuseline-run", &["run"]),
@@ -45,7 +46,7 @@ fn commands() -> Result {
         ("fuseline-run", &["perplexity"]),
     ];
     for (command, sub) in pages {
-        let name = [&[command], sub].concat().join(" ");
+        let name = [&[*command], *sub].concat().join(" ");
         let done = bins::run(command, sub.iter().chain(&["--help"]))?;
         assert_eq!(done.code, Some(0), "{name} --help: {}", done.stderr);
         // The target that a machine compiles for by default is the machine's.

@@ -386,7 +386,7 @@ fn compiled(archive: &Path, scheme: Option<&str>, folder: &str, run: usize) -> R
         let threads = NonZeroUsize::new(run);
         let write = WriteOptions {
             threads,
-            progress: None,
+            ..WriteOptions::default()
         };
         compiled.program()?.write_file_with(&output, &write)?;
         return Ok(std::fs::read(output)?);

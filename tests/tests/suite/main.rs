@@ -7,6 +7,8 @@ mod changed_bytes;
 mod costs;
 mod demo;
 mod documents;
+mod executorch;
+mod faults;
 mod fixtures;
 mod host;
 mod hostile;

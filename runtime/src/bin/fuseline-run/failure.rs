@@ -17,7 +17,9 @@ Exit codes:
   4  a file is not what it should be
   5  something that is not supported here
   6  inputs that the program does not take
-  7  running the program failed, or gave other results than expected";
+  7  running the program failed, or gave other results than expected
+  8  more memory is needed than --max-memory allows
+  130  interrupted (128 and the signal's number)";
 
 /// Why a command stops.
 pub enum Failure {
@@ -106,7 +108,8 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match &error {
-            Error::Read { .. } => 3,
+            Error::Memory { .. } => 8,
+            Error::Read { .. } | Error::Gone { .. } => 3,
             Error::Format { .. } | Error::Interface(_) => 4,
             Error::Unsupported { .. }
             | Error::NoDevice { .. }

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use fuseline_runtime::{Device, Options, Program};
+use fuseline_program::caps::parse_bytes;
+use fuseline_program::interrupt::tidy_up_on_signals;
+use fuseline_runtime::{CacheOptions, Device, Options, Program, ScalarType};
 
 use failure::Failure;
 
@@ -67,12 +69,38 @@ struct ModelArgs {
     /// Where to run: cpu or gpu. Without it, where MLX prefers to: the GPU if there is one.
     #[arg(long)]
     device: Option<Device>,
+    /// A file with weights that the program does not hold itself (.ptd); may be given several times.
+    #[arg(long, value_name = "FILE")]
+    data: Vec<PathBuf>,
+    /// The most memory that weights, state and results may take: a number of bytes, or of K, M, G or T of 1024 each. What needs more ends with exit code 8.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    max_memory: Option<u64>,
+    /// For programs whose key/value caches are kept outside of them: the most positions. Without it, what the program says, or no limit.
+    #[arg(long, value_name = "N")]
+    kv_capacity: Option<u32>,
+    /// The element type that those caches are kept in. Without it, the one that keys and values come in.
+    #[arg(long, value_name = "TYPE", value_parser = element_type)]
+    kv_dtype: Option<ScalarType>,
+}
+
+fn element_type(name: &str) -> Result<ScalarType, String> {
+    ScalarType::from_name(name).ok_or_else(|| {
+        let names: Vec<_> = ScalarType::ALL.iter().map(ToString::to_string).collect();
+        format!("the types are {}", names.join(", "))
+    })
 }
 
 impl ModelArgs {
     fn open(&self) -> Result<Program, Failure> {
         let options = Options {
             device: self.device,
+            data: self.data.clone(),
+            max_memory: self.max_memory,
+            cache: CacheOptions {
+                capacity: self.kv_capacity,
+                dtype: self.kv_dtype,
+                windows: None,
+            },
             ..Options::default()
         };
         Ok(Program::open_with(&self.model, &options)?)
@@ -81,6 +109,7 @@ impl ModelArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    tidy_up_on_signals();
     let done = catch_unwind(AssertUnwindSafe(|| match &cli.command {
         Command::Run(args) => run::run(args),
         Command::Generate(args) => generate::generate(args),

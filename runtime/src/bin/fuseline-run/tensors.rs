@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use fuseline_program::replace::Replacement;
 use fuseline_runtime::{ScalarType, Tensor, Value};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
@@ -178,23 +179,9 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     if fs::metadata(path).is_ok_and(|about| !about.is_file()) {
         return fs::write(path, bytes);
     }
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".fuseline-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // What the user's mask allows, as for any new file.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
+    let mut file = Replacement::of(path)?;
+    file.file().write_all(bytes)?;
+    file.complete()
 }
 
 const DTYPES: &[(ScalarType, Dtype)] = &[

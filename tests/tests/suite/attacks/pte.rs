@@ -70,7 +70,11 @@ fn program(chains: Vec<Vec<Instruction>>) -> Program<'static> {
             dtype: ScalarType::F32,
             sizes: vec![2, 3],
             dynamic: false,
-            storage: Storage::Planned { arena: 1, offset },
+            storage: Storage::Planned {
+                arena: 1,
+                offset,
+                initial: None,
+            },
         })
     };
     let call = Call::Delegate {
@@ -255,6 +259,7 @@ fn structure() -> Result<Vec<Attack>> {
                     tensor.storage = Storage::Planned {
                         arena: 1,
                         offset: 16,
+                        initial: None,
                     };
                 }
             })?,

@@ -1,0 +1,99 @@
+//! Files that take the place of others when they are complete, and not before.
+//!
+//! What is written goes to a temporary file in the same folder, `.fuseline-….tmp`, which is renamed at the end. Whatever happens before, the old file
+//! stays as it was, and the temporary one is removed: when a [`Replacement`] is dropped, and by [`abandon`] when a signal ends the process. Only a kill
+//! that a process can't see (SIGKILL, a power cut) can leave a temporary file behind.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The temporary files that there are; none any more once the process is about to end.
+static PENDING: Mutex<Option<BTreeSet<PathBuf>>> = Mutex::new(Some(BTreeSet::new()));
+
+fn pending() -> MutexGuard<'static, Option<BTreeSet<PathBuf>>> {
+    PENDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes the temporary files of all replacements under way. None of them can be completed after this, and none begun.
+///
+/// For whoever is about to end the process.
+pub fn abandon() {
+    for path in pending().take().unwrap_or_default() {
+        // There is nobody left to tell that it failed.
+        drop(fs::remove_file(path));
+    }
+}
+
+/// As [`abandon`], but does nothing if a replacement is being begun or completed right now, by this thread perhaps.
+pub fn try_abandon() {
+    if let Ok(mut pending) = PENDING.try_lock() {
+        for path in pending.take().unwrap_or_default() {
+            drop(fs::remove_file(path));
+        }
+    }
+}
+
+/// A file that is being written.
+#[derive(Debug)]
+pub struct Replacement {
+    file: tempfile::NamedTempFile,
+    target: PathBuf,
+}
+
+impl Replacement {
+    /// Begins a file that will take the place of what is at `path`, if anything is. A link is followed: what it points at is replaced.
+    ///
+    /// # Errors
+    /// No file can be made in the folder, or the process is about to end.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let folder = target
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".fuseline-").suffix(".tmp");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(fs::Permissions::from_mode(0o666));
+        }
+        let mut pending = pending();
+        let pending = pending.as_mut().ok_or_else(ending)?;
+        let file = builder.tempfile_in(folder)?;
+        pending.insert(file.path().to_owned());
+        Ok(Self { file, target })
+    }
+
+    /// Where to write.
+    pub fn file(&mut self) -> &mut File {
+        self.file.as_file_mut()
+    }
+
+    /// Puts the file in its place, when all of it is on the disk.
+    ///
+    /// # Errors
+    /// It can't be brought to the disk or renamed, or the process is about to end. What was there is untouched.
+    pub fn complete(self) -> io::Result<()> {
+        self.file.as_file().sync_all()?;
+        let Self { file, target } = self;
+        let mut pending = pending();
+        let pending = pending.as_mut().ok_or_else(ending)?;
+        let path = file.path().to_owned();
+        // On failure the error holds the file, and removes it.
+        file.persist(&target)?;
+        pending.remove(&path);
+        // The new name is on the disk when the folder is. Not every file system can do this for a folder.
+        if let Some(Ok(folder)) = target.parent().map(File::open) {
+            drop(folder.sync_all());
+        }
+        Ok(())
+    }
+}
+
+fn ending() -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, "the process is about to end")
+}

@@ -1,0 +1,282 @@
+//! What goes wrong around a compile and not in it: kills, interrupts, full disks, folders that can't be written, files that shrink. The old output is
+//! there, or the new one whole, or none; nothing else is left but, after a kill, the temporary file that the documentation names.
+#![cfg(unix)]
+
+use fuseline_compiler::{Options, Quiet, compile};
+use fuseline_passes::{Level, PassCx};
+use fuseline_program::{Mapping, Pte};
+use fuseline_tests::{Result, bins, roads, workspace};
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn model() -> PathBuf {
+    workspace::fixtures().join("decoders/llama3_cache_fp32/model.pt2")
+}
+
+fn spawn(output: &Path) -> Result<Child> {
+    let mut command = Command::new(bins::path("fuseline")?);
+    command.arg("compile").arg(model()).arg("-o").arg(output);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    Ok(command.spawn()?)
+}
+
+/// The names in a folder that are not `out.pte`.
+fn litter(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name != "out.pte" {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn check_whole(path: &Path) -> Result {
+    let map = Mapping::open(path)?;
+    Pte::parse(&map)?.validate()?;
+    Ok(())
+}
+
+/// How long a whole compile takes here.
+fn usual(folder: &Path) -> Result<Duration> {
+    let start = Instant::now();
+    let output = folder.join("out.pte");
+    assert!(spawn(&output)?.wait()?.success());
+    fs::remove_file(output)?;
+    Ok(start.elapsed())
+}
+
+/// Sends a signal at moments spread over a compile, with and without an old output; returns how each compile ended and what else it left.
+fn stop_at_moments(signal: i32, moments: u32) -> Result<Vec<(Option<i32>, Vec<String>)>> {
+    let folder = tempfile::tempdir()?;
+    let whole = usual(folder.path())?;
+    let output = folder.path().join("out.pte");
+    let mut ends = Vec::new();
+    for moment in 0..moments {
+        let old = moment % 2 == 0;
+        if old {
+            fs::write(&output, "old")?;
+        }
+        let mut child = spawn(&output)?;
+        // A little beyond the usual end, since compiles differ in length.
+        std::thread::sleep(whole * (moment + 1) / (moments - 2));
+        // SAFETY: the child is ours and has not been waited for.
+        unsafe { libc::kill(libc::pid_t::try_from(child.id())?, signal) };
+        let status = child.wait()?;
+        match fs::read(&output) {
+            Ok(bytes) if old && bytes == b"old" => {}
+            Ok(_) => check_whole(&output)?,
+            Err(_) => assert!(!old, "the old output is gone"),
+        }
+        ends.push((status.code(), litter(folder.path())?));
+        drop(fs::remove_file(&output));
+        for name in litter(folder.path())? {
+            fs::remove_file(folder.path().join(name))?;
+        }
+    }
+    Ok(ends)
+}
+
+#[test]
+fn a_kill_leaves_the_old_output_or_a_whole_one_or_none() -> Result {
+    for (_, left) in stop_at_moments(libc::SIGKILL, 12)? {
+        for name in left {
+            assert!(
+                name.starts_with(".fuseline-") && name.ends_with(".tmp"),
+                "{name}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_interrupt_leaves_nothing_and_ends_with_130() -> Result {
+    let ends = stop_at_moments(libc::SIGINT, 8)?;
+    for (code, left) in &ends {
+        assert!(left.is_empty(), "{left:?}");
+        assert!(matches!(code, Some(0 | 130)), "{code:?}");
+    }
+    assert!(ends.iter().any(|(code, _)| *code == Some(130)), "{ends:?}");
+    Ok(())
+}
+
+/// Runs a compile whose process may write files of so many bytes only, as a full disk would.
+fn with_file_size_limit(bytes: u64, output: &Path) -> Result<bins::Finished> {
+    let mut command = Command::new(bins::path("fuseline")?);
+    command.arg("compile").arg(model()).arg("-o").arg(output);
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: bytes,
+    };
+    // SAFETY: between fork and exec only a system call is made.
+    unsafe {
+        command.pre_exec(
+            move || match libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            },
+        );
+    }
+    Ok(bins::finished(command.output()?))
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_leaves_what_was_there() -> Result {
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("out.pte");
+    for bytes in [0, 1, 4096, 50_000] {
+        fs::write(&output, "old")?;
+        let done = with_file_size_limit(bytes, &output)?;
+        assert_eq!(done.code, Some(3), "{}", done.stderr);
+        assert!(done.stderr.contains("out.pte"), "{}", done.stderr);
+        assert_eq!(fs::read(&output)?, b"old");
+        assert!(litter(folder.path())?.is_empty());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_folder_that_takes_no_files_is_an_error() -> Result {
+    // One that is read-only for everybody, the superuser too.
+    for output in ["/proc/out.pte", "/nonexistent/out.pte"] {
+        let done = bins::run(
+            "fuseline",
+            [
+                Path::new("compile"),
+                &model(),
+                Path::new("-o"),
+                Path::new(output),
+            ],
+        )?;
+        assert_eq!(done.code, Some(3), "{}", done.stderr);
+        assert!(done.stderr.contains(output), "{}", done.stderr);
+    }
+    Ok(())
+}
+
+/// A copy of the model that may be cut.
+fn copy(folder: &Path) -> Result<(PathBuf, u64)> {
+    let path = folder.join("model.pt2");
+    let bytes = fs::copy(model(), &path)?;
+    Ok((path, bytes))
+}
+
+#[test]
+fn an_archive_that_is_cut_between_import_and_writing_is_an_error() -> Result {
+    let folder = tempfile::tempdir()?;
+    let (path, _) = copy(folder.path())?;
+    let options = Options::new(&path, Level::O0, PassCx::new(roads::target()));
+    let compiled = compile(&options, &mut Quiet)?;
+    File::options().write(true).open(&path)?.set_len(4096)?;
+    let output = folder.path().join("out.pte");
+    fs::write(&output, "old")?;
+    let refused = compiled.write(&output, &mut Quiet).map(|_| ());
+    let said = refused.expect_err("weights are gone").to_string();
+    assert!(said.contains("cut"), "{said}");
+    assert_eq!(fs::read(&output)?, b"old");
+    Ok(())
+}
+
+#[test]
+fn an_archive_that_is_cut_at_any_moment_of_a_compile_ends_no_process() -> Result {
+    let folder = tempfile::tempdir()?;
+    let whole = usual(folder.path())?;
+    for moment in 0..8 {
+        let (path, bytes) = copy(folder.path())?;
+        let output = folder.path().join("out.pte");
+        let mut command = Command::new(bins::path("fuseline")?);
+        command.arg("compile").arg(&path).arg("-o").arg(&output);
+        let child = command.stderr(Stdio::piped()).spawn()?;
+        std::thread::sleep(whole * moment / 8);
+        File::options()
+            .write(true)
+            .open(&path)?
+            .set_len(bytes / 3)?;
+        let done = bins::finished(child.wait_with_output()?);
+        assert!(
+            matches!(done.code, Some(0 | 3 | 4)),
+            "{:?}: {}",
+            done.code,
+            done.stderr
+        );
+        assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
+        if done.code == Some(0) {
+            check_whole(&output)?;
+        } else {
+            assert!(!output.exists());
+        }
+        drop(fs::remove_file(output));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_program_that_is_cut_is_an_error_when_it_is_opened_or_at_the_next_call() -> Result {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("model.pte");
+    roads::compile_to(&model(), Level::O2, &path)?;
+    let bytes = fs::metadata(&path)?.len();
+    let program = fuseline_runtime::Program::open(&path)?;
+    File::options()
+        .write(true)
+        .open(&path)?
+        .set_len(bytes / 2)?;
+    // Whatever has been read by now is good; what is missed later is reported, not the end of the process.
+    let session = program.session()?;
+    let state = session
+        .program()
+        .state()
+        .next()
+        .map(|info| info.name.clone());
+    drop(state.map(|name| session.state(&name)));
+    let refused = fuseline_runtime::Program::open(&path).map(|_| ());
+    assert!(refused.is_err());
+    Ok(())
+}
+
+#[test]
+fn a_memory_limit_ends_a_compile_and_a_run_with_its_own_code() -> Result {
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("out.pte");
+    let compile = |limit: &str| -> Result<bins::Finished> {
+        let mut command = Command::new(bins::path("fuseline")?);
+        command.arg("compile").arg(model()).arg("-o").arg(&output);
+        Ok(bins::finished(
+            command.args(["--max-memory", limit]).output()?,
+        ))
+    };
+    for limit in ["0", "100K", "1M"] {
+        let done = compile(limit)?;
+        assert_eq!(done.code, Some(8), "{limit}: {}", done.stderr);
+        assert!(done.stderr.contains("--max-memory"), "{}", done.stderr);
+        assert!(!output.exists() && litter(folder.path())?.is_empty());
+    }
+    assert_eq!(compile("4G")?.code, Some(0));
+    assert_eq!(compile("many")?.code, Some(2));
+    let inputs = workspace::fixtures().join("decoders/llama3_cache_fp32/inputs.safetensors");
+    let run = |limit: &str| -> Result<bins::Finished> {
+        let mut command = Command::new(bins::path("fuseline-run")?);
+        command.arg("run").arg(&output).arg("--inputs").arg(&inputs);
+        command
+            .arg("--outputs")
+            .arg(folder.path().join("out.safetensors"));
+        Ok(bins::finished(
+            command.args(["--max-memory", limit]).output()?,
+        ))
+    };
+    let done = run("10K")?;
+    assert_eq!(done.code, Some(8), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("10240 may be taken"),
+        "{}",
+        done.stderr
+    );
+    assert!(litter(folder.path())?.is_empty());
+    assert_eq!(run("1G")?.code, Some(0));
+    Ok(())
+}
