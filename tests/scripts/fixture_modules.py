@@ -558,3 +558,15 @@ class HostNonzero(Sandwich):
 
     def calls(self):
         return [(torch.randn(n, WIDTH),) for n in (4, 2, 8)]
+
+
+@module("lengths", {"x": {0: Dim.AUTO, 2: Dim.AUTO}}, note="two dimensions without bounds: sizes that only the export knows to be equal, a norm over one of them, one row and one column")
+class Lengths(nn.Module):
+    def forward(self, x):
+        pooled = F.avg_pool1d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False)
+        normed = F.layer_norm(x, (x.shape[-1],))
+        rotated = torch.cat([-x[..., x.shape[-1] // 2 :], x[..., : x.shape[-1] // 2]], -1)
+        return pooled, normed + rotated, torch.arange(2 * x.shape[0] + 1)
+
+    def calls(self):
+        return [(torch.randn(b, 2, n),) for b, n in ((3, 8), (1, 5), (2, 33), (4, 6))]

@@ -122,6 +122,25 @@ impl Builder {
         self.add(op::Reshape { shape }, &[x])
     }
 
+    /// The ops that give a tensor of type `ty` this shape, which is known to be its own though the algebra of sizes need not see it: axis by axis, all of the elements up to the
+    /// size that is wanted.
+    pub fn relabelled(ty: &TensorType, shape: &[Dim]) -> Vec<Op> {
+        let numel = |shape: &[Dim]| shape.iter().fold(Dim::from(1i64), |n, d| &n * d);
+        if ty.numel() == numel(shape) {
+            let shape = shape.to_vec();
+            return vec![op::Reshape { shape }.into()];
+        }
+        let axes = ty.shape.iter().zip(shape).enumerate();
+        let differ = axes.filter(|(_, (own, wanted))| own != wanted);
+        let slice = |(axis, (_, wanted)): (usize, (&Dim, &Dim))| op::Slice {
+            axis,
+            start: Dim::from(0i64),
+            stop: wanted.clone(),
+            step: 1,
+        };
+        differ.map(|one| slice(one).into()).collect()
+    }
+
     /// `x` with its axes in another order: axis i of the result is axis `perm[i]`.
     pub fn transpose(&mut self, x: Value, perm: Vec<usize>) -> Result<Value> {
         if perm.iter().copied().eq(0..perm.len()) && perm.len() == self.rank(x)? {

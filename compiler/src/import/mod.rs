@@ -491,9 +491,14 @@ impl<'a> Importer<'a> {
             ));
         }
         Ok(Val::Tensor(match tensor {
-            Some(tensor) => self.memory.view(tensor, op::Reshape { shape }),
+            Some(tensor) => Builder::relabelled(&ty, &shape)
+                .into_iter()
+                .fold(tensor, |of, op| self.memory.view(of, op)),
             None => {
-                let value = self.build.reshape(value, shape)?;
+                let mut value = value;
+                for op in Builder::relabelled(&ty, &shape) {
+                    value = self.build.add(op, &[value])?;
+                }
                 self.memory.root(Some(value))
             }
         }))
