@@ -37,8 +37,10 @@ fn prints_and_parses_to_the_same_graph() {
 
 #[test]
 fn errors_say_where() {
-    let e = parse("graph \"g\" {\n  %0 = nope(%1)\n}").expect_err("no %1");
-    assert_eq!((e.line, e.column), (2, 13));
+    let e = parse("graph \"g\" {\n  %0 = nope(%1)\n}").expect_err("no such op");
+    assert_eq!((e.line, e.column), (2, 8));
+    let e = parse("graph \"g\" {\n  %0 = neg(%1)\n}").expect_err("no %1");
+    assert_eq!((e.line, e.column), (2, 12));
     let e =
         parse("graph \"g\" {\n  %0 = input[name=\"x\", ty=f32[2]] : f32[3]\n}").expect_err("type");
     assert!(e.reason.contains("f32[2]"), "{e}");

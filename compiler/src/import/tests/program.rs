@@ -128,11 +128,16 @@ impl Program {
         import(&Parts::with_weights(&self.json(), weights).open().unwrap())
     }
 
-    /// Imports a program without weights and evaluates it.
-    pub(super) fn run(&self, inputs: &[Tensor]) -> Vec<Tensor> {
+    /// Imports a program without weights.
+    pub(super) fn graph(&self) -> Graph {
         let graph = self.import(&[]).unwrap();
         graph.verify().unwrap();
-        graph.eval(inputs, &BTreeMap::new()).unwrap().outputs
+        graph
+    }
+
+    /// Imports a program without weights and evaluates it.
+    pub(super) fn run(&self, inputs: &[Tensor]) -> Vec<Tensor> {
+        self.graph().eval(inputs, &BTreeMap::new()).unwrap().outputs
     }
 
     pub(super) fn error(&self) -> String {
