@@ -251,11 +251,16 @@ mod tests {
     }
 
     #[test]
-    fn integers_wrap_but_do_not_lower() {
+    fn integers_wrap_and_are_written_out() {
         let a = i(DType::U8, &[1, 2], &[200, 2]);
         let b = i(DType::U8, &[2, 1], &[2, 1]);
         assert_eq!(run(Matmul {}, &[&a, &b]).unwrap().to_i64(), [146]);
-        assert!(lowered(Matmul {}, &[type_of(&a), type_of(&b)]).is_err());
+        assert_eq!(
+            lowered(Matmul {}, &[type_of(&a), type_of(&b)]).unwrap(),
+            Lowering::Decompose
+        );
+        let (direct, plain) = both_ways(Matmul {}, &[&a, &b]);
+        assert_eq!(direct, plain);
     }
 
     #[test]
