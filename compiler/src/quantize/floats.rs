@@ -201,8 +201,10 @@ mod tests {
             let rounding = rounding(mode);
             let mut gains = 0;
             for seed in 0..50 {
+                // Groups that reach from 1 to 3: a smaller power of two gains where it cuts little off.
+                let reach = 1.0 + seed as f32 / 25.0;
                 let group: Vec<f32> = (0..32)
-                    .map(|i| ((i * 37 + seed * 11) as f32).sin())
+                    .map(|i| ((i * 37 + seed * 11) as f32).sin() * reach)
                     .collect();
                 let mut codes = vec![0; 32];
                 let mut cost = |scale: u8| {
@@ -213,7 +215,8 @@ mod tests {
                 assert!(found <= plain);
                 gains += usize::from(found < plain);
             }
-            assert!(gains > 0, "{}", mode.name());
+            // FP8 has an exponent of its own: another power of two changes nothing but what is cut off.
+            assert_eq!(gains > 0, mode != Mode::MxFp8, "{}", mode.name());
         }
     }
 }

@@ -438,10 +438,6 @@ fn everything_unsupported_is_listed_once_with_its_place() {
         message.contains("first in block, model.py:1 in forward"),
         "{message}"
     );
-    assert!(
-        message.contains("call model.eval() before the export"),
-        "{message}"
-    );
 }
 
 #[test]
