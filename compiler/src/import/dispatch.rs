@@ -16,50 +16,79 @@ use super::{
 };
 use crate::pt2::schema::{BaseType, Schema};
 
-/// The themes, asked in this order.
-const THEMES: &[fn(&str) -> Option<Handler>] = &[
-    pointwise::find,
-    special::find,
-    movement::find,
-    rearrange::find,
-    matmul::find,
-    reduce::find,
-    index::find,
-    create::find,
-    norm::find,
-    attention::find,
-    conv::find,
-    pool::find,
-    order::find,
-    resize::find,
-    cumulative::find,
-    data_dependent::find,
-    scatter::find,
-    composite::find,
-    control::find,
-    recurrent::find,
-    fourier::find,
-    columns::find,
-    sample::find,
-    random::find,
-    transcendental::find,
-    counting::find,
-    quantile::find,
-    strided::find,
-    loss::find,
-    linalg::find,
-    grouped::find,
-    mlx::find,
-    quant::find,
-    functionalized::find,
+/// The themes and their files, asked in this order.
+const THEMES: &[(&str, fn(&str) -> Option<Handler>)] = &[
+    ("pointwise", pointwise::find),
+    ("special", special::find),
+    ("movement", movement::find),
+    ("rearrange", rearrange::find),
+    ("matmul", matmul::find),
+    ("reduce", reduce::find),
+    ("index", index::find),
+    ("create", create::find),
+    ("norm", norm::find),
+    ("attention", attention::find),
+    ("conv", conv::find),
+    ("pool", pool::find),
+    ("order", order::find),
+    ("resize", resize::find),
+    ("cumulative", cumulative::find),
+    ("data_dependent", data_dependent::find),
+    ("scatter", scatter::find),
+    ("composite", composite::find),
+    ("control", control::find),
+    ("recurrent", recurrent::find),
+    ("fourier", fourier::find),
+    ("columns", columns::find),
+    ("sample", sample::find),
+    ("random", random::find),
+    ("transcendental", transcendental::find),
+    ("counting", counting::find),
+    ("quantile", quantile::find),
+    ("strided", strided::find),
+    ("loss", loss::find),
+    ("linalg", linalg::find),
+    ("grouped", grouped::find),
+    ("mlx", mlx::find),
+    ("quant", quant::find),
+    ("functionalized", functionalized::find),
 ];
+
+/// How an operator is imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Road {
+    /// It means exactly the op of the IR of this name.
+    Op(&'static str),
+    /// The handler in this file of the importer writes it in ops of the IR.
+    Handler(&'static str),
+    /// It writes to its argument what the operator without the underscore gives.
+    InPlace,
+    /// It checks what the export has proved, and is left out.
+    Check,
+}
+
+/// How the operator is imported, by its target without `torch.ops.`; `None` for one that is refused.
+pub fn road(target: &str) -> Option<Road> {
+    let known = |target: &str| {
+        let theme = THEMES.iter().find(|(_, find)| find(target).is_some());
+        theme
+            .map(|(name, _)| Road::Handler(name))
+            .or_else(|| row(target).map(|row| Road::Op(row.name)))
+    };
+    if is_assertion(target) {
+        return Some(Road::Check);
+    }
+    known(target)
+        .or_else(|| known(&same_as(target)?))
+        .or_else(|| in_place(target, Schema::find(target).as_ref()).map(|_| Road::InPlace))
+}
 
 /// The handler of an operator, by its target without `torch.ops.`.
 pub(super) fn find(target: &str) -> Option<Handler> {
     let own = |target: &str| {
         THEMES
             .iter()
-            .find_map(|find| find(target))
+            .find_map(|(_, find)| find(target))
             .or_else(|| row(target).map(|_| import_row as Handler))
     };
     own(target).or_else(|| own(&same_as(target)?))

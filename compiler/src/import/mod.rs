@@ -66,6 +66,7 @@ use std::collections::BTreeSet;
 use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Dim, Graph, Loc, Scalar, Value};
 
+pub use dispatch::{Road, road};
 pub use error::{Error, Unsupported};
 pub use host::HostOps;
 pub use inputs::parameters;

@@ -1,10 +1,15 @@
 //! Documents that are made from the code: the commands' help, the table of ops and the table of rules, in `docs/`.
 //! `FUSELINE_BLESS=1 cargo test -p fuseline-tests documents` rewrites them.
 
+use fuseline_compiler::import::{self, Road};
+use fuseline_compiler::pt2::schema::Schema;
+use fuseline_ir::lower::{LowerCx, Lowering};
 use fuseline_ir::ops::table::TABLE;
+use fuseline_ir::{DType, Op, Type};
 use fuseline_passes::cost::{FIGURES, table};
 use fuseline_passes::{PASSES, Target, canon, rules};
 use fuseline_tests::{Result, bins, workspace};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 
@@ -129,6 +134,83 @@ fn cost_tables() -> Result {
         }
     }
     check("docs/cost-tables.md", &text)
+}
+
+/// What a table op becomes on the target, and the dtypes that it takes, found by asking it.
+fn lowered(name: &str) -> Result<(&'static str, String)> {
+    let op = Op::build(name, &[])?;
+    let count = Op::find(name).map_or(1, |row| row.args.len());
+    let (mut how, mut dtypes) = ("refused", Vec::new());
+    for dtype in DType::ALL {
+        let ty = Type::tensor(dtype, vec![2i64.into()]);
+        let args = vec![&ty; count];
+        let Ok(out) = op.infer(&args) else { continue };
+        let cx = LowerCx {
+            args: &args,
+            out: &out,
+        };
+        how = match op.lower(&cx) {
+            Ok(Lowering::Insts(all)) if all.len() == 1 => "one instruction",
+            Ok(Lowering::Insts(_) | Lowering::Decompose | Lowering::Branch) => {
+                "several instructions"
+            }
+            Ok(Lowering::Host) => "host",
+            Ok(Lowering::Alias(_) | Lowering::Nothing) => "nothing",
+            Err(_) => continue,
+        };
+        dtypes.push(dtype.name());
+    }
+    Ok((how, dtypes.join(", ")))
+}
+
+#[test]
+fn aten() -> Result {
+    let mut operators: BTreeMap<&str, Vec<(&str, Option<Road>)>> = BTreeMap::new();
+    let (mut imported, mut all) = (0, 0);
+    for target in Schema::names() {
+        if let Some((operator, overload)) = target.rsplit_once('.') {
+            let road = import::road(target);
+            all += 1;
+            imported += usize::from(road.is_some());
+            operators
+                .entry(operator)
+                .or_default()
+                .push((overload, road));
+        }
+    }
+    let mut text = format!(
+        "# The operators of exports\n\nMade from the importer's registry: of {all} overloads that an inference export can hold, {imported} are imported. Operators of a user's own library become calls of \
+         the host.\n\nAn operator that is an op of the IR ([ops.md](ops.md)) says what that becomes on the target, and the dtypes that it takes; the others are written in ops of the IR by the named file of \
+         `compiler/src/import/`, for the dtypes that those take, and promote as PyTorch does. `data_dependent` is what goes to the host.\n\n| operator | overloads | how | dtypes |\n|---|---|---|---|\n"
+    );
+    let mut refused = Vec::new();
+    for (operator, overloads) in &operators {
+        let mut by_road: BTreeMap<Road, Vec<&str>> = BTreeMap::new();
+        for (overload, road) in overloads {
+            match road {
+                Some(road) => by_road.entry(*road).or_default().push(overload),
+                None => refused.push(format!("`{operator}.{overload}`")),
+            }
+        }
+        for (road, overloads) in by_road {
+            let (how, dtypes) = match road {
+                Road::Op(name) => {
+                    let (how, dtypes) = lowered(name)?;
+                    (format!("`{name}`: {how}"), dtypes)
+                }
+                Road::Handler(file) => (format!("written in ops, `{file}`"), String::new()),
+                Road::InPlace => ("in place".to_owned(), String::new()),
+                Road::Check => ("left out".to_owned(), String::new()),
+            };
+            writeln!(
+                text,
+                "| `{operator}` | {} | {how} | {dtypes} |",
+                overloads.join(", ")
+            )?;
+        }
+    }
+    write!(text, "\n## Refused\n\n{}\n", refused.join(", "))?;
+    check("docs/aten.md", &text)
 }
 
 #[test]
