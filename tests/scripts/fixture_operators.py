@@ -126,6 +126,20 @@ class Bags(nn.Module):
         return [(torch.tensor([1, 2, 4, 5, 4, 3, 2, 9]),)]
 
 
+@module("ranks_and_windows")
+class RanksAndWindows(nn.Module):
+    def forward(self, x, m, n, images):
+        pooled, places = F.max_pool2d(images, 2, return_indices=True)
+        whole = m * torch.kaiser_window(8) + torch.bartlett_window(8) + torch.logspace(0, 2, 8) + torch.fft.fftfreq(8) + torch.fft.rfftfreq(14)
+        return (*torch.median(x, dim=1), torch.median(x), *torch.nanmedian(x, dim=1), *torch.mode(n, 0), *torch.max(x, dim=1), torch.argmin(x, 1), torch.put(m, n[:2, 0], m[:2]),
+                torch.put(m, n[:2, 0], m[:2], accumulate=True), F.max_unpool2d(pooled, places, 2), *torch.frexp(m), torch.fft.fftshift(m), torch.fft.ifftshift(x, dim=1), whole,
+                torch.floor_divide(x, 2.0), n @ n.t())
+
+    def calls(self):
+        x = torch.tensor([[NAN, 1.0, INF, -INF, 0.0], [-0.0, 2.0, 7.0, 3.0, 2.0], [1.0, 1.0, 5.0, NAN, -7.0]])
+        return [(x, torch.randn(8), torch.randint(0, 3, (7, 3)), torch.randn(1, 2, 4, 6))]
+
+
 @module("draws", random=True, group="random", forms=("model", "core"))
 class Draws(nn.Module):
     """Random numbers: only their distribution can be compared, so there are no expected outputs."""

@@ -12,7 +12,7 @@ use super::{
     attention, columns, composite, control, conv, counting, create, cumulative, data_dependent,
     fourier, functionalized, grouped, index, linalg, loss, matmul, mlx, movement, norm, order,
     pointwise, pool, quant, quantile, random, rearrange, recurrent, reduce, resize, sample,
-    scatter, special, strided, transcendental,
+    scatter, special, strided, transcendental, windows,
 };
 use crate::pt2::schema::{BaseType, Schema};
 
@@ -49,6 +49,7 @@ const THEMES: &[(&str, fn(&str) -> Option<Handler>)] = &[
     ("loss", loss::find),
     ("linalg", linalg::find),
     ("grouped", grouped::find),
+    ("windows", windows::find),
     ("mlx", mlx::find),
     ("quant", quant::find),
     ("functionalized", functionalized::find),

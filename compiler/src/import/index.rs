@@ -3,7 +3,7 @@
 //! PyTorch takes negative indices in some of these operators; the IR's ops take `−size ≤ index < size`, so they pass.
 
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{DType, Dim, Value};
+use fuseline_ir::{DType, Dim, Scalar, Value};
 
 use super::call::Call;
 use super::data_dependent::{by_rank, columns, nonzero};
@@ -43,6 +43,47 @@ pub(super) fn find(target: &str) -> Option<Handler> {
             let (x, index) = (call.value(cx, "self")?, call.value(cx, "index")?);
             let flat = cx.build.reshape(x, vec![cx.build.ty(x)?.numel()])?;
             done(cx.build.add(op::Take { axis: 0 }, &[flat, index]))
+        },
+        "put" => |cx, call| {
+            let (x, index, source) = (
+                call.value(cx, "self")?,
+                call.value(cx, "index")?,
+                call.value(cx, "source")?,
+            );
+            let shape = cx.build.shape(x)?;
+            let mut flat = Vec::new();
+            for value in [x, index, source] {
+                let count = cx.build.ty(value)?.numel();
+                flat.push(cx.build.reshape(value, vec![count])?);
+            }
+            let add = call.bool("accumulate")?;
+            let out = match scatter(cx, flat[0], 0, flat[1], flat[2], add)?.pop() {
+                Some(Out::Value(out)) => out,
+                _ => return invalid("nothing to put"),
+            };
+            done(cx.build.reshape(out, shape))
+        },
+        "max_unpool2d" | "max_unpool3d" => |cx, call| {
+            let (x, index) = (call.value(cx, "self")?, call.value(cx, "indices")?);
+            let (from, to) = (cx.build.shape(x)?, call.out_shape(0)?);
+            let n = call.dims("output_size")?.len();
+            let Some(lead) = from.len().checked_sub(n) else {
+                return invalid("an image with too few axes");
+            };
+            let merged = |shape: &[Dim]| {
+                let count = |axes: &[Dim]| axes.iter().fold(Dim::from(1i64), |n, d| &n * d);
+                vec![count(&shape[..lead]), count(&shape[lead..])]
+            };
+            let empty = cx
+                .build
+                .full(Scalar::Int(0), cx.build.dtype(x)?, merged(&to))?;
+            let x = cx.build.reshape(x, merged(&from))?;
+            let index = cx.build.reshape(index, merged(&from))?;
+            let out = match scatter(cx, empty, 1, index, x, false)?.pop() {
+                Some(Out::Value(out)) => out,
+                _ => return invalid("nothing to put"),
+            };
+            done(cx.build.reshape(out, to))
         },
         "take_along_dim" => |cx, call| {
             let (mut x, mut index) = (call.value(cx, "self")?, call.value(cx, "indices")?);

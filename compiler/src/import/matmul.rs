@@ -1,7 +1,7 @@
 //! Products of matrices.
 
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{Dim, Value};
+use fuseline_ir::{DType, Dim, Value};
 
 use super::call::Call;
 use super::error::{Result, invalid, unsupported};
@@ -103,6 +103,11 @@ pub(super) fn find(target: &str) -> Option<Handler> {
         ("_weight_norm", "default") => weight_norm,
         ("bilinear", "default") => bilinear,
         ("cosine_similarity", "default") => cosine_similarity,
+        ("_int_mm", "default") => |cx, call| {
+            let (a, b) = (call.value(cx, "self")?, call.value(cx, "mat2")?);
+            let (a, b) = (cx.build.cast(a, DType::I32)?, cx.build.cast(b, DType::I32)?);
+            done(product(cx, a, b))
+        },
         _ => return None,
     })
 }

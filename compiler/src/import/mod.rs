@@ -60,6 +60,7 @@ mod symbolic;
 #[cfg(test)]
 mod tests;
 mod transcendental;
+mod windows;
 
 use std::collections::BTreeSet;
 

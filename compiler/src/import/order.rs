@@ -6,7 +6,7 @@ use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Dim, Scalar, Value};
 
 use super::call::Call;
-use super::error::{Result, invalid, unsupported};
+use super::error::{Result, invalid};
 use super::pointwise::done;
 use super::{Handler, Importer, Out};
 
@@ -57,16 +57,11 @@ pub(super) fn find(target: &str) -> Option<Handler> {
         },
         "kthvalue" => |cx, call| {
             let k = call.int("k")?;
-            ranked(cx, call, |_| Ok(Dim::from(k - 1)))
+            ranked(cx, call, Rank::At(k - 1))
         },
-        "median" | "nanmedian" => |cx, call| {
-            if call.target.contains("nanmedian") {
-                return unsupported("a median that skips NaN");
-            }
-            ranked(cx, call, |size| {
-                Ok((size - &Dim::from(1i64)).floor_div(&Dim::from(2i64)))
-            })
-        },
+        "median" => |cx, call| ranked(cx, call, Rank::Middle),
+        "nanmedian" => |cx, call| ranked(cx, call, Rank::MiddleOfNumbers),
+        "mode" => mode,
         _ => return None,
     })
 }
@@ -92,12 +87,18 @@ fn order(cx: &mut Importer<'_>, x: Value, axis: usize, descending: bool) -> Resu
     cx.build.add(op::Sub {}, &[last, back])
 }
 
+/// A place in the ascending order of an axis.
+enum Rank {
+    /// This place, from 0.
+    At(i64),
+    /// The lower of the two in the middle; the first NaN where there is one.
+    Middle,
+    /// The same of the elements that are numbers.
+    MiddleOfNumbers,
+}
+
 /// The element of a rank along an axis, and where it is; without an axis, of all elements.
-fn ranked(
-    cx: &mut Importer<'_>,
-    call: &Call<'_>,
-    rank: impl FnOnce(&Dim) -> Result<Dim>,
-) -> Result<Vec<Out>> {
+fn ranked(cx: &mut Importer<'_>, call: &Call<'_>, rank: Rank) -> Result<Vec<Out>> {
     let mut x = call.value(cx, "self")?;
     let has_axis = call
         .schema
@@ -113,10 +114,53 @@ fn ranked(
     let Some(size) = cx.build.shape(x)?.get(axis).cloned() else {
         return invalid("a 0-d tensor has no order");
     };
-    let at = rank(&size)?;
     let order = cx.build.add(op::Argsort { axis }, &[x])?;
-    let stop = &at + &Dim::from(1i64);
-    let position = cx.build.slice(order, axis, at, stop)?;
+    let middle = (&size - &Dim::from(1i64)).floor_div(&Dim::from(2i64));
+    let place = |cx: &mut Importer<'_>, at: Dim| {
+        let stop = &at + &Dim::from(1i64);
+        cx.build.slice(order, axis, at, stop)
+    };
+    let is_float = cx.build.dtype(x)?.is_float();
+    let position = match rank {
+        Rank::At(at) => place(cx, at.into())?,
+        _ if !is_float => place(cx, middle)?,
+        _ => {
+            // NaN is last: the first one stands at the number of numbers.
+            let real = cx.build.add(op::Eq {}, &[x, x])?;
+            let axes = vec![axis];
+            let count = cx.build.add(
+                op::Sum {
+                    axes,
+                    keepdim: true,
+                },
+                &[real],
+            )?;
+            let at = if matches!(rank, Rank::Middle) {
+                let middle = super::index::dim_tensor(cx, &middle)?;
+                let size = super::index::dim_tensor(cx, &size)?;
+                let all = cx.build.add(op::Eq {}, &[count, size])?;
+                cx.build.select(all, middle, count)?
+            } else {
+                let one = cx.build.scalar(Scalar::Int(1), DType::I64)?;
+                let two = cx.build.scalar(Scalar::Int(2), DType::I64)?;
+                let count = cx.build.add(op::Maximum {}, &[count, one])?;
+                let before = cx.build.add(op::Sub {}, &[count, one])?;
+                cx.build.add(op::FloorDiv {}, &[before, two])?
+            };
+            cx.build.add(op::TakeAlong { axis }, &[order, at])?
+        }
+    };
+    picked(cx, call, x, axis, position)
+}
+
+/// The elements of `x` at positions of an axis that the result leaves out or keeps as size 1, and the positions where they are asked for.
+fn picked(
+    cx: &mut Importer<'_>,
+    call: &Call<'_>,
+    x: Value,
+    axis: usize,
+    position: Value,
+) -> Result<Vec<Out>> {
     let value = cx.build.add(op::TakeAlong { axis }, &[x, position])?;
     let shape = call.out_shape(0)?;
     let value = cx.build.reshape(value, shape.clone())?;
@@ -125,4 +169,40 @@ fn ranked(
     }
     let position = cx.build.reshape(position, shape)?;
     Ok(vec![value.into(), position.into()])
+}
+
+/// The most frequent element along an axis, the least of several, and where it stands last.
+fn mode(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    let x = call.value(cx, "self")?;
+    let axis = cx.build.axis(x, call.int("dim")?)?;
+    let rank = cx.build.rank(x)?;
+    if rank == 0 {
+        let zero = cx.build.scalar(Scalar::Int(0), DType::I64)?;
+        return Ok(vec![x.into(), zero.into()]);
+    }
+    let keepdim = true;
+    let sorted = cx.build.add(op::Sort { axis }, &[x])?;
+    let rows = cx.build.unsqueeze(sorted, axis + 1)?;
+    let columns = cx.build.unsqueeze(sorted, axis)?;
+    let same = cx.build.add(op::Eq {}, &[rows, columns])?;
+    let axes = vec![axis + 1];
+    let often = cx.build.add(
+        op::Sum {
+            axes,
+            keepdim: false,
+        },
+        &[same],
+    )?;
+    let at = cx.build.add(op::Argmax { axis, keepdim }, &[often])?;
+    let value = cx.build.add(op::TakeAlong { axis }, &[sorted, at])?;
+    let hit = cx.build.add(op::Eq {}, &[x, value])?;
+    let hit = cx.build.cast(hit, DType::U8)?;
+    let mirrored = cx.build.add(op::Flip { axes: vec![axis] }, &[hit])?;
+    let from_end = cx.build.add(op::Argmax { axis, keepdim }, &[mirrored])?;
+    let Some(size) = cx.build.shape(x)?.get(axis).cloned() else {
+        return invalid("a 0-d tensor has no order");
+    };
+    let last = super::index::dim_tensor(cx, &(&size - &Dim::from(1i64)))?;
+    let position = cx.build.add(op::Sub {}, &[last, from_end])?;
+    picked(cx, call, x, axis, position)
 }

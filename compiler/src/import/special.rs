@@ -28,6 +28,7 @@ pub(super) fn find(target: &str) -> Option<Handler> {
             done(cx.build.add(op::Lt {}, &[x, zero]))
         },
         "nan_to_num" => nan_to_num,
+        "frexp" => frexp,
         "logit" => |cx, call| {
             let eps = call.opt_float(cx, "eps")?;
             let x = call.value(cx, "self")?;
@@ -282,4 +283,49 @@ fn nan_to_num(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     let found = cx.build.add(op::Ne {}, &[x, x])?;
     let nan = cx.build.float(nan, dtype)?;
     done(cx.build.select(found, nan, result))
+}
+
+/// `x = m · 2ᵉ` with ½ ≤ |m| < 1; zeros, infinities and NaN are themselves, with e = 0.
+fn frexp(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    let x = call.value(cx, "self")?;
+    let dtype = cx.build.dtype(x)?;
+    let wide = promote::compute_type(dtype);
+    let x = cx.build.cast(x, wide)?;
+    let (zero, one) = (cx.build.float(0.0, wide)?, cx.build.float(1.0, wide)?);
+    let infinity = cx.build.float(f64::INFINITY, wide)?;
+    let size = cx.build.add(op::Abs {}, &[x])?;
+    let above = cx.build.add(op::Gt {}, &[size, zero])?;
+    let finite = cx.build.add(op::Lt {}, &[size, infinity])?;
+    let plain = cx.build.add(op::LogicalAnd {}, &[above, finite])?;
+    let safe = cx.build.select(plain, size, one)?;
+    let log = cx.build.add(op::Log2 {}, &[safe])?;
+    let floor = cx.build.add(op::Floor {}, &[log])?;
+    let mut exponent = cx.build.with_float(op::Add {}, floor, 1.0)?;
+    // In two steps, since 2ᵉ itself may pass the largest number.
+    let half = cx.build.with_float(op::Mul {}, exponent, 0.5)?;
+    let first = cx.build.add(op::Floor {}, &[half])?;
+    let second = cx.build.add(op::Sub {}, &[exponent, first])?;
+    let two = cx.build.float(2.0, wide)?;
+    let mut mantissa = safe;
+    for part in [first, second] {
+        let power = cx.build.add(op::Pow {}, &[two, part])?;
+        mantissa = cx.build.add(op::Div {}, &[mantissa, power])?;
+    }
+    // The logarithm may be rounded over a power of two, either way.
+    let over = cx.build.add(op::Ge {}, &[mantissa, one])?;
+    let half = cx.build.float(0.5, wide)?;
+    let under = cx.build.add(op::Lt {}, &[mantissa, half])?;
+    for (hit, factor, step) in [(over, 0.5, 1.0), (under, 2.0, -1.0)] {
+        let scaled = cx.build.with_float(op::Mul {}, mantissa, factor)?;
+        mantissa = cx.build.select(hit, scaled, mantissa)?;
+        let next = cx.build.with_float(op::Add {}, exponent, step)?;
+        exponent = cx.build.select(hit, next, exponent)?;
+    }
+    let sign = cx.build.add(op::Sign {}, &[x])?;
+    let mantissa = cx.build.add(op::Mul {}, &[sign, mantissa])?;
+    let mantissa = cx.build.select(plain, mantissa, x)?;
+    let exponent = cx.build.select(plain, exponent, zero)?;
+    let mantissa = cx.build.cast(mantissa, dtype)?;
+    let exponent = cx.build.cast(exponent, DType::I32)?;
+    Ok(vec![mantissa.into(), exponent.into()])
 }
