@@ -22,8 +22,6 @@ pub struct Exact {
     pub cost: u64,
     /// Whether a graph of that cost exists.
     pub proved: bool,
-    /// Steps of the search.
-    pub steps: usize,
 }
 
 /// The cheapest graph's cost, beside what the real extraction finds.
@@ -59,12 +57,10 @@ pub fn compare(
         Some((cost, chosen)) if !used_up => Exact {
             cost,
             proved: search.is_acyclic(&chosen),
-            steps: search.steps,
         },
         _ => Exact {
             cost: bound,
             proved: false,
-            steps: search.steps,
         },
     };
     Ok((found, exact))

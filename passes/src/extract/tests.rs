@@ -44,7 +44,7 @@ fn cases(folder: &str) -> Vec<(String, Graph)> {
 #[test]
 fn the_gap_to_the_best() {
     let mut text = String::new();
-    let (mut tried, mut proved, mut steps) = (0, 0, 0);
+    let (mut tried, mut proved) = (0, 0);
     for (name, graph) in cases("egraph").into_iter().chain(cases("rules")) {
         for target in Target::ALL {
             let (graph, _) = canon::canonical(&graph).unwrap();
@@ -55,7 +55,6 @@ fn the_gap_to_the_best() {
             let (found, exact) = compare(&graph, &loaded.egraph, &loaded.classes, weigh).unwrap();
             tried += 1;
             proved += usize::from(exact.proved);
-            steps = steps.max(exact.steps);
             assert!(
                 found.cost.1 >= exact.cost,
                 "{name} on {target}: cheaper than the cheapest"
@@ -71,9 +70,11 @@ fn the_gap_to_the_best() {
             }
         }
     }
-    let summary = format!(
-        "{tried} regions, {proved} with a proof, in {steps} steps at most; but for these, what is found is the best\n{text}"
+    assert!(
+        tried > 500 && proved * 10 > tried * 9,
+        "{proved} of {tried} proved"
     );
+    let summary = format!("but for these, what is found is the best graph:\n{text}");
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(root().join("snapshots/extract"));
     settings.set_prepend_module_to_snapshot(false);
