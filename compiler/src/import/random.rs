@@ -151,7 +151,7 @@ impl Importer<'_> {
             return unsupported("random numbers in a branch or a loop that data decide");
         }
         let symbol = Dim::symbol(SEED);
-        if self.build.graph.symbols.get(&Symbol::from(SEED)).is_none() {
+        if !self.build.graph.symbols.contains_key(&Symbol::from(SEED)) {
             let range = Range {
                 min: 0,
                 max: SEEDS - 1,

@@ -176,7 +176,7 @@ impl Array {
         }
         let mut bytes = Vec::new();
         let no_room = |_| MlxError(format!("no memory for {length} elements of {size} bytes"));
-        let all = length.checked_mul(size).unwrap_or(usize::MAX);
+        let all = length.saturating_mul(size);
         bytes.try_reserve_exact(all).map_err(no_room)?;
         self.for_each_row(|offset, count| {
             // SAFETY: MLX's shape and strides describe elements that lie inside the array's buffer.

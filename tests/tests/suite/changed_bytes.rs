@@ -127,7 +127,7 @@ fn programs() -> Result {
             }
             let _ = pte.summary();
             valid += 1;
-            if valid % 8 == 0 {
+            if valid.is_multiple_of(8) {
                 fs::write(scratch.path(), bytes)?;
                 replay(scratch.path())?;
             }
