@@ -171,7 +171,12 @@ pub fn apply(graph: &Graph, plan: &Plan, names: &Names) -> Result<(Graph, Quanti
         };
         let mut quantised = None;
         if let Some((name, ty, scheme)) = chosen.filter(|(_, ty, _)| ty.rank() >= 2) {
-            match Form::of(ty, scheme, uses.place(name)) {
+            let place = if is_bias(name) {
+                Err("it is a bias".to_owned())
+            } else {
+                uses.place(name)
+            };
+            match Form::of(ty, scheme, place) {
                 Ok(form) => {
                     let data = graph.constants.get(name).and_then(|c| c.data.clone());
                     if let Some(data) = data {
@@ -198,6 +203,11 @@ pub fn apply(graph: &Graph, plan: &Plan, names: &Names) -> Result<(Graph, Quanti
         out.constants.remove(name);
     }
     Ok((out, done))
+}
+
+/// Whether a weight is what experts add to their products, by the name that PyTorch's modules give it: a table like an embedding, but small and added as it is.
+fn is_bias(name: &str) -> bool {
+    name.rsplit(['.', '_']).next() == Some("bias")
 }
 
 /// How one weight is quantised.

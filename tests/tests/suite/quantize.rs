@@ -6,8 +6,10 @@ use fuseline_compiler::{Options, Quiet, Report, import, pt2};
 use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Graph, Loc, TensorType};
 use fuseline_passes::{Level, PassCx, Target};
-use fuseline_tests::{Result, workspace};
+use fuseline_program::container::WriteOptions;
+use fuseline_tests::{Result, bins, workspace};
 use safetensors::SafeTensors;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -247,5 +249,74 @@ fn a_model_in_another_dtype_keeps_its_norms() -> Result {
             assert_eq!(found, norms, "{archive} in {dtype}");
         }
     }
+    Ok(())
+}
+
+/// What the command says of these options, which must be refused.
+fn refused(options: &[&str], map: &str, code: i32) -> Result<String> {
+    let folder = tempfile::tempdir()?;
+    let (model, output) = (
+        workspace::fixtures().join("modules/linear_bias/model.pt2"),
+        folder.path().join("model.pte"),
+    );
+    let rules = folder.path().join("rules.txt");
+    std::fs::write(&rules, map)?;
+    let mut args: Vec<String> = vec!["compile".into(), model.display().to_string()];
+    args.extend(["-o".into(), output.display().to_string()]);
+    args.extend(
+        options
+            .iter()
+            .map(|o| o.replace("RULES", &rules.display().to_string())),
+    );
+    let done = bins::run("fuseline", &args)?;
+    assert_eq!(done.code, Some(code), "{}", done.stderr);
+    assert!(!output.exists());
+    Ok(done.stderr)
+}
+
+#[test]
+fn mistakes_are_named() -> Result {
+    let said = refused(&["--quantize", "int4"], "", 2)?;
+    assert!(
+        said.contains("affine4g64") && said.contains("nvfp4"),
+        "{said}"
+    );
+    let said = refused(&["--quantize-search"], "", 2)?;
+    assert!(said.contains("--quantize-map"), "{said}");
+    let said = refused(&["--memory-budget", "1 pound"], "", 2)?;
+    assert!(said.contains("2GB"), "{said}");
+    let map = ["--quantize-map", "RULES"];
+    let said = refused(&map, "# first\n** = affine4g65\n", 4)?;
+    assert!(said.contains("rules.txt: line 2: `affine4g65`"), "{said}");
+    let said = refused(&map, "** = none\n\nencoder.** = mxfp4\n", 4)?;
+    assert!(
+        said.contains("rules.txt: line 3: `encoder.**` fits no weight"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_number_of_threads_shows_nowhere() -> Result {
+    let mut options = Options::new(
+        workspace::fixtures().join(TRANSPOSED),
+        Level::O2,
+        PassCx::new(Target::Metal),
+    );
+    options.quantize = plan("affine5g32", "")?;
+    let method = compile_method("forward", &options, &mut Quiet)?;
+    let program = method.program()?;
+    let folder = tempfile::tempdir()?;
+    let mut files = Vec::new();
+    for threads in [1, 2, 7] {
+        let path = folder.path().join(threads.to_string());
+        let options = WriteOptions {
+            threads: NonZeroUsize::new(threads),
+            ..WriteOptions::default()
+        };
+        program.write_file_with(&path, &options)?;
+        files.push(std::fs::read(&path)?);
+    }
+    assert!(files.windows(2).all(|pair| pair[0] == pair[1]));
     Ok(())
 }
