@@ -35,7 +35,12 @@ fn by_name(name: &'static str, content: &Field, rank: i64) -> Result<(), Fault> 
                 .try_for_each(|axis| within_rank(name, *axis, rank))
         }
         ("perm", Field::Ints(perm)) => {
-            let mut sorted = perm.clone();
+            // Negative ones count from the last.
+            let rank = perm.len() as i64;
+            let from_first = perm
+                .iter()
+                .map(|axis| if *axis < 0 { axis + rank } else { *axis });
+            let mut sorted: Vec<i64> = from_first.collect();
             sorted.sort_unstable();
             let whole = sorted.iter().copied().eq(0..perm.len() as i64);
             allow(

@@ -9,6 +9,7 @@
 //! beyond the end, integer division by zero, sorts of nothing. These are refused here, before MLX sees them.
 
 mod cached;
+mod conv;
 mod early;
 mod host;
 mod metal_kernel;
@@ -302,12 +303,18 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
         }
         I::Conv1D(i) => {
             steps(&[i.stride, i.dilation, i.groups], &[i.padding])?;
-            let (x, w) = (f.raw(i.x)?, f.raw(i.w)?);
+            let axes = [conv::Axis {
+                stride: i.stride,
+                padding: i.padding,
+                dilation: i.dilation,
+            }];
+            let own = conv::padded(f.get(i.x)?, f.get(i.w)?, &axes, f)?;
+            let x = own.as_ref().map_or(f.raw(i.x)?, Array::raw);
+            let w = f.raw(i.w)?;
+            let [p] = axes.map(|axis| if own.is_some() { 0 } else { axis.padding });
             f.put(
                 i.out,
-                op!(
-                    f, mlx_conv1d, x, w, i.stride, i.padding, i.dilation, i.groups
-                ),
+                op!(f, mlx_conv1d, x, w, i.stride, p, i.dilation, i.groups),
             )
         }
         I::Conv2D(i) => {
@@ -315,7 +322,22 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
                 &[i.stride_h, i.stride_w, i.dilation_h, i.dilation_w, i.groups],
                 &[i.padding_h, i.padding_w],
             )?;
-            let (x, w) = (f.raw(i.x)?, f.raw(i.w)?);
+            let axes = [
+                conv::Axis {
+                    stride: i.stride_h,
+                    padding: i.padding_h,
+                    dilation: i.dilation_h,
+                },
+                conv::Axis {
+                    stride: i.stride_w,
+                    padding: i.padding_w,
+                    dilation: i.dilation_w,
+                },
+            ];
+            let own = conv::padded(f.get(i.x)?, f.get(i.w)?, &axes, f)?;
+            let x = own.as_ref().map_or(f.raw(i.x)?, Array::raw);
+            let w = f.raw(i.w)?;
+            let [p_h, p_w] = axes.map(|axis| if own.is_some() { 0 } else { axis.padding });
             let out = op!(
                 f,
                 mlx_conv2d,
@@ -323,8 +345,8 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
                 w,
                 i.stride_h,
                 i.stride_w,
-                i.padding_h,
-                i.padding_w,
+                p_h,
+                p_w,
                 i.dilation_h,
                 i.dilation_w,
                 i.groups,
@@ -344,7 +366,27 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
                 ],
                 &[i.padding_d, i.padding_h, i.padding_w],
             )?;
-            let (x, w) = (f.raw(i.x)?, f.raw(i.w)?);
+            let axes = [
+                conv::Axis {
+                    stride: i.stride_d,
+                    padding: i.padding_d,
+                    dilation: i.dilation_d,
+                },
+                conv::Axis {
+                    stride: i.stride_h,
+                    padding: i.padding_h,
+                    dilation: i.dilation_h,
+                },
+                conv::Axis {
+                    stride: i.stride_w,
+                    padding: i.padding_w,
+                    dilation: i.dilation_w,
+                },
+            ];
+            let own = conv::padded(f.get(i.x)?, f.get(i.w)?, &axes, f)?;
+            let x = own.as_ref().map_or(f.raw(i.x)?, Array::raw);
+            let w = f.raw(i.w)?;
+            let [p_d, p_h, p_w] = axes.map(|axis| if own.is_some() { 0 } else { axis.padding });
             let out = op!(
                 f,
                 mlx_conv3d,
@@ -353,9 +395,9 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
                 i.stride_d,
                 i.stride_h,
                 i.stride_w,
-                i.padding_d,
-                i.padding_h,
-                i.padding_w,
+                p_d,
+                p_h,
+                p_w,
                 i.dilation_d,
                 i.dilation_h,
                 i.dilation_w,

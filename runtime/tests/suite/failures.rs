@@ -152,7 +152,7 @@ fn in_an_operator_of_the_host_behind_the_delegate() {
     // Each second call fails, first those of the session that is tried.
     kernels.register("test::check.out", 1, 1, move |arguments| {
         let call = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        if call % 3 == 0 {
+        if call.is_multiple_of(3) {
             return Err(KernelError::Other("not this time".to_owned()));
         }
         Ok(arguments.to_vec())

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod caches;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod failures;

@@ -3,8 +3,8 @@
 
 use crate::programs::{GraphBuilder, fixed};
 use fuseline_program::instr::{
-    Add, AddInt, AsType, Conv3D, ConvTranspose3D, FloatOrVid, Full, IdCopy, If, IntOrVid, Median,
-    ModInt, Noop, RandomBits, Scan, SymSize, Tri,
+    Add, AddInt, AsType, Conv2D, Conv3D, ConvTranspose3D, FloatOrVid, Full, IdCopy, If, IntOrVid,
+    Median, ModInt, Noop, RandomBits, Scan, SymSize, Transpose, Tri,
 };
 use fuseline_program::{Instruction, ScalarType, Tid, Vid};
 use fuseline_runtime::{Device, Options, Program, Tensor, Value};
@@ -310,4 +310,45 @@ fn random_bits_follow_the_seed() {
     assert_ne!(first, draw(8));
     // Of one byte each.
     assert!(first.iter().all(|bits| (0.0..256.0).contains(bits)));
+}
+
+/// Two channels apart, a window of seven over two rows and two columns: fewer results than steps of padding.
+#[test]
+fn a_convolution_with_more_padding_than_results() {
+    let sum = GraphBuilder {
+        inputs: vec![
+            ("x", fixed(F32, &[1, 2, 2, 2])),
+            ("w", fixed(F32, &[2, 7, 7, 1])),
+        ],
+        outputs: vec![fixed(F32, &[1, 2, 2, 2])],
+        main: vec![
+            Conv2D {
+                x: Tid(0),
+                w: Tid(1),
+                out: Tid(2),
+                stride_h: 1,
+                stride_w: 1,
+                padding_h: 3,
+                padding_w: 3,
+                dilation_h: 1,
+                dilation_w: 1,
+                groups: 2,
+            }
+            .into(),
+        ],
+        ..GraphBuilder::default()
+    };
+    let x = [1.0, 10.0, 2.0, 20.0, 3.0, 30.0, 4.0, 40.0];
+    assert_eq!(run(&sum, &[&x, &[1.0; 98]]), [10.0, 100.0].repeat(4));
+}
+
+#[test]
+fn axes_of_a_transposition_may_count_from_the_last() {
+    let turn = Transpose {
+        x: Tid(0),
+        out: Tid(1),
+        perm: vec![0, -1, 1],
+    };
+    let turned = graph(&[1, 2, 2], &[1, 2, 2], vec![turn.into()]);
+    assert_eq!(run(&turned, &[&[1.0, 2.0, 3.0, 4.0]]), [1.0, 3.0, 2.0, 4.0]);
 }
