@@ -2,6 +2,8 @@
 
 #[path = "../../passes/tests/common/mod.rs"]
 mod common;
+#[path = "../../tests/tests/suite/random/control.rs"]
+mod control;
 #[path = "../../tests/tests/suite/random/draw.rs"]
 mod draw;
 #[path = "../../passes/tests/common/graphs.rs"]
