@@ -10,6 +10,7 @@
 //!   at it. What rules find out about one then holds for the other, by its names.
 //! - A graph that calls the host, or in which a layer reads a number from data, is left whole: symbols reach across layers. Numbers that are read before the layers are there for all.
 
+use crate::hoist;
 use crate::pass::PassError;
 use fuseline_ir::ops::create::{self, Input};
 use fuseline_ir::{Graph, Loc, Node, Op, OpError, Output, Scalar, Symbol, Type, Value};
@@ -470,6 +471,16 @@ impl Layers<'_> {
         name.into()
     }
 
+    /// Whether a value is an op over constants and literals.
+    fn of_leaves(&self, value: Value) -> bool {
+        let args = &self.graph.node(value).args;
+        let leaf = |a: &Value| {
+            let node = self.graph.node(*a);
+            node.args.is_empty() && hoist::may_be_constant(node)
+        };
+        args.iter().all(leaf)
+    }
+
     /// Whether a value from before the layers is the same for every layer, and little: then it is no input but what it is.
     fn is_shared(&self, value: Value) -> bool {
         let before = self.place[value.index()].is_some_and(|p| p < self.start);
@@ -478,7 +489,10 @@ impl Layers<'_> {
                 .iter()
                 .all(|o| o.get(v).is_none_or(|own| own == v))
         };
-        if !before || !same(&value) || !self.outside[0].contains_key(&value) {
+        // What is made of constants alone belongs to whatever reads it: a table that a tied product behind the layers reads as well.
+        let read = || self.outside[0].contains_key(&value);
+        let fixed = || hoist::may_be_constant(self.graph.node(value)) && self.of_leaves(value);
+        if !before || !same(&value) || !(read() || fixed()) {
             return false;
         }
         let mut cone = BTreeSet::new();

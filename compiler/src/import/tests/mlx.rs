@@ -63,7 +63,9 @@ fn an_unknown_operator_in_the_wrapper_is_named() {
         )
         .error();
     assert!(
-        error.contains("`mine.update.default` writes to its arguments, which a call of the host can't"),
+        error.contains(
+            "`mine.update.default` writes to its arguments, which a call of the host can't"
+        ),
         "{error}"
     );
 }

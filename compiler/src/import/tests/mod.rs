@@ -409,12 +409,7 @@ fn everything_unsupported_is_listed_once_with_its_place() {
     // What depends on it is not reported, what comes after is.
     let program = program.node("b", dense(I64, &[1]), "neg.default", &[("self", t("a"))]);
     let program = nonzero("c", "b", program)
-        .node(
-            "d",
-            dense(F32, &[1]),
-            "made_up.other",
-            &[("self", t("x"))],
-        )
+        .node("d", dense(F32, &[1]), "made_up.other", &[("self", t("x"))])
         .output("d");
     let Err(Error::Unsupported(all)) = program.import(&[]) else {
         panic!()
