@@ -211,7 +211,8 @@ mod guard {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::Mapping;
     use std::fs::File;
