@@ -16,8 +16,11 @@ use super::{
 };
 use crate::pt2::schema::{BaseType, Schema};
 
+/// Finds a theme's handler of an operator.
+type Find = fn(&str) -> Option<Handler>;
+
 /// The themes and their files, asked in this order.
-const THEMES: &[(&str, fn(&str) -> Option<Handler>)] = &[
+const THEMES: &[(&str, Find)] = &[
     ("pointwise", pointwise::find),
     ("special", special::find),
     ("movement", movement::find),
