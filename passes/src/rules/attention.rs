@@ -248,7 +248,7 @@ pub const RULES: &[Rule] = &[
             ("q", Tensor(Float("T"), "B H S D")),
             ("k", Tensor(Float("T"), "B J N D")),
             ("v", Tensor(Float("T"), "B J N E")),
-            ("m", Mask(Float("T"), "B H S N")),
+            ("m", Spread(Float("T"), "B H S N")),
             ("c", Literal(Any)),
             ("o", Flag),
             ("U", Holds("T")),
