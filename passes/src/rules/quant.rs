@@ -147,6 +147,18 @@ pub const RULES: &[Rule] = &[
         class: Exact,
     },
     Rule {
+        name: "gather_mm_left",
+        doc: "As `gather_mm`, for chosen matrices on the left: A x is (xᵀ Aᵀ)ᵀ.",
+        vars: &[
+            ("w", Tensor(Float("T"), "E N K")),
+            ("i", Index("E", "M..")),
+            ("x", Tensor(Float("T"), "L.. K S")),
+        ],
+        lhs: "matmul(take[axis=0](?w, ?i), ?x)",
+        rhs: "swapped(gather_mm(swapped(?x), swapped(?w), ?i))",
+        class: Reassociates,
+    },
+    Rule {
         name: "gather_qmm",
         doc: "As `quantized_matmul`, for matrices that an index chooses.",
         vars: &[
