@@ -150,6 +150,11 @@ impl<'g> Uses<'g> {
                 places.push(summed);
                 Ok(())
             }
+            // On the left, chosen matrices are summed over their last axis.
+            Op::Matmul(_) if at == 0 && view.taken && !view.swapped => {
+                places.push(Place::Last);
+                Ok(())
+            }
             Op::GatherMm(_) if at == 1 => {
                 places.push(summed);
                 Ok(())

@@ -5,7 +5,7 @@ use fuseline_compiler::quantize::{Names, Plan, Quantised, Scheme, apply};
 use fuseline_compiler::{Options, Quiet, Report, import, pt2};
 use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Graph, Loc, TensorType};
-use fuseline_passes::{Level, PassCx, Target};
+use fuseline_passes::{Level, PassCx, Target, optimise};
 use fuseline_program::container::WriteOptions;
 use fuseline_tests::{Result, bins, workspace};
 use safetensors::SafeTensors;
@@ -176,6 +176,60 @@ fn what_stays_in_floats_has_a_reason() -> Result {
         .collect();
     let expected = "48 numbers in a row are no multiple of the group of 32";
     assert_eq!(reasons, [expected, expected]);
+    Ok(())
+}
+
+/// Eight matrices, of which an index chooses one for each column that it meets: `matmul(take(w, i), x)`, as exports of experts have it; maybe transposed after they are chosen.
+fn experts(turned: bool) -> Result<Graph> {
+    let at = Loc::default();
+    let ty = |dtype, shape: &[i64]| {
+        TensorType::new(dtype, shape.iter().map(|n| (*n).into()).collect::<Vec<_>>())
+    };
+    let mut graph = Graph::new("forward");
+    let x = graph.input("x", ty(DType::F32, &[2, 64, 1]))?;
+    let i = graph.input("i", ty(DType::I64, &[2]))?;
+    let w = ty(DType::F32, &[8, 64, 64]);
+    let data = (0..8 * 64 * 64i32).flat_map(|n| ((n % 61) as f32 - 30.0).to_le_bytes());
+    let w = graph.constant("w", w, Some(Arc::new(data.collect::<Vec<u8>>())))?;
+    let mut taken = graph.add(op::Take { axis: 0 }, &[w, i], &at)?;
+    if turned {
+        taken = graph.add(
+            op::Transpose {
+                perm: vec![0, 2, 1],
+            },
+            &[taken],
+            &at,
+        )?;
+    }
+    let y = graph.add(op::Matmul {}, &[taken, x], &at)?;
+    graph.output("y", y);
+    Ok(graph)
+}
+
+#[test]
+fn experts_on_the_left_are_read_in_few_bits() -> Result {
+    let names = Names::from([("w".into(), vec!["w".to_owned()])]);
+    let (graph, done) = apply(&experts(false)?, &plan("affine4g64", "")?, &names)?;
+    assert!(done.kept().is_empty(), "{:?}", done.kept());
+    for target in [Target::Metal, Target::Cuda, Target::Cpu] {
+        let (out, _) = optimise(&graph, Level::O2, &PassCx::new(target), &mut |_, _| {})?;
+        let ops: Vec<&str> = out.values().map(|(_, node)| node.op.name()).collect();
+        assert!(ops.contains(&"gather_qmm"), "{ops:?}");
+        assert!(
+            !ops.contains(&"dequantize") && !ops.contains(&"transpose"),
+            "{ops:?}"
+        );
+    }
+    let (_, done) = apply(&experts(true)?, &plan("affine4g64", "")?, &names)?;
+    let reasons: Vec<&str> = done
+        .kept()
+        .iter()
+        .map(|kept| kept.reason.as_str())
+        .collect();
+    assert_eq!(
+        reasons,
+        ["matmul reads it, and there is no quantised kernel for that"]
+    );
     Ok(())
 }
 
