@@ -632,11 +632,6 @@ def sum_of_products(self, x):
     return 0.5 * x + 0.5 * x * torch.erf(x * math.sqrt(0.5))
 
 
-@gelu
-def complement(self, x):
-    return 0.5 * x * torch.erfc(-x / math.sqrt(2))
-
-
 gelu_tanh = group("gelu_tanh", rows, ROWS)
 
 

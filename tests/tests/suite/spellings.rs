@@ -24,6 +24,30 @@ const EXCEPTIONS: &[(&str, &str)] = &[
         "core ATen spells `logaddexp` out, with the cases of infinities",
     ),
     (
+        "modules/counting",
+        "core ATen casts to bool by comparing with 0",
+    ),
+    (
+        "modules/gamma_and_bessel",
+        "core ATen spells special functions out by formulas of its own",
+    ),
+    (
+        "modules/lengths",
+        "core ATen pools a row as an image of one row",
+    ),
+    (
+        "modules/ranks_and_windows",
+        "core ATen rolls by taking computed indices",
+    ),
+    (
+        "modules/strided_views",
+        "core ATen writes diagonals and strided views by padding and choosing",
+    ),
+    (
+        "modules/vectors_and_matrices",
+        "core ATen spells products of vectors and block matrices out",
+    ),
+    (
         "modules/host_",
         "parts run on the host, or the operators are not supported at all",
     ),
