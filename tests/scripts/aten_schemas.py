@@ -37,10 +37,12 @@ mlx.moe_gather_inputs.default(Tensor x, Tensor expert_indices, SymInt top_k, Sym
 mlx.moe_scatter_outputs.default(Tensor down, Tensor sort_experts, Tensor inv_order, SymInt top_k) -> Tensor
 mlx.rope.default(Tensor x, SymInt dims, SymInt pos, bool traditional=False, float base=500000.0, float scale=1.0, Tensor? freqs=None) -> Tensor
 mlx.sample.default(Tensor logits, Tensor temperature, Tensor top_k, Tensor top_p, Tensor? seed=None) -> Tensor
+torchao.choose_qparams_affine.default(Tensor? input, str mapping_type, SymInt[] block_size, ScalarType target_dtype, Scalar? quant_min=None, Scalar? quant_max=None, float? eps=None, ScalarType? scale_dtype=None, ScalarType? zero_point_dtype=None, bool keepdim=False) -> (Tensor, Tensor)
 torchao.dequantize_affine.default(Tensor input, SymInt[] block_size, Tensor scale, Tensor? zero_point, ScalarType input_dtype, Scalar? quant_min=None, Scalar? quant_max=None, ScalarType output_dtype=float) -> Tensor
 torchao.dequantize_int4_tensor.default(Tensor qdata, Tensor scale, Tensor zero_point, SymInt group_size, ScalarType output_dtype=bfloat16) -> Tensor
 torchao.dequantize_mx.default(Tensor qdata, Tensor scale, ScalarType elem_dtype, SymInt block_size, ScalarType output_dtype=float) -> Tensor
 torchao.dequantize_nvfp4.default(Tensor qdata, Tensor scale, Tensor per_tensor_scale, SymInt block_size, ScalarType output_dtype=float) -> Tensor
+torchao.quantize_affine.default(Tensor input, SymInt[] block_size, Tensor scale, Tensor? zero_point, ScalarType output_dtype, Scalar? quant_min=None, Scalar? quant_max=None) -> Tensor
 transformers.grouped_mm_fallback.default(Tensor input, Tensor weight, Tensor offs) -> Tensor
 """
 

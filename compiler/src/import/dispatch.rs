@@ -11,8 +11,8 @@ use super::{Handler, Importer, Out, promote};
 use super::{
     attention, columns, composite, control, conv, counting, create, cumulative, data_dependent,
     fourier, functionalized, grouped, index, linalg, loss, matmul, mlx, movement, norm, order,
-    pointwise, pool, quant, quantile, random, rearrange, recurrent, reduce, resize, sample,
-    scatter, special, strided, transcendental, windows,
+    pointwise, pool, quant, quantile, quantise, random, rearrange, recurrent, reduce, resize,
+    sample, scatter, special, strided, transcendental, windows,
 };
 use crate::pt2::schema::{BaseType, Schema};
 
@@ -55,6 +55,7 @@ const THEMES: &[(&str, Find)] = &[
     ("windows", windows::find),
     ("mlx", mlx::find),
     ("quant", quant::find),
+    ("quantise", quantise::find),
     ("functionalized", functionalized::find),
 ];
 

@@ -46,6 +46,7 @@ mod pool;
 mod promote;
 mod quant;
 mod quantile;
+mod quantise;
 mod random;
 mod rearrange;
 mod recurrent;

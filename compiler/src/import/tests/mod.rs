@@ -14,6 +14,7 @@ mod graphs;
 mod mlx;
 mod program;
 mod quant;
+mod quantise;
 
 #[test]
 fn a_write_through_a_view_reaches_the_buffer_and_every_other_view() {
