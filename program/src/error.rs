@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::dtype::ScalarType;
 use crate::instr::UnpackError;
+use crate::newer::UnknownField;
 
 /// A file, or a part of one, that is not what it should be: the place, outermost first, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,12 @@ impl From<Fault> for FormatError {
     }
 }
 
+impl From<UnknownField> for FormatError {
+    fn from(error: UnknownField) -> Self {
+        Fault::UnknownField(error).into()
+    }
+}
+
 impl From<UnpackError> for FormatError {
     fn from(error: UnpackError) -> Self {
         Fault::Instruction(error).into()
@@ -97,13 +104,18 @@ pub enum Fault {
     #[error("broken FlatBuffers data: {0}")]
     FlatBuffer(String),
     /// A version that this crate does not know.
-    #[error("version {found} is not known (only {known} is)")]
+    #[error("{what} of version {found}: only {known} is known")]
     Version {
+        /// What has the version.
+        what: &'static str,
         /// What the file says.
         found: String,
         /// What is known.
         known: &'static str,
     },
+    /// A table with fields of a newer schema.
+    #[error(transparent)]
+    UnknownField(#[from] UnknownField),
     /// A part that must be there is not.
     #[error("{0} is missing")]
     Missing(&'static str),

@@ -59,6 +59,7 @@ pub mod inspect;
 pub mod instr;
 pub mod interrupt;
 pub mod mapping;
+pub mod newer;
 pub mod replace;
 
 pub use container::{

@@ -48,7 +48,7 @@ impl<'a> Ptd<'a> {
     /// Whether the file says that it is a `.ptd`. What else is in it may still be wrong.
     #[must_use]
     pub fn is_one(file: &[u8]) -> bool {
-        file.get(4..8) == Some(super::header::EXTERNAL.identifier.as_slice())
+        crate::newer::is_of_kind(file, super::header::EXTERNAL.identifier)
     }
 
     /// Reads a file and checks all of it.
@@ -68,6 +68,7 @@ impl<'a> Ptd<'a> {
         let root = root.map_err(|error| Fault::FlatBuffer(error.to_string()))?;
         if root.version() != 0 {
             return Err(Fault::Version {
+                what: "a file of external data",
                 found: root.version().to_string(),
                 known: "0",
             }

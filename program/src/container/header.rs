@@ -1,6 +1,7 @@
 //! The first bytes of a file: ExecuTorch's extended header, put between FlatBuffers' own first eight bytes and the rest.
 
 use crate::error::Fault;
+use crate::newer;
 
 /// Bytes before the rest of the FlatBuffers data.
 pub const HEADER_END: usize = PREFIX + HEADER_LEN;
@@ -137,10 +138,7 @@ fn marked(
     }
     for (what, at, wanted) in [(names[0], 4, marks.identifier), (names[1], 8, marks.magic)] {
         let found = file.get(at..at + 4).unwrap_or_default();
-        if found != wanted {
-            let found = found.to_vec();
-            return Err(Fault::Magic { what, found });
-        }
+        newer::identifier(what, found, wanted)?;
     }
     let len = file.get(12..16).and_then(|bytes| bytes.try_into().ok());
     let len = len.map(u32::from_le_bytes).ok_or(short)?;

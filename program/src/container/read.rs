@@ -14,6 +14,7 @@ use crate::dtype::ScalarType;
 use crate::error::{Fault, FormatError, Within};
 use crate::generated::executorch as wire;
 use crate::graph::MlxGraph;
+use crate::newer::{self, known_fields};
 
 /// A file that has been read: the program, and how it lies in the file. Bytes are borrowed from the file, never copied.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,10 +39,10 @@ pub struct Segment {
 }
 
 impl<'a> Pte<'a> {
-    /// Whether the file says that it is a `.pte`. What else is in it may still be wrong.
+    /// Whether the file says that it is a `.pte`, of this version or another. What else is in it may still be wrong.
     #[must_use]
     pub fn is_one(file: &[u8]) -> bool {
-        file.get(4..8) == Some(IDENTIFIER.as_slice())
+        newer::is_of_kind(file, IDENTIFIER)
     }
 
     /// Reads a file. Its structure is checked here, [`Pte::validate`] checks what it means.
@@ -70,11 +71,13 @@ impl<'a> Pte<'a> {
         let root = root.map_err(|error| Fault::FlatBuffer(error.to_string()))?;
         if root.version() != 0 {
             return Err(Fault::Version {
+                what: "an ExecuTorch program",
                 found: root.version().to_string(),
                 known: "0",
             }
             .into());
         }
+        known_fields!(root, Program, VT_NAMED_DATA)?;
         let reader = Reader {
             file,
             base: header.segment_base,
@@ -329,6 +332,7 @@ impl<'a> Reader<'_, 'a> {
         plan: wire::ExecutionPlan<'a>,
         constants: &mut Constants<'_, 'a>,
     ) -> Result<Method<'a>, FormatError> {
+        known_fields!(plan, ExecutionPlan, VT_NON_CONST_BUFFER_DEVICE)?;
         let name = plan
             .name()
             .ok_or(Fault::Missing("the method's name"))?
@@ -426,6 +430,7 @@ impl<'a> Reader<'_, 'a> {
     }
 
     fn delegate(&self, delegate: wire::BackendDelegate<'a>) -> Result<Delegate<'a>, FormatError> {
+        known_fields!(delegate, BackendDelegate, VT_COMPILE_SPECS)?;
         let id = delegate.id().ok_or(Fault::Missing("the id"))?;
         let place = delegate
             .processed()

@@ -8,6 +8,7 @@ use crate::dtype::ScalarType;
 use crate::error::{Fault, FormatError, Within};
 use crate::generated::mlx as wire;
 use crate::instr::{Instruction, Tid, Vid};
+use crate::newer::{self, known_fields};
 
 const MAGIC: &[u8; 4] = b"MLX0";
 /// Four zeros, the magic, where the data that follows the graph begins, how long it is (it is never there: zero).
@@ -66,13 +67,7 @@ impl MlxGraph {
             _,
             _,
         ] = *header;
-        if [m0, m1, m2, m3] != *MAGIC {
-            return Err(Fault::Magic {
-                what: "an MLX delegate",
-                found: vec![m0, m1, m2, m3],
-            }
-            .into());
-        }
+        newer::identifier("an MLX delegate", &[m0, m1, m2, m3], MAGIC)?;
         let end = u64::from_le_bytes(offset);
         let range = Fault::Range {
             what: "the graph",
@@ -231,11 +226,13 @@ fn unpack_graph(graph: wire::MLXGraph<'_>) -> Result<MlxGraph, FormatError> {
     if graph.version().is_some_and(|version| version != VERSION) {
         let found = graph.version().unwrap_or_default().to_owned();
         return Err(Fault::Version {
+            what: "the program of an MLX delegate",
             found,
             known: VERSION,
         }
         .into());
     }
+    known_fields!(graph, MLXGraph, VT_TENSOR_META)?;
     let mut chains = Vec::new();
     let mut instructions = 0_usize;
     caps::count("chains", graph.instruction_chains().len())?;
@@ -246,6 +243,7 @@ fn unpack_graph(graph: wire::MLXGraph<'_>) -> Result<MlxGraph, FormatError> {
     }
     let mut names = Vec::new();
     for (at, named) in graph.named_slots().iter().flatten().enumerate() {
+        known_fields!(named, NamedSlot, VT_SLOT)?;
         let slot = unpack_slot(named.slot()).within(|| format!("name {at}"))?;
         names.push(NamedSlot {
             name: named.name().to_owned(),
@@ -285,6 +283,7 @@ fn unpack_graph(graph: wire::MLXGraph<'_>) -> Result<MlxGraph, FormatError> {
 }
 
 fn unpack_chain(chain: wire::InstructionChain<'_>) -> Result<Vec<Instruction>, FormatError> {
+    known_fields!(chain, InstructionChain, VT_INSTRUCTIONS)?;
     let instructions = chain.instructions();
     let one =
         |(at, instruction)| Instruction::unpack(instruction).within(|| format!("instruction {at}"));
@@ -300,6 +299,7 @@ fn unpack_slots(slots: Option<SlotVector<'_>>) -> Result<Vec<IoSlot>, FormatErro
 }
 
 fn unpack_slot(slot: wire::SlotVariant<'_>) -> Result<IoSlot, Fault> {
+    known_fields!(slot, SlotVariant, VT_SLOT_TYPE)?;
     let idx = slot.idx();
     match slot.slot_type() {
         wire::SlotType::TensorSlot => Ok(IoSlot::Tensor(Tid(idx))),
@@ -315,6 +315,7 @@ fn unpack_slot(slot: wire::SlotVariant<'_>) -> Result<IoSlot, Fault> {
 }
 
 fn unpack_meta(meta: wire::TensorMeta<'_>) -> Result<TensorMeta, FormatError> {
+    known_fields!(meta, TensorMeta, VT_DIM_ORDER)?;
     let code = meta.scalar_type();
     let dtype = ScalarType::from_code(code).ok_or(Fault::UnknownDType(code))?;
     caps::rank(meta.shape().len())?;
@@ -335,6 +336,7 @@ fn unpack_meta(meta: wire::TensorMeta<'_>) -> Result<TensorMeta, FormatError> {
 }
 
 fn unpack_dim(dim: wire::ShapeDim<'_>) -> Result<Dim, Fault> {
+    known_fields!(dim, ShapeDim, VT_MAX_VALUE)?;
     let length = |what, number: i32, allowed| {
         u32::try_from(number).map_err(|_| Fault::Value {
             what,

@@ -113,14 +113,19 @@ macro_rules! instructions {
 
             /// Reads a node out of a verified buffer.
             pub(crate) fn unpack(instruction: wire::Instruction<'_>) -> Result<Self, super::UnpackError> {
+                known_fields!(instruction, Instruction, VT_OP)?;
                 match instruction.op_type().0 {
                     $($number => {
                         // SAFETY: the verifier has checked that the table is of the type that its tag, matched here, says. Behind other tags it checks nothing, not even
                         // that there is a table.
                         let _node = unsafe { wire::$node::init_from_table(instruction.op()) };
+                        fields(_node._tab, stringify!($node), TABLE[$number - 1].fields.len())?;
                         Ok(Self::$name($name { $($field: Unpack::unpack(_node.$field(), stringify!($field))?,)* }))
                     })+
-                    number => Err(super::UnpackError::UnknownNode { number }),
+                    number => Err(super::UnpackError::UnknownNode {
+                        number,
+                        known: TABLE.len(),
+                    }),
                 }
             }
         }

@@ -10,6 +10,7 @@ use super::wire::{Pack, Unpack};
 use super::*;
 use crate::dtype::ScalarType;
 use crate::generated::mlx as wire;
+use crate::newer::{fields, known_fields};
 
 instructions! {
     /// Does nothing.

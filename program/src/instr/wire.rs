@@ -5,16 +5,22 @@ use flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
 use super::{FloatOrVid, IntOrVid, IntOrVidOrTid, Tid, Vid, VidOrTid};
 use crate::dtype::ScalarType;
 use crate::generated::mlx as wire;
+use crate::newer::{SCHEMAS, UnknownField, known_fields};
 
 /// Why a node that FlatBuffers accepts is still no instruction.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnpackError {
     /// The union's tag is not one of the table's numbers.
-    #[error("no instruction has the number {number}")]
+    #[error("no instruction has the number {number}: as of {SCHEMAS} there are {known}")]
     UnknownNode {
         /// The tag.
         number: u8,
+        /// How many are known, numbered from 1.
+        known: usize,
     },
+    /// A table with fields of a newer schema.
+    #[error(transparent)]
+    UnknownField(#[from] UnknownField),
     /// A number that stands for no element type.
     #[error("`{field}`: {code} is no element type")]
     UnknownDType {
@@ -159,6 +165,7 @@ impl Unpack<Option<i8>> for Option<ScalarType> {
 
 impl Unpack<wire::IntOrVid<'_>> for IntOrVid {
     fn unpack(wire: wire::IntOrVid<'_>, field: &'static str) -> Result<Self, UnpackError> {
+        known_fields!(wire, IntOrVid, VT_IS_VID)?;
         if wire.is_vid() {
             Ok(Self::Vid(Vid(unpack_slot(wire.vid(), field)?.idx())))
         } else {
@@ -169,6 +176,7 @@ impl Unpack<wire::IntOrVid<'_>> for IntOrVid {
 
 impl Unpack<wire::FloatOrVid<'_>> for FloatOrVid {
     fn unpack(wire: wire::FloatOrVid<'_>, field: &'static str) -> Result<Self, UnpackError> {
+        known_fields!(wire, FloatOrVid, VT_IS_VID)?;
         if wire.is_vid() {
             Ok(Self::Vid(Vid(unpack_slot(wire.vid(), field)?.idx())))
         } else {
@@ -179,6 +187,7 @@ impl Unpack<wire::FloatOrVid<'_>> for FloatOrVid {
 
 impl Unpack<wire::VidOrTid<'_>> for VidOrTid {
     fn unpack(wire: wire::VidOrTid<'_>, field: &'static str) -> Result<Self, UnpackError> {
+        known_fields!(wire, VidOrTid, VT_IS_VID)?;
         if wire.is_vid() {
             Ok(Self::Vid(Vid(unpack_slot(wire.vid(), field)?.idx())))
         } else {
@@ -189,6 +198,7 @@ impl Unpack<wire::VidOrTid<'_>> for VidOrTid {
 
 impl Unpack<wire::IntOrVidOrTid<'_>> for IntOrVidOrTid {
     fn unpack(wire: wire::IntOrVidOrTid<'_>, field: &'static str) -> Result<Self, UnpackError> {
+        known_fields!(wire, IntOrVidOrTid, VT_KIND)?;
         match wire.kind() {
             0 => Ok(Self::Int(wire.literal())),
             1 => Ok(Self::Vid(Vid(unpack_slot(wire.vid(), field)?.idx()))),

@@ -9,5 +9,6 @@
 mod common;
 mod files;
 mod instructions;
+mod newer;
 mod validate;
 mod write;
