@@ -1,6 +1,7 @@
 //! What can go wrong on the way from an optimised graph to a file.
 
 use fuseline_ir::OpError;
+use fuseline_program::caps::{RANK, TENSOR_BYTES};
 use fuseline_program::instr::BuildError;
 
 /// An error of emission.
@@ -47,6 +48,22 @@ pub enum EmitError {
         place: String,
         /// The size.
         dim: String,
+    },
+    /// More dimensions than the format allows.
+    #[error("{place}: {rank} dimensions, more than {RANK}")]
+    Rank {
+        /// The value's or state's name.
+        place: String,
+        /// How many dimensions it has.
+        rank: usize,
+    },
+    /// A tensor that a program may not allocate.
+    #[error("{place}: {bytes} bytes, more than {TENSOR_BYTES} for one tensor")]
+    Bytes {
+        /// The value's or state's name.
+        place: String,
+        /// Its bytes; the largest number if they can't be counted.
+        bytes: u64,
     },
     /// A state that is used in more than one delegate segment.
     #[error(

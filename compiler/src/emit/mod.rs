@@ -3,6 +3,7 @@
 mod control;
 mod dims;
 mod error;
+mod limits;
 mod segment;
 mod slots;
 
@@ -40,6 +41,7 @@ pub fn emit<'a>(methods: &[MethodInput<'a>]) -> Result<Program<'a>, EmitError> {
     let mut keys = BTreeMap::new();
     check_shared(methods)?;
     for input in methods {
+        limits::check(input.graph)?;
         let mut method = MethodEmitter {
             graph: input.graph,
             prefix: prefix(&input.graph.name),
