@@ -10,8 +10,8 @@ use fuseline_ir::ops::Flag;
 use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Graph, Loc, Node, Op, OpError, Scalar, TensorType, Type, Value};
 
-/// A mask constant beyond this size is taken to hide something without a look.
-const MOST_BYTES: usize = 1 << 24;
+/// A mask constant with more elements is taken to hide something without a look.
+const MOST_ELEMENTS: i64 = 1 << 22;
 
 /// The graph with a guard around each attention that needs one. Exact: the IR's attention gives those zeros by itself.
 ///
@@ -84,8 +84,8 @@ impl Hides {
             hides: Vec::new(),
             positional: Vec::new(),
         };
-        for node in graph.nodes() {
-            let hides = all.node(graph, node);
+        for (node, asked) in graph.nodes().iter().zip(asked(graph)) {
+            let hides = !asked || all.node(graph, node);
             let positional = match &node.op {
                 Op::Arange(_) => true,
                 op if op.info().has(Flag::Pointwise) || op.info().has(Flag::Movement) => {
@@ -112,7 +112,9 @@ impl Hides {
         match &node.op {
             Op::Input(_) | Op::State(_) | Op::Host(_) | Op::Get(_) => true,
             Op::Constant(constant) => {
-                let known = graph.constants.get(&constant.name);
+                let length = constant.ty.numel().as_const();
+                let few = length.is_some_and(|n| n <= MOST_ELEMENTS);
+                let known = graph.constants.get(&constant.name).filter(|_| few);
                 let data = known.and_then(|c| c.data.as_ref()?.bytes().ok());
                 data.is_none_or(|bytes| shows_not(&constant.ty, &bytes))
             }
@@ -144,11 +146,24 @@ impl Hides {
     }
 }
 
+/// For each value, whether the mask of an attention depends on it. Nothing else is looked into: the bytes of a weight may be dear to make.
+fn asked(graph: &Graph) -> Vec<bool> {
+    let mut asked = vec![false; graph.nodes().len()];
+    for (index, node) in graph.nodes().iter().enumerate().rev() {
+        if let (Op::Sdpa(_), [_, _, _, mask]) = (&node.op, node.args.as_slice()) {
+            asked[mask.index()] = true;
+        }
+        if asked[index] {
+            for a in &node.args {
+                asked[a.index()] = true;
+            }
+        }
+    }
+    asked
+}
+
 /// Whether the elements hold a false, or a −∞.
 fn shows_not(ty: &TensorType, bytes: &[u8]) -> bool {
-    if bytes.len() > MOST_BYTES {
-        return ty.dtype == DType::Bool;
-    }
     let pattern: &[u8] = match ty.dtype {
         DType::Bool => return bytes.contains(&0),
         DType::F16 => &[0x00, 0xfc],
