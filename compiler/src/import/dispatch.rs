@@ -1,63 +1,15 @@
 //! Which code imports which operator.
 //!
-//! Operators that mean exactly one IR op stand in the IR's own table (its `aten` column); everything else has a handler in a file by theme. An
+//! Operators that mean exactly one IR op stand in the IR's own table (its `aten` column); everything else has a handler in a file of [`super::ops`] by theme. An
 //! in-place operator (`add_`) needs no handler of its own: it is the functional one (`add`) followed by a write.
 
 use fuseline_ir::{Op, Value};
 
 use super::call::Call;
 use super::error::{Fail, Result};
+use super::ops::THEMES;
 use super::{Handler, Importer, Out, promote};
-use super::{
-    attention, columns, composite, control, conv, counting, create, cumulative, data_dependent,
-    fourier, functionalized, grouped, index, linalg, loss, matmul, mlx, movement, norm, order,
-    pointwise, pool, quant, quantile, quantise, random, rearrange, recurrent, reduce, resize,
-    sample, scatter, special, strided, transcendental, windows,
-};
 use crate::pt2::schema::{BaseType, Schema};
-
-/// Finds a theme's handler of an operator.
-type Find = fn(&str) -> Option<Handler>;
-
-/// The themes and their files, asked in this order.
-const THEMES: &[(&str, Find)] = &[
-    ("pointwise", pointwise::find),
-    ("special", special::find),
-    ("movement", movement::find),
-    ("rearrange", rearrange::find),
-    ("matmul", matmul::find),
-    ("reduce", reduce::find),
-    ("index", index::find),
-    ("create", create::find),
-    ("norm", norm::find),
-    ("attention", attention::find),
-    ("conv", conv::find),
-    ("pool", pool::find),
-    ("order", order::find),
-    ("resize", resize::find),
-    ("cumulative", cumulative::find),
-    ("data_dependent", data_dependent::find),
-    ("scatter", scatter::find),
-    ("composite", composite::find),
-    ("control", control::find),
-    ("recurrent", recurrent::find),
-    ("fourier", fourier::find),
-    ("columns", columns::find),
-    ("sample", sample::find),
-    ("random", random::find),
-    ("transcendental", transcendental::find),
-    ("counting", counting::find),
-    ("quantile", quantile::find),
-    ("strided", strided::find),
-    ("loss", loss::find),
-    ("linalg", linalg::find),
-    ("grouped", grouped::find),
-    ("windows", windows::find),
-    ("mlx", mlx::find),
-    ("quant", quant::find),
-    ("quantise", quantise::find),
-    ("functionalized", functionalized::find),
-];
 
 /// How an operator is imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

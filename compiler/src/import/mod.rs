@@ -4,64 +4,27 @@
 //! operators on buffers, inputs and views of them, and the functional one that `run_decompositions` leaves. The import walks the nodes in order:
 //!
 //! - names stand for tensors in a model of PyTorch's memory ([`memory`]), which turns in-place operators into new values;
-//! - each operator has a handler in a file by theme, found through [`dispatch`]; many are a row of the IR's own table;
+//! - each operator has a handler in a file of [`ops`] by theme, found through [`dispatch`]; many are a row of the IR's own table;
 //! - handlers see arguments by name with all schema defaults filled in ([`call`]) and promote types by PyTorch's rules ([`promote`]);
 //! - every result is compared with the type that the export recorded for it, so that a wrong import is an error here and not a wrong number later.
 //!
 //! Buffers that end up with a new value are the states of the graph; weights and other buffers are its constants, and their bytes stay in the mapped
 //! file. What is not supported is collected over the whole program and reported at once, with its place in the model.
 
-mod attention;
 mod build;
 mod call;
-mod columns;
-mod complex;
-mod composite;
-mod control;
-mod conv;
-mod counting;
-mod create;
-mod cumulative;
-mod data_dependent;
 mod dispatch;
 mod error;
-mod fourier;
-mod functionalized;
-mod grouped;
-mod higher_order;
 mod host;
-mod index;
 mod inputs;
-mod linalg;
-mod loss;
-mod matmul;
 mod memory;
-mod mlx;
-mod movement;
-mod norm;
-mod order;
+mod ops;
 mod pack;
-mod pointwise;
-mod pool;
 mod promote;
-mod quant;
-mod quantile;
-mod quantise;
-mod random;
-mod rearrange;
-mod recurrent;
-mod reduce;
 mod region;
-mod resize;
-mod sample;
-mod scatter;
-mod special;
-mod strided;
 mod symbolic;
 #[cfg(test)]
 mod tests;
-mod transcendental;
-mod windows;
 
 use std::collections::BTreeSet;
 
@@ -120,7 +83,7 @@ struct Importer<'a> {
     weights: Weights<'a>,
     archive: &'a Archive,
     failures: Failures,
-    recipes: quant::Recipes,
+    recipes: ops::quant::Recipes,
     host_ops: &'a HostOps,
     /// How many graphs inside ops there are so far: they have names of their own.
     regions: usize,
@@ -148,7 +111,7 @@ enum Out {
     /// A tensor that exists already, or a view of one.
     Tensor(TensorId),
     /// A new complex tensor.
-    Complex(complex::Pair),
+    Complex(ops::complex::Pair),
     /// A number.
     Number(Val),
 }
@@ -173,7 +136,7 @@ impl<'a> Importer<'a> {
             weights: Weights::new(mutated),
             archive,
             failures: Failures::default(),
-            recipes: quant::Recipes::default(),
+            recipes: ops::quant::Recipes::default(),
             host_ops,
             regions: 0,
             draws: 0,
@@ -246,10 +209,10 @@ impl<'a> Importer<'a> {
         if dispatch::is_assertion(target) {
             return Ok(Vec::new());
         }
-        if control::is_inlined(target) {
+        if ops::control::is_inlined(target) {
             return self.inline(node, scope);
         }
-        if higher_order::is_higher_order(target) {
+        if ops::higher_order::is_higher_order(target) {
             return self.higher_order(node, scope);
         }
         let schema = Schema::find(target);
@@ -261,7 +224,7 @@ impl<'a> Importer<'a> {
         };
         let import = match self.host_ops.has(target) {
             true => Some(host::import as Handler),
-            false => complex::find(&call).or_else(|| dispatch::find(target)),
+            false => ops::complex::find(&call).or_else(|| dispatch::find(target)),
         };
         let custom = || host::is_custom(&node.target).then_some(host::import as Handler);
         if let Some(import) = import.or_else(custom) {
@@ -440,7 +403,12 @@ impl<'a> Importer<'a> {
     }
 
     /// Checks a complex result against the recorded type, and gives its parts the recorded shape.
-    fn bind_complex(&mut self, call: &Call<'_>, name: &str, pair: complex::Pair) -> Result<Val> {
+    fn bind_complex(
+        &mut self,
+        call: &Call<'_>,
+        name: &str,
+        pair: ops::complex::Pair,
+    ) -> Result<Val> {
         let meta = call.meta(name)?;
         let Some(dtype) = symbolic::part_dtype(meta.dtype) else {
             return Err(Fail::Bug(format!(

@@ -181,7 +181,7 @@ fn aten() -> Result {
     let mut text = format!(
         "# The operators of exports\n\nMade from the importer's registry: of {all} overloads that an inference export can hold, {imported} are imported. Operators of a user's own library become calls of \
          the host.\n\nAn operator that is an op of the IR ([ops.md](ops.md)) says what that becomes on the target, and the dtypes that it takes; the others are written in ops of the IR by the named file of \
-         `compiler/src/import/`, for the dtypes that those take, and promote as PyTorch does. `data_dependent` is what goes to the host.\n\n| operator | overloads | how | dtypes |\n|---|---|---|---|\n"
+         `compiler/src/import/ops/`, for the dtypes that those take, and promote as PyTorch does. `data_dependent` is what goes to the host.\n\n| operator | overloads | how | dtypes |\n|---|---|---|---|\n"
     );
     let mut refused = Vec::new();
     for (operator, overloads) in &operators {

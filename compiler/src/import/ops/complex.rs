@@ -1,0 +1,513 @@
+//! Complex numbers, which the IR and the target don't have: a complex tensor is two real ones in the importer.
+//!
+//! Operators that are linear over the reals and move or sum elements apply to both parts alike, so their own handlers run twice, once for each part. The rest
+//! is written out here.
+
+use fuseline_ir::ops::table as op;
+use fuseline_ir::{DType, Scalar, Value};
+
+use super::pointwise::done;
+use super::{columns, fourier, matmul};
+use crate::import::call::{Call, Val};
+use crate::import::error::{Fail, Result, invalid, unsupported};
+use crate::import::memory::TensorId;
+use crate::import::{Handler, Importer, Out, Scope, dispatch, symbolic};
+use crate::pt2::exported::{Argument, OptionalTensor};
+
+/// A complex value, or a real one seen as complex.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::import) struct Pair {
+    /// The real part.
+    pub re: Value,
+    /// The imaginary part, of the same shape and dtype; `None` where it is 0 everywhere.
+    pub im: Option<Value>,
+}
+
+impl From<Pair> for Out {
+    fn from(pair: Pair) -> Self {
+        Self::Complex(pair)
+    }
+}
+
+impl Pair {
+    /// A tensor or number argument.
+    pub fn of(cx: &mut Importer<'_>, call: &Call<'_>, name: &str) -> Result<Self> {
+        match call.complex(name) {
+            Some((re, im)) => Ok(Self {
+                re: cx.read(re)?,
+                im: Some(cx.read(im)?),
+            }),
+            None => Ok(Self {
+                re: call.value(cx, name)?,
+                im: None,
+            }),
+        }
+    }
+
+    /// Applies a function that is linear over the reals to each part.
+    pub fn each(
+        self,
+        cx: &mut Importer<'_>,
+        mut f: impl FnMut(&mut Importer<'_>, Value) -> Result<Value>,
+    ) -> Result<Self> {
+        Ok(Self {
+            re: f(cx, self.re)?,
+            im: self.im.map(|im| f(cx, im)).transpose()?,
+        })
+    }
+
+    /// The product with a real number.
+    pub fn scaled(self, cx: &mut Importer<'_>, factor: f64) -> Result<Self> {
+        if factor == 1.0 {
+            return Ok(self);
+        }
+        self.each(cx, |cx, part| cx.build.with_float(op::Mul {}, part, factor))
+    }
+
+    /// The product, elements broadcast.
+    pub fn times(self, cx: &mut Importer<'_>, other: Self) -> Result<Self> {
+        self.product(cx, other, |cx, a, b| cx.build.add(op::Mul {}, &[a, b]))
+    }
+
+    /// A product by parts, of a bilinear function of real tensors.
+    fn product(
+        self,
+        cx: &mut Importer<'_>,
+        other: Self,
+        f: impl Fn(&mut Importer<'_>, Value, Value) -> Result<Value>,
+    ) -> Result<Self> {
+        let re = f(cx, self.re, other.re)?;
+        match (self.im, other.im) {
+            (None, None) => Ok(Self { re, im: None }),
+            (Some(im), None) => {
+                let im = f(cx, im, other.re)?;
+                Ok(Self { re, im: Some(im) })
+            }
+            (None, Some(im)) => {
+                let im = f(cx, self.re, im)?;
+                Ok(Self { re, im: Some(im) })
+            }
+            (Some(a), Some(b)) => {
+                let both = f(cx, a, b)?;
+                let (left, right) = (f(cx, self.re, b)?, f(cx, a, other.re)?);
+                Ok(Self {
+                    re: cx.build.add(op::Sub {}, &[re, both])?,
+                    im: Some(cx.build.add(op::Add {}, &[left, right])?),
+                })
+            }
+        }
+    }
+
+    /// The imaginary part, zeros included.
+    pub fn imaginary(self, cx: &mut Importer<'_>) -> Result<Value> {
+        match self.im {
+            Some(im) => Ok(im),
+            None => zeros(cx, self.re),
+        }
+    }
+
+    /// Both parts as the last axis.
+    pub fn as_real(self, cx: &mut Importer<'_>) -> Result<Value> {
+        let im = self.imaginary(cx)?;
+        let axis = cx.build.rank(self.re)?;
+        let parts = [
+            cx.build.unsqueeze(self.re, axis)?,
+            cx.build.unsqueeze(im, axis)?,
+        ];
+        cx.build.cat(&parts, axis)
+    }
+
+    /// √(re² + im²).
+    fn magnitude(self, cx: &mut Importer<'_>) -> Result<Value> {
+        let Some(im) = self.im else {
+            return cx.build.add(op::Abs {}, &[self.re]);
+        };
+        let (re, im) = (
+            cx.build.add(op::Square {}, &[self.re])?,
+            cx.build.add(op::Square {}, &[im])?,
+        );
+        let sum = cx.build.add(op::Add {}, &[re, im])?;
+        cx.build.add(op::Sqrt {}, &[sum])
+    }
+
+    fn conjugate(self, cx: &mut Importer<'_>) -> Result<Self> {
+        let im = self
+            .im
+            .map(|im| cx.build.add(op::Neg {}, &[im]))
+            .transpose()?;
+        Ok(Self { im, ..self })
+    }
+
+    /// The parts in the dtype of the result's parts.
+    fn to_result(self, cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Self> {
+        let dtype = call.out_dtype(0)?;
+        self.each(cx, |cx, part| cx.build.cast(part, dtype))
+    }
+}
+
+/// The handler of an operator that makes complex tensors or has them among its arguments.
+pub(in crate::import) fn find(call: &Call<'_>) -> Option<Handler> {
+    let (operator, _) = call.target.strip_prefix("aten.")?.split_once('.')?;
+    match operator {
+        "view_as_complex" => return Some(view_as_complex),
+        "complex" => {
+            return Some(|cx, call| {
+                let (re, im) = (call.value(cx, "real")?, call.value(cx, "imag")?);
+                let shape = call.out_shape(0)?;
+                let (re, im) = (
+                    cx.build.broadcast(re, shape.clone())?,
+                    cx.build.broadcast(im, shape)?,
+                );
+                Ok(vec![Pair { re, im: Some(im) }.into()])
+            });
+        }
+        "polar" => {
+            return Some(|cx, call| {
+                let (size, angle) = (call.value(cx, "abs")?, call.value(cx, "angle")?);
+                let pair = polar(cx, size, angle)?;
+                Ok(vec![pair.into()])
+            });
+        }
+        _ => {}
+    }
+    if !call.has_complex() {
+        let makes_one = call.out_is_complex() && matches!(operator, "to" | "_to_copy");
+        return makes_one.then_some(|cx, call| {
+            let x = Pair::of(cx, call, "self")?;
+            let re = cx.build.cast(x.re, call.out_dtype(0)?)?;
+            let im = Some(zeros(cx, re)?);
+            Ok(vec![Pair { re, im }.into()])
+        });
+    }
+    if let Some(handler) = fourier::find(call.target).or_else(|| columns::find(call.target)) {
+        return Some(handler);
+    }
+    Some(on_complex(operator).unwrap_or(|_, _| unsupported("this operator on complex numbers")))
+}
+
+fn on_complex(operator: &str) -> Option<Handler> {
+    Some(match operator {
+        "view_as_real" | "view_as_real_copy" => |cx, call| {
+            let x = Pair::of(cx, call, "self")?;
+            done(x.as_real(cx))
+        },
+        "real" => |cx, call| {
+            let x = Pair::of(cx, call, "self")?;
+            done(Ok(x.re))
+        },
+        "imag" => |cx, call| {
+            let x = Pair::of(cx, call, "self")?;
+            done(x.imaginary(cx))
+        },
+        "abs" => |cx, call| {
+            let x = Pair::of(cx, call, "self")?;
+            done(x.magnitude(cx))
+        },
+        "angle" => |cx, call| {
+            let x = Pair::of(cx, call, "self")?;
+            let im = x.imaginary(cx)?;
+            done(cx.build.add(op::Atan2 {}, &[im, x.re]))
+        },
+        "conj" | "_conj" | "conj_physical" | "_conj_physical" => |cx, call| {
+            let x = Pair::of(cx, call, "self")?;
+            Ok(vec![x.conjugate(cx)?.into()])
+        },
+        "mul" | "multiply" => |cx, call| {
+            let (a, b) = (operand(cx, call, "self")?, operand(cx, call, "other")?);
+            Ok(vec![a.times(cx, b)?.into()])
+        },
+        "matmul" | "mm" | "bmm" => |cx, call| {
+            let other = if call.target.starts_with("aten.matmul") {
+                "other"
+            } else {
+                "mat2"
+            };
+            let (a, b) = (operand(cx, call, "self")?, operand(cx, call, other)?);
+            Ok(vec![a.product(cx, b, matmul::matmul)?.into()])
+        },
+        "add" => |cx, call| sum(cx, call, 1.0),
+        "sub" | "subtract" => |cx, call| sum(cx, call, -1.0),
+        "div" | "divide" | "true_divide" => divide,
+        "reciprocal" => |cx, call| {
+            let x = Pair::of(cx, call, "self")?;
+            let one = cx.build.float(1.0, cx.build.dtype(x.re)?)?;
+            Ok(vec![quotient(cx, Pair { re: one, im: None }, x)?.into()])
+        },
+        "square" => |cx, call| {
+            let x = Pair::of(cx, call, "self")?;
+            Ok(vec![x.times(cx, x)?.into()])
+        },
+        "exp" => |cx, call| {
+            let x = Pair::of(cx, call, "self")?;
+            let size = cx.build.add(op::Exp {}, &[x.re])?;
+            let angle = x.imaginary(cx)?;
+            Ok(vec![polar(cx, size, angle)?.into()])
+        },
+        "to" | "_to_copy" => |cx, call| {
+            let x = Pair::of(cx, call, "self")?;
+            let x = x.to_result(cx, call)?;
+            // A conversion to a real dtype drops the imaginary part.
+            Ok(vec![if call.out_is_complex() {
+                x.into()
+            } else {
+                x.re.into()
+            }])
+        },
+        _ if acts_on_parts(operator) => by_parts,
+        _ => return None,
+    })
+}
+
+/// Operators whose result's parts are what they make of the argument's parts.
+fn acts_on_parts(operator: &str) -> bool {
+    matches!(
+        operator,
+        "alias"
+            | "detach"
+            | "clone"
+            | "contiguous"
+            | "lift_fresh"
+            | "lift_fresh_copy"
+            | "resolve_conj"
+            | "resolve_neg"
+            | "view"
+            | "_unsafe_view"
+            | "view_copy"
+            | "reshape"
+            | "flatten"
+            | "unflatten"
+            | "unsqueeze"
+            | "squeeze"
+            | "transpose"
+            | "swapaxes"
+            | "t"
+            | "permute"
+            | "movedim"
+            | "expand"
+            | "repeat"
+            | "tile"
+            | "flip"
+            | "roll"
+            | "slice"
+            | "narrow"
+            | "select"
+            | "unbind"
+            | "split"
+            | "split_with_sizes"
+            | "chunk"
+            | "cat"
+            | "concat"
+            | "stack"
+            | "hstack"
+            | "vstack"
+            | "index"
+            | "index_select"
+            | "gather"
+            | "embedding"
+            | "sum"
+            | "mean"
+            | "cumsum"
+            | "neg"
+            | "diagonal"
+            | "tril"
+            | "triu"
+    )
+}
+
+/// Runs the operator's own handler on the real and on the imaginary parts. Real tensors in a list with complex ones have imaginary parts of 0.
+fn by_parts(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    if matches!(
+        call.target,
+        "aten.resolve_conj.default" | "aten.resolve_neg.default"
+    ) {
+        let x = Pair::of(cx, call, "self")?;
+        return Ok(vec![x.into()]);
+    }
+    let Some(handler) = dispatch::find(call.target) else {
+        return Err(Fail::Bug(format!("`{}` has no handler", call.target)));
+    };
+    let mut parts = Vec::new();
+    for imaginary in [false, true] {
+        let mut names = call.scope.names.clone();
+        for name in call.tensor_names() {
+            let part = match names.get(name) {
+                Some(Val::Complex(re, im)) => Val::Tensor(if imaginary { *im } else { *re }),
+                Some(Val::Tensor(tensor)) if imaginary && is_listed(call, name) => {
+                    let x = cx.read(*tensor)?;
+                    let zero = zeros(cx, x)?;
+                    Val::Tensor(cx.memory.root(Some(zero)))
+                }
+                _ => continue,
+            };
+            names.insert(name.to_owned(), part);
+        }
+        let scope = Scope {
+            graph: call.scope.graph,
+            names,
+        };
+        let part = Call {
+            scope: &scope,
+            ..*call
+        };
+        let mut values = Vec::new();
+        for out in handler(cx, &part)? {
+            values.push(match out {
+                Out::Value(value) => value,
+                Out::Tensor(tensor) => cx.read(tensor)?,
+                _ => return Err(Fail::Bug("a part that is no tensor".to_owned())),
+            });
+        }
+        parts.push(values);
+    }
+    let [re, im] = parts.as_slice() else {
+        return Err(Fail::Bug("a complex number has two parts".to_owned()));
+    };
+    Ok(re
+        .iter()
+        .zip(im)
+        .map(|(re, im)| {
+            Out::Complex(Pair {
+                re: *re,
+                im: Some(*im),
+            })
+        })
+        .collect())
+}
+
+/// Whether a tensor stands in a list of tensors that become one, and is not an index.
+fn is_listed(call: &Call<'_>, name: &str) -> bool {
+    call.node.inputs.iter().any(|input| match &input.arg {
+        Argument::Tensors(all) if input.name == "tensors" => all.iter().any(|one| one.name == name),
+        _ => false,
+    })
+}
+
+/// An argument as a factor or summand: integers become floats of the result's precision.
+fn operand(cx: &mut Importer<'_>, call: &Call<'_>, name: &str) -> Result<Pair> {
+    Pair::of(cx, call, name)?.to_result(cx, call)
+}
+
+fn sum(cx: &mut Importer<'_>, call: &Call<'_>, sign: f64) -> Result<Vec<Out>> {
+    let a = operand(cx, call, "self")?;
+    let b = operand(cx, call, "other")?;
+    let alpha = call.float(cx, "alpha")?;
+    let b = b.scaled(cx, sign * alpha)?;
+    let re = cx.build.add(op::Add {}, &[a.re, b.re])?;
+    let im = match (a.im, b.im) {
+        (Some(a), Some(b)) => Some(cx.build.add(op::Add {}, &[a, b])?),
+        (one, other) => one.or(other),
+    };
+    let im = match im {
+        Some(im) => Some(cx.build.broadcast(im, cx.build.shape(re)?)?),
+        None => None,
+    };
+    Ok(vec![Pair { re, im }.into()])
+}
+
+fn divide(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    let a = operand(cx, call, "self")?;
+    let b = operand(cx, call, "other")?;
+    Ok(vec![quotient(cx, a, b)?.into()])
+}
+
+/// a / b: a · conj(b) / |b|².
+fn quotient(cx: &mut Importer<'_>, a: Pair, b: Pair) -> Result<Pair> {
+    let Some(im) = b.im else {
+        return a.each(cx, |cx, part| cx.build.add(op::Div {}, &[part, b.re]));
+    };
+    let (re2, im2) = (
+        cx.build.add(op::Square {}, &[b.re])?,
+        cx.build.add(op::Square {}, &[im])?,
+    );
+    let norm = cx.build.add(op::Add {}, &[re2, im2])?;
+    let turned = b.conjugate(cx)?;
+    let above = a.times(cx, turned)?;
+    above.each(cx, |cx, part| cx.build.add(op::Div {}, &[part, norm]))
+}
+
+fn polar(cx: &mut Importer<'_>, size: Value, angle: Value) -> Result<Pair> {
+    let (cos, sin) = (
+        cx.build.add(op::Cos {}, &[angle])?,
+        cx.build.add(op::Sin {}, &[angle])?,
+    );
+    Ok(Pair {
+        re: cx.build.add(op::Mul {}, &[size, cos])?,
+        im: Some(cx.build.add(op::Mul {}, &[size, sin])?),
+    })
+}
+
+/// Zeros of the type of `x`.
+fn zeros(cx: &mut Importer<'_>, x: Value) -> Result<Value> {
+    let ty = cx.build.ty(x)?.clone();
+    cx.build.full(Scalar::Int(0), ty.dtype, ty.shape)
+}
+
+/// Pairs along the last axis as complex numbers.
+fn view_as_complex(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    let x = call.value(cx, "self")?;
+    if cx.build.dtype(x)? == DType::F16 {
+        return unsupported("complex numbers of float16");
+    }
+    let shape = cx.build.shape(x)?;
+    let Some((_, lead)) = shape.split_last() else {
+        return invalid("a 0-d tensor seen as complex");
+    };
+    let axis = lead.len();
+    let mut part = |n: i64| -> Result<Value> {
+        let part = cx.build.slice(x, axis, n.into(), (n + 1).into())?;
+        cx.build.reshape(part, lead.to_vec())
+    };
+    let (re, im) = (part(0)?, part(1)?);
+    Ok(vec![Pair { re, im: Some(im) }.into()])
+}
+
+impl Call<'_> {
+    /// The parts of a complex tensor argument; `None` where the argument is something else.
+    pub(in crate::import) fn complex(&self, name: &str) -> Option<(TensorId, TensorId)> {
+        let input = self.node.inputs.iter().find(|input| input.name == name)?;
+        let (Argument::Tensor(tensor) | Argument::OptionalTensor(OptionalTensor::Tensor(tensor))) =
+            &input.arg
+        else {
+            return None;
+        };
+        match self.scope.get(&tensor.name) {
+            Some(Val::Complex(re, im)) => Some((*re, *im)),
+            _ => None,
+        }
+    }
+
+    /// Names of all tensors among the arguments.
+    fn tensor_names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for input in &self.node.inputs {
+            match &input.arg {
+                Argument::Tensor(name) | Argument::OptionalTensor(OptionalTensor::Tensor(name)) => {
+                    names.push(name.name.as_str());
+                }
+                Argument::Tensors(all) => names.extend(all.iter().map(|one| one.name.as_str())),
+                Argument::OptionalTensors(all) => {
+                    for one in all {
+                        if let OptionalTensor::Tensor(name) = one {
+                            names.push(name.name.as_str());
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        names
+    }
+
+    /// Whether a tensor among the arguments is complex.
+    fn has_complex(&self) -> bool {
+        self.tensor_names()
+            .into_iter()
+            .any(|name| matches!(self.scope.get(name), Some(Val::Complex(..))))
+    }
+
+    /// Whether the first result is complex.
+    fn out_is_complex(&self) -> bool {
+        self.out_meta(0)
+            .is_ok_and(|meta| symbolic::part_dtype(meta.dtype).is_some())
+    }
+}
