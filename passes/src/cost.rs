@@ -132,7 +132,10 @@ impl Model {
             Op::QuantizedMatmul(_) | Op::GatherQmm(_) => !self.target.narrow_quantized(),
             _ => false,
         };
-        if absent && is_narrow(out) {
+        // The target counts rows itself.
+        let listed = |ty: &&Type| ty.as_tensor().is_some_and(|t| t.rank() > 1);
+        let listed = matches!(op, Op::Rope(_)) && args.get(1).is_some_and(listed);
+        if listed || absent && is_narrow(out) {
             return ABSENT as f64;
         }
         let bytes = args

@@ -5,7 +5,9 @@
 
 use crate::closed_form::{self, Form};
 use crate::pass::PassError;
+use crate::tables::Tables;
 use egg::{Analysis, DidMerge, Id, Language};
+use fuseline_ir::ops::create::Constant;
 use fuseline_ir::{Graph, Op, Scalar, Symbol, Type, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -64,6 +66,8 @@ pub struct Facts {
 pub struct Terms {
     /// One-element constants.
     numbers: BTreeMap<Symbol, Scalar>,
+    /// What constants that hold rotary tables are.
+    tables: BTreeMap<Symbol, Arc<Form<Id>>>,
     first: Option<u32>,
     near: u32,
 }
@@ -84,7 +88,10 @@ impl Analysis<ENode> for Terms {
         Facts {
             scalar: scalar(egraph, node, &ty),
             constant: is_constant(egraph, node),
-            form: closed_form::of(&node.op, &forms, &types, &ty, |n| node.children[n]),
+            form: match &node.op {
+                Op::Constant(constant) => egraph.analysis.tables.get(&constant.name).cloned(),
+                op => closed_form::of(op, &forms, &types, &ty, |n| node.children[n]),
+            },
             first: egraph.analysis.first,
             near: egraph.analysis.first.unwrap_or(egraph.analysis.near),
             ty,
@@ -168,14 +175,24 @@ pub struct Loaded {
     pub classes: Vec<Option<Id>>,
 }
 
-/// Puts the live values of `graph` in a new e-graph.
+/// Puts the live values of `graph` in a new e-graph, where constants that hold rotary tables are `tables`.
 ///
 /// Errors: an argument that isn't live though its user is, which a valid graph doesn't have.
-pub fn load(graph: &Graph) -> Result<Loaded, PassError> {
+pub fn load(graph: &Graph, tables: &Tables) -> Result<Loaded, PassError> {
     let mut egraph = EGraph::new(Terms {
         numbers: numbers(graph),
         ..Terms::default()
     });
+    for (name, table) in tables {
+        let constant = Constant {
+            name: table.freqs.clone(),
+            ty: table.freqs_type(),
+        };
+        let freqs = add_near(&mut egraph, leaf(constant), 0);
+        if let Some(form) = table.form(freqs) {
+            egraph.analysis.tables.insert(name.clone(), form);
+        }
+    }
     let live = graph.live();
     let mut classes: Vec<Option<Id>> = vec![None; graph.nodes().len()];
     for (value, node) in graph.values() {
@@ -201,6 +218,13 @@ pub fn load(graph: &Graph) -> Result<Loaded, PassError> {
     egraph.analysis.first = None;
     egraph.rebuild();
     Ok(Loaded { egraph, classes })
+}
+
+fn leaf(op: impl Into<Op>) -> ENode {
+    ENode {
+        op: op.into(),
+        children: Vec::new(),
+    }
 }
 
 /// The elements of the constants that have just one.

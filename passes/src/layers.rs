@@ -6,12 +6,13 @@
 //!
 //! - What a layer takes from the one before is an input of the cut graph: of that nothing is known but the type. What all layers take from before them alike (positions, masks, rotary
 //!   tables) stays what it is where it is little, so that everything is known of it, and is chosen once for all.
-//! - Two layers are alike only if the same op stands at every place, with the same attributes and types, over the same places; a weight of one element must be the same number, since rules look
-//!   at it. What rules find out about one then holds for the other, by its names.
+//! - Two layers are alike only if the same op stands at every place, with the same attributes and types, over the same places; a weight of one element must be the same number, and one that is a rotary table the
+//!   same table, since rules look at them. What rules find out about one then holds for the other, by its names.
 //! - A graph that calls the host, or in which a layer reads a number from data, is left whole: symbols reach across layers. Numbers that are read before the layers are there for all.
 
 use crate::hoist;
 use crate::pass::PassError;
+use crate::tables::Tables;
 use fuseline_ir::ops::create::{self, Input};
 use fuseline_ir::{Graph, Loc, Node, Op, OpError, Output, Scalar, Symbol, Type, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -29,6 +30,9 @@ const TRIES: usize = 4;
 
 /// The most nodes that a value which all layers read is computed from, if they are to know them.
 const LARGEST_CONE: usize = 64;
+
+/// What rules look at of constants.
+type Known<'a> = (&'a BTreeMap<Symbol, Scalar>, &'a Tables);
 
 /// Where a graph repeats itself.
 pub struct Layers<'a> {
@@ -62,7 +66,7 @@ pub struct Cut {
 }
 
 /// Finds the repetition that covers most of the graph, if there is one of [`FEWEST`] layers at least.
-pub fn find(graph: &Graph) -> Option<Layers<'_>> {
+pub fn find<'a>(graph: &'a Graph, tables: &Tables) -> Option<Layers<'a>> {
     let live = graph.live();
     let apart = |n: &Node| matches!(n.op, Op::Host(_) | Op::Get(_));
     if graph.nodes().iter().any(apart) {
@@ -91,7 +95,7 @@ pub fn find(graph: &Graph) -> Option<Layers<'_>> {
     let runs = layers
         .periods()
         .into_iter()
-        .map(|period| layers.longest(period, &numbers));
+        .map(|period| layers.longest(period, &(&numbers, tables)));
     let (from, to, period) =
         runs.max_by_key(|(from, to, period)| (to - from, std::cmp::Reverse(*period)))?;
     if to - from < FEWEST * period {
@@ -142,11 +146,11 @@ impl Layers<'_> {
     }
 
     /// The longest stretch in which every node is like the one a period before.
-    fn longest(&self, period: usize, numbers: &BTreeMap<Symbol, Scalar>) -> (usize, usize, usize) {
+    fn longest(&self, period: usize, known: &Known<'_>) -> (usize, usize, usize) {
         let mut best = (0, 0);
         let mut from = 0;
         for at in 0..self.order.len().saturating_sub(period) {
-            if !self.alike(at, at + period, numbers) {
+            if !self.alike(at, at + period, known) {
                 from = at + 1;
             } else if at + 1 - from > best.1 - best.0 {
                 best = (from, at + 1);
@@ -163,7 +167,7 @@ impl Layers<'_> {
         )
     }
 
-    fn alike(&self, i: usize, j: usize, numbers: &BTreeMap<Symbol, Scalar>) -> bool {
+    fn alike(&self, i: usize, j: usize, known: &Known<'_>) -> bool {
         let (a, b) = (
             self.graph.node(self.order[i]),
             self.graph.node(self.order[j]),
@@ -172,7 +176,7 @@ impl Layers<'_> {
             x == y
                 || match (self.place[x.index()], self.place[y.index()]) {
                     (Some(p), Some(q)) => i - p == j - q,
-                    (None, None) => self.leaves_alike(*x, *y, numbers),
+                    (None, None) => self.leaves_alike(*x, *y, known),
                     _ => false,
                 }
         };
@@ -183,10 +187,13 @@ impl Layers<'_> {
     }
 
     /// Whether one layer may have `x` where another has `y`.
-    fn leaves_alike(&self, x: Value, y: Value, numbers: &BTreeMap<Symbol, Scalar>) -> bool {
+    fn leaves_alike(&self, x: Value, y: Value, known: &Known<'_>) -> bool {
         match (&self.graph.node(x).op, &self.graph.node(y).op) {
             (Op::Constant(a), Op::Constant(b)) => {
-                a.ty == b.ty && numbers.get(&a.name) == numbers.get(&b.name)
+                let (numbers, tables) = known;
+                let same = numbers.get(&a.name) == numbers.get(&b.name)
+                    && tables.get(&a.name) == tables.get(&b.name);
+                a.ty == b.ty && same
             }
             (Op::State(a), Op::State(b)) => a.ty == b.ty,
             _ => false,

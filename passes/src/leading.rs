@@ -79,7 +79,12 @@ mod tests {
         let text = format!(
             "graph \"case\" {{ %x = input[name=\"x\", ty=f32[3, 4]] %y = input[name=\"y\", ty=f32[1, 3, 4]] {body} output \"out\" = %z }}"
         );
-        find(&load(&text::parse(&text).unwrap()).unwrap().egraph).len()
+        find(
+            &load(&text::parse(&text).unwrap(), &BTreeMap::new())
+                .unwrap()
+                .egraph,
+        )
+        .len()
     }
 
     #[test]

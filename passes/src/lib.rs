@@ -37,12 +37,14 @@ pub mod pipeline;
 pub mod positions;
 pub mod proof;
 mod regions;
+mod rotary;
 pub mod rule;
 pub mod rules;
 pub mod saturate;
 pub mod shapes;
 pub mod sort;
 pub mod sweep;
+pub mod tables;
 pub mod unpack;
 
 pub use pass::{Limits, Numerics, PassCx, PassError, Target};

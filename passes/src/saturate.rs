@@ -5,6 +5,7 @@ use crate::egraph::{self, EGraph, Loaded, add_near, place};
 use crate::pass::{PassCx, PassError, verified};
 use crate::proof::{self, Log};
 use crate::rule::{Compiled, Match, Rule};
+use crate::tables::{self, Tables};
 use crate::{build, extract, layers, leading, rules, sweep};
 use egg::Id;
 use fuseline_ir::{Graph, Op, Type, Value};
@@ -72,11 +73,13 @@ pub fn run_with<'r>(
     rules: impl IntoIterator<Item = &'r Rule>,
 ) -> Result<(Graph, Report), PassError> {
     let rules = compiled(cx, rules)?;
-    let Some(layers) = layers::find(graph) else {
-        return solved(graph, cx, &rules);
+    let (graph, tables) = tables::declared(graph);
+    let graph = &*graph;
+    let Some(layers) = layers::find(graph, &tables) else {
+        return solved(graph, &tables, cx, &rules);
     };
     let cut = layers.cut()?;
-    let (solved_cut, mut report) = solved(&cut.graph, cx, &rules)?;
+    let (solved_cut, mut report) = solved(&cut.graph, &tables, cx, &rules)?;
     let whole = layers.whole(&cut, &solved_cut)?;
     report.layers = layers.count();
     for step in &mut report.steps {
@@ -93,15 +96,20 @@ pub fn run_with<'r>(
     report.cost = (cost(graph), cost(&whole));
     // What the layers share is weighed against one of them; should that ever mislead, the graph is solved whole.
     if report.cost.1 > report.cost.0 {
-        return solved(graph, cx, &rules);
+        return solved(graph, &tables, cx, &rules);
     }
     let out = sweep::sweep(&whole).map_err(PassError::op(NAME, "the sweep at the end"))?;
     Ok((verified(NAME, out)?, report))
 }
 
 /// One e-graph for the whole of a graph.
-fn solved(graph: &Graph, cx: &PassCx, rules: &[Compiled]) -> Result<(Graph, Report), PassError> {
-    let (Loaded { egraph, classes }, mut report) = saturated_by(graph, cx, rules, None)?;
+fn solved(
+    graph: &Graph,
+    tables: &Tables,
+    cx: &PassCx,
+    rules: &[Compiled],
+) -> Result<(Graph, Report), PassError> {
+    let (Loaded { egraph, classes }, mut report) = saturated_by(graph, tables, cx, rules, None)?;
     let model = Model::of(cx, &graph.symbols);
     let weigh = |op: &Op, args: &[&Type], out: &Type, once: bool| model.cost(op, args, out, once);
     let (out, cost) = extract::extract(graph, &egraph, &classes, &weigh)?;
@@ -127,7 +135,9 @@ pub struct Proved {
 pub fn proved(graph: &Graph, cx: &PassCx) -> Result<Proved, PassError> {
     let mut log = Log::default();
     let rules = compiled(cx, rules::all())?;
-    let (loaded, _) = saturated_by(graph, cx, &rules, Some(&mut log))?;
+    let (graph, tables) = tables::declared(graph);
+    let graph = &*graph;
+    let (loaded, _) = saturated_by(graph, &tables, cx, &rules, Some(&mut log))?;
     let model = Model::of(cx, &graph.symbols);
     let weigh = |op: &Op, args: &[&Type], out: &Type, once: bool| model.cost(op, args, out, once);
     let choice = extract::choose(graph, &loaded.egraph, &loaded.classes, &weigh)?;
@@ -148,7 +158,8 @@ pub fn saturated<'r>(
     rules: impl IntoIterator<Item = &'r Rule>,
 ) -> Result<(Loaded, Report), PassError> {
     let rules = compiled(cx, rules)?;
-    saturated_by(graph, cx, &rules, None)
+    let (graph, tables) = tables::declared(graph);
+    saturated_by(&graph, &tables, cx, &rules, None)
 }
 
 /// The rules that `cx.numerics` allows, ready to be applied.
@@ -160,16 +171,17 @@ fn compiled<'r>(
     allowed.map(Rule::compile).collect()
 }
 
-/// As [`saturated`], with rules that have been compiled, and with every firing written to a log.
+/// As [`saturated`], with rules that have been compiled, tables that have been found, and with every firing written to a log.
 ///
 /// Errors: as [`run`].
 pub fn saturated_by(
     graph: &Graph,
+    tables: &Tables,
     cx: &PassCx,
     rules: &[Compiled],
     log: Option<&mut Log>,
 ) -> Result<(Loaded, Report), PassError> {
-    let mut loaded = egraph::load(graph)?;
+    let mut loaded = egraph::load(graph, tables)?;
     let mut report = Report::default();
     saturate(&mut loaded.egraph, rules, cx, &mut report, log);
     report.classes = loaded.egraph.number_of_classes();

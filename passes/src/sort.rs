@@ -3,12 +3,12 @@
 //! Shapes are written as in `"L.. S D"`: letters are sizes, equal letters equal sizes; `L..` is any number of leading axes; `2*H` is an expression. A letter is tied down by
 //! the first sort that mentions it. Symbolic sizes count as equal only where the algebra proves it.
 
-use crate::closed_form::{HIDING, Pairing, Rotary, Wave, half_space, rotary_table};
+use crate::closed_form::{HIDING, half_space};
 use crate::egraph::EGraph;
-use crate::matcher::{Bindings, Bound, Letter, Made, letters_of};
+use crate::matcher::{Bindings, Bound, Letter, letters_of};
+use crate::rotary;
 use egg::Id;
-use fuseline_ir::ops::{create, movement, pointwise};
-use fuseline_ir::{Attr, DType, Dim, F64, Op, Scalar, TensorType, Type};
+use fuseline_ir::{Attr, DType, Dim, F64, Op, TensorType, Type};
 use std::fmt;
 
 /// An element type.
@@ -134,16 +134,20 @@ pub enum Sort {
     Shape(&'static str),
     /// `true` or `false`, in an attribute.
     Flag,
-    /// One integer: a 0-d tensor or one of one element.
-    Whole,
+    /// One integer: a size, a 0-d tensor or one of one element; or as [`Sort::Listed`].
+    Positions(&'static str),
+    /// Integers of as many axes as that shape has, two at least, that broadcast to it.
+    Listed(&'static str),
+    /// As [`Sort::Listed`], and they count up by one along its second to last axis and no other. Gives the first as `offset`.
+    Counted(&'static str),
     /// Letter: the value of that expression over other letters.
     Equals(&'static str),
     /// Letter: the product of the sizes of that schema.
     Product(&'static str),
     /// Letter: a float dtype that holds every value of the dtype of the other letter, and `f32` at least.
     Holds(&'static str),
-    /// A table of cosines for the positions and frequencies of a rotary embedding with `S` rows, with the table of sines in variable `sin`.
-    /// Gives `offset`, `freqs` (periods), `$scale`, and the number `amplitude`, which is 1 where `plain`.
+    /// A table of cosines for the positions and frequencies of a rotary embedding with rows `L.. S`, with the table of sines in variable `sin`.
+    /// Gives `offset` (that of the first row where rows count up by one, else the position of each row), `freqs` (periods), `$scale`, and the number `amplitude`, which is 1 where `plain`.
     RotaryCos {
         /// The variable with the sines.
         sin: &'static str,
@@ -219,10 +223,7 @@ impl Sort {
             Sort::Spread(elem, over) | Sort::Mask(elem, over) => {
                 let ty = tensor(egraph, class(name.slot?, b)?)?;
                 elem.unify(ty.dtype, b)?;
-                let over = resolve(over, b)?;
-                let lead = over.len().checked_sub(ty.rank())?;
-                let fits = |(d, to): (&Dim, &Dim)| d == to || d.is(1);
-                ty.shape.iter().zip(&over[lead..]).all(fits).then_some(())
+                spreads(ty, &resolve(over, b)?)
             }
             Sort::Causal => causal(egraph, class(name.slot?, b)?, &resolve("S N", b)?),
             Sort::Literal(range) => match b.get(name.slot?)? {
@@ -233,10 +234,19 @@ impl Sort {
                 Bound::Attr(Attr::Bool(_)) => Some(()),
                 _ => None,
             },
-            Sort::Whole => {
-                let ty = tensor(egraph, class(name.slot?, b)?)?;
+            Sort::Positions(over) => {
+                let ty = match &egraph[class(name.slot?, b)?].data.ty {
+                    Type::Int(_) => return Some(()),
+                    ty => ty.as_tensor()?,
+                };
                 let one = ty.rank() <= 1 && ty.shape.iter().all(|d| d.is(1));
-                (one && ty.dtype.is_int()).then_some(())
+                if one && ty.dtype.is_int() {
+                    return Some(());
+                }
+                listed(ty, &resolve(over, b)?)
+            }
+            Sort::Listed(over) => {
+                listed(tensor(egraph, class(name.slot?, b)?)?, &resolve(over, b)?)
             }
             Sort::Equals(expr) => {
                 let value = letters_of(expr, b)?;
@@ -259,7 +269,27 @@ impl Sort {
                 sin,
                 columns,
                 plain,
-            } => rotary(egraph, name, sin, columns, plain, b),
+            } => {
+                let (cos, sin) = (class(name.slot?, b)?, class(name.all.find(sin)?, b)?);
+                let rows = resolve("L.. S", b)?;
+                let given = rotary::tables(egraph, (cos, sin), columns, &rows)?;
+                let unscaled = given.amplitude.is_none();
+                (unscaled == plain).then_some(())?;
+                b.give(name.all, "offset", Bound::Made(given.offset))?;
+                b.give(name.all, "freqs", Bound::Made(given.periods))?;
+                let scale = Attr::Float(F64::new(given.scale));
+                b.give(name.all, "scale", Bound::Attr(scale))?;
+                given.amplitude.map_or(Some(()), |amplitude| {
+                    b.give(name.all, "amplitude", Bound::Made(amplitude))
+                })
+            }
+            Sort::Counted(schema) => {
+                let id = class(name.slot?, b)?;
+                let rows = resolve(schema, b)?;
+                listed(tensor(egraph, id)?, &rows)?;
+                let offset = rotary::counted(egraph, id, &rows)?;
+                b.give(name.all, "offset", Bound::Made(offset))
+            }
             // The op that the attribute stands at has checked it.
             Sort::Shape(_) | Sort::RotarySin | Sort::Given => Some(()),
         }
@@ -349,6 +379,19 @@ pub fn resolve(schema: &str, b: &Bindings) -> Option<Vec<Dim>> {
     Some(out)
 }
 
+/// Whether a tensor broadcasts to that shape without changing it.
+fn spreads(ty: &TensorType, over: &[Dim]) -> Option<()> {
+    let lead = over.len().checked_sub(ty.rank())?;
+    let fits = |(d, to): (&Dim, &Dim)| d == to || d.is(1);
+    ty.shape.iter().zip(&over[lead..]).all(fits).then_some(())
+}
+
+/// Whether integers of as many axes as that shape, two at least, broadcast to it.
+fn listed(ty: &TensorType, over: &[Dim]) -> Option<()> {
+    (ty.dtype.is_int() && ty.rank() > 1 && ty.rank() == over.len()).then_some(())?;
+    spreads(ty, over)
+}
+
 /// The class itself or one that it repeats, where that has one axis that may be longer than 1; and that size.
 fn vector_in(egraph: &EGraph, id: Id) -> Option<(Id, Dim)> {
     let one_axis = |id: Id| {
@@ -384,109 +427,6 @@ fn causal(egraph: &EGraph, mask: Id, sizes: &[Dim]) -> Option<()> {
         && half.axes.get(&(rank - 2)) == Some(&one)
         && half.axes.get(&(rank - 1)) == Some(&-&one);
     (aligned && half.constant == keys - queries).then_some(())
-}
-
-fn rotary(
-    egraph: &EGraph,
-    name: &Name<'_>,
-    sin: &str,
-    columns: Columns,
-    plain: bool,
-    b: &mut Bindings,
-) -> Option<()> {
-    let (cos_id, sin_id) = (class(name.slot?, b)?, class(name.all.find(sin)?, b)?);
-    let table = |id: Id| {
-        let facts = &egraph[id].data;
-        let mut table = rotary_table(facts.form.as_ref()?)?;
-        // The tables name classes as they were when their forms were found.
-        table.offset = table.offset.map(|k| egraph.find(k));
-        table.freqs = egraph.find(table.freqs);
-        Some((table, facts.ty.as_tensor()?))
-    };
-    let ((cos, cos_ty), (sin, sin_ty)) = (table(cos_id)?, table(sin_id)?);
-    let same = Rotary {
-        wave: Wave::Cos,
-        ..sin.clone()
-    } == cos;
-    if cos.wave != Wave::Cos || sin.wave != Wave::Sin || !same || cos_ty.shape != sin_ty.shape {
-        return None;
-    }
-    let dims = resolve("S", b)?;
-    let rows = dims.first()?;
-    let (rank, width) = (cos_ty.rank(), cos_ty.shape.last()?);
-    // The op that takes as many periods checks that they are half of what is turned.
-    let half = match (columns, &cos.pairing) {
-        (Columns::Once, Pairing::Once) => width.clone(),
-        (Columns::Halves, Pairing::Halves { half }) if &(half + half) == width => half.clone(),
-        (Columns::Neighbours, Pairing::Neighbours) => width.exact_div(&Dim::from(2i64))?,
-        _ => return None,
-    };
-    let lies = cos.freq_axis + 1 == rank;
-    let counts = match cos.seq_axis {
-        Some(axis) => axis + 2 == rank && cos_ty.shape.get(axis) == Some(rows),
-        None => rows.is(1),
-    };
-    let unscaled = cos.amplitude == 1.0;
-    if !lies || !counts || unscaled != plain || !cos.amplitude.is_finite() {
-        return None;
-    }
-    b.give(name.all, "offset", Bound::Made(offset(egraph, &cos)?))?;
-    b.give(name.all, "freqs", Bound::Made(periods(egraph, &cos, half)))?;
-    b.give(
-        name.all,
-        "scale",
-        Bound::Attr(Attr::Float(F64::new(cos.angle_scale))),
-    )?;
-    if !plain {
-        let full = create::Full {
-            value: Scalar::float(cos.amplitude),
-            ty: TensorType::new(cos.dtype, Vec::new()),
-        };
-        b.give(
-            name.all,
-            "amplitude",
-            Bound::Made(Made::op(full, Vec::new())),
-        )?;
-    }
-    Some(())
-}
-
-/// The position of the first row, as a 0-d tensor or an integer.
-fn offset(egraph: &EGraph, table: &Rotary<Id>) -> Option<Made> {
-    let constant = || {
-        Made::op(
-            create::Size {
-                value: table.constant.clone(),
-            },
-            Vec::new(),
-        )
-    };
-    let Some(id) = table.offset else {
-        return Some(constant());
-    };
-    let ty = tensor(egraph, id)?;
-    let mut made = Made::Class(id);
-    if ty.rank() > 0 {
-        made = Made::op(movement::Reshape { shape: Vec::new() }, vec![made]);
-    }
-    if !table.constant.is(0) {
-        let constant = Made::op(create::IntTensor { dtype: ty.dtype }, vec![constant()]);
-        made = Made::op(pointwise::Add {}, vec![made, constant]);
-    }
-    Some(made)
-}
-
-/// The reciprocals of the frequencies, as a vector of `f32`.
-fn periods(egraph: &EGraph, table: &Rotary<Id>, half: Dim) -> Made {
-    let mut made = Made::Class(table.freqs);
-    let ty = tensor(egraph, table.freqs);
-    if ty.is_some_and(|t| t.dtype != DType::F32) {
-        made = Made::op(pointwise::Cast { dtype: DType::F32 }, vec![made]);
-    }
-    if ty.is_some_and(|t| t.rank() != 1) {
-        made = Made::op(movement::Reshape { shape: vec![half] }, vec![made]);
-    }
-    Made::op(pointwise::Reciprocal {}, vec![made])
 }
 
 impl fmt::Display for Elem {
@@ -543,7 +483,21 @@ impl fmt::Display for Sort {
             Sort::Literal(range) => write!(f, "a number, {range}"),
             Sort::Shape(x) => write!(f, "a shape for the elements of ?{x}"),
             Sort::Flag => f.write_str("true or false"),
-            Sort::Whole => f.write_str("one integer"),
+            Sort::Positions(over) => write!(
+                f,
+                "one integer, or integers of as many axes as [{}] that broadcast to it",
+                over.replace(' ', ", ")
+            ),
+            Sort::Listed(over) => write!(
+                f,
+                "integers of as many axes as [{}] that broadcast to it",
+                over.replace(' ', ", ")
+            ),
+            Sort::Counted(over) => write!(
+                f,
+                "integers of as many axes as [{}] that broadcast to it and count up by one along its second to last axis",
+                over.replace(' ', ", ")
+            ),
             Sort::Equals(expr) => f.write_str(expr),
             Sort::Product(schema) => write!(f, "{}", schema.replace(' ', "·")),
             Sort::Holds(narrow) => write!(f, "f32 or f64, wide enough for every {narrow}"),
@@ -553,7 +507,7 @@ impl fmt::Display for Sort {
                 plain,
             } => write!(
                 f,
-                "cos(scale·(offset + s)·freqs[{columns}]) at [s, j]{}, and ?{sin} the sine of the same",
+                "cos(scale·position·freqs[{columns}]) at column j{}, and ?{sin} the sine of the same",
                 if *plain {
                     ""
                 } else {

@@ -46,13 +46,41 @@ impl Rope {
     }
 }
 
-/// Whether the offset is one number rather than one for each of the batch.
-fn one_offset(offset: &Type) -> bool {
-    match offset {
-        Type::Int(_) => true,
-        Type::Tensor(t) => t.rank() == 0 || t.shape[0].is(1),
-        Type::Tuple(_) => false,
+/// What the offset says about positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counted {
+    /// One number, to which rows add their own.
+    FromOne,
+    /// One number for each of the batch.
+    FromEach,
+    /// The position of each row itself: nothing is counted.
+    Listed,
+}
+
+impl Counted {
+    /// Of an offset that [`Rope::infer`](OpImpl::infer) takes.
+    fn by(offset: &Type) -> Counted {
+        match offset {
+            Type::Tensor(t) if t.rank() > 1 => Counted::Listed,
+            Type::Tensor(t) if t.rank() == 1 && !t.shape[0].is(1) => Counted::FromEach,
+            _ => Counted::FromOne,
+        }
     }
+}
+
+/// The elements of a tensor of shape `from`, repeated over shape `to` along the axes of size 1.
+fn spread(data: &[f64], from: &[usize], to: &[usize]) -> Vec<f64> {
+    let mut out = vec![0];
+    let mut inner: usize = from.iter().product();
+    for (own, n) in from.iter().zip(to) {
+        inner = inner.checked_div(*own).unwrap_or(0);
+        let step = if *own == 1 { 0 } else { inner };
+        out = out
+            .iter()
+            .flat_map(|at| (0..*n).map(move |i| at + i * step))
+            .collect();
+    }
+    out.iter().map(|at| data[*at]).collect()
 }
 
 impl OpImpl for Rope {
@@ -77,11 +105,15 @@ impl OpImpl for Rope {
                 let fits = match offset.shape.as_slice() {
                     [] => true,
                     [n] => n.is(1) || (x.rank() > 2 && *n == x.shape[0]),
-                    _ => false,
+                    listed => {
+                        let over = &x.shape[..x.rank() - 1];
+                        let fits = |(n, of): (&Dim, &Dim)| n.is(1) || n == of;
+                        listed.len() == over.len() && listed.iter().zip(over).all(fits)
+                    }
                 };
                 if !fits || !offset.dtype.is_int() {
                     return fail(format!(
-                        "the offset {offset} is neither one integer nor one for each of the batch of {x}"
+                        "the offset {offset} is neither one integer, nor one for each of the batch of {x}, nor one for each row"
                     ));
                 }
             }
@@ -108,17 +140,20 @@ impl OpImpl for Rope {
         let [.., rows, width] = *x.shape() else {
             return fail("takes 2 axes at least");
         };
-        let offsets = offset.to_f64();
+        let counted = Counted::by(cx.args[1]);
+        let mut offsets = offset.to_f64();
+        if counted == Counted::Listed {
+            let lead = &x.shape()[..x.shape().len() - 1];
+            offsets = spread(&offsets, offset.shape(), lead);
+        }
         let periods = self.periods(rest.first().copied());
         let mut out = x.to_f64();
         let lines = out.len().checked_div(width).unwrap_or(0);
         for (line, row) in out.chunks_exact_mut(width.max(1)).enumerate() {
-            let b = if offsets.len() == 1 {
-                0
-            } else {
-                line * offsets.len() / lines
+            let position = match counted {
+                Counted::Listed => offsets[line],
+                _ => offsets[line * offsets.len() / lines] + (line % rows) as f64,
             };
-            let position = offsets[b] + (line % rows) as f64;
             for (j, period) in periods.iter().enumerate() {
                 let (sin, cos) = (self.scale.get() * position / period).sin_cos();
                 let (a, b) = self.pair(j);
@@ -157,24 +192,33 @@ impl OpImpl for Rope {
             dtype: DType::I64,
         };
 
-        // Positions offset + s: [S, 1], or [B, 1, …, S, 1].
-        let rows = &ty.shape[rank - 2];
-        let steps = add(range(rows).into(), &[])?;
-        let shape = vec![rows.clone(), 1i64.into()];
-        let steps = add(Reshape { shape }.into(), &[steps])?;
-        let offset = match offset_ty {
-            Type::Int(_) => add(IntTensor { dtype: DType::I64 }.into(), &[*offset])?,
-            _ => {
-                let mut shape = vec![];
-                if !one_offset(&offset_ty) {
-                    shape = vec![Dim::from(1i64); rank];
-                    shape[0] = ty.shape[0].clone();
-                }
+        // Positions offset + s: [S, 1], or [B, 1, …, S, 1]; or those that are listed.
+        let counted = Counted::by(&offset_ty);
+        let offset = match &offset_ty {
+            Type::Tensor(own) => {
+                let one = Dim::from(1i64);
+                let shape = match counted {
+                    Counted::FromOne => vec![],
+                    Counted::FromEach => {
+                        let first = std::iter::once(ty.shape[0].clone());
+                        first.chain(vec![one; rank - 1]).collect()
+                    }
+                    Counted::Listed => own.shape.iter().cloned().chain([one]).collect(),
+                };
                 let offset = add(Cast { dtype: DType::I64 }.into(), &[*offset])?;
                 add(Reshape { shape }.into(), &[offset])?
             }
+            _ => add(IntTensor { dtype: DType::I64 }.into(), &[*offset])?,
         };
-        let positions = add(Add {}.into(), &[steps, offset])?;
+        let positions = if counted == Counted::Listed {
+            offset
+        } else {
+            let rows = &ty.shape[rank - 2];
+            let steps = add(range(rows).into(), &[])?;
+            let shape = vec![rows.clone(), 1i64.into()];
+            let steps = add(Reshape { shape }.into(), &[steps])?;
+            add(Add {}.into(), &[steps, offset])?
+        };
         let mut angles = add(Cast { dtype: DType::F32 }.into(), &[positions])?;
         if self.scale.get() != 1.0 {
             let scale = add(number(self.scale.get(), DType::F32).into(), &[])?;
@@ -272,10 +316,11 @@ impl OpImpl for Rope {
         }
     }
 
-    /// The target wants three axes at least.
+    /// The target wants three axes at least, and counts rows itself.
     fn lower(&self, cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
         let x = tensor(cx.args, 0)?;
-        if x.rank() < 3 {
+        let listed = cx.args.get(1).map(|ty| Counted::by(ty)) == Some(Counted::Listed);
+        if x.rank() < 3 || listed {
             return Ok(Lowering::Decompose);
         }
         let inst = Inst::new("Rope")
@@ -351,8 +396,16 @@ mod tests {
             let many = offsets(&[5, 40]);
             let one = offsets(&[7]);
             for traditional in [false, true] {
-                for offset in [&one, &many] {
-                    if shape.len() == 2 && offset.len() == 2 {
+                // A position for each row, the same for all heads.
+                let mut rows = shape[..shape.len() - 1].to_vec();
+                if let [_, heads @ .., _] = rows.as_mut_slice() {
+                    heads.fill(1);
+                }
+                let n = rows.iter().product::<usize>() as i64;
+                let data = (0..n).map(|i| (i * 7) % 11).collect();
+                let rows = Tensor::ints(DType::I64, rows, data).unwrap();
+                for offset in [&one, &many, &rows] {
+                    if shape.len() == 2 && offset.len() > 1 {
                         continue;
                     }
                     let based = rope(4, traditional, Some(100.0));

@@ -394,7 +394,7 @@ ops! {
     /// (true: attend) or added. `causal`: query i sees keys up to i + T − S.
     "sdpa" attention::Sdpa("q", "k", "v", "mask?") { scale: F64, causal: bool } [Fused] aten [];
     /// Rotary embedding of the first `dims` of the last axis of x [B, …, S, D]: pair j turned by the angle scale·(offset + s) / freqs[j]. Pairs are (j, j + dims/2), or
-    /// neighbours where `traditional`. offset: one integer, or one for each of the batch; freqs: f32, dims/2 periods, of which `base` gives baseʲ˸ (j = 2i/dims) where they are left out.
+    /// neighbours where `traditional`. offset: one integer, or one for each of the batch, or the position offset + s itself for each row, in a shape of two axes or more that broadcasts to [B, …, S]; freqs: f32, dims/2 periods, of which `base` gives baseʲ˸ (j = 2i/dims) where they are left out.
     "rope" rope::Rope("x", "offset", "freqs?") { dims: usize, traditional: bool, base: Option<F64>, scale: F64 } [Fused] aten [];
 }
 

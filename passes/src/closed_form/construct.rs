@@ -5,6 +5,9 @@ use fuseline_ir::ops::pointwise as p;
 use fuseline_ir::{DType, Dim, Flag, Op, Scalar, TensorType};
 use std::sync::Arc;
 
+/// From an argument to another one, or to none.
+type Change<'a, K> = dyn FnMut(&Arc<Form<K>>) -> Option<Arc<Form<K>>> + 'a;
+
 impl<K: Key> Form<K> {
     fn new(dtype: DType, expr: Expr<K>) -> Arc<Form<K>> {
         let size = match &expr {
@@ -106,6 +109,49 @@ impl<K: Key> Form<K> {
         }
     }
 
+    /// The form where the index along `axis` is below `len`: comparisons that this decides are gone.
+    pub(super) fn within(self: &Arc<Self>, axis: usize, len: i64) -> Arc<Form<K>> {
+        if let Expr::Apply(Op::Lt(_), args) = &self.expr
+            && let [a, b] = args.as_slice()
+            && let Some(Scalar::Int(end)) = b.literal()
+        {
+            let (index, from) = moved(a).unwrap_or((a, 0));
+            let known = match from.checked_add(len) {
+                _ if index.expr != Expr::Index(axis) => None,
+                _ if from >= end => Some(false),
+                Some(stop) if stop <= end => Some(true),
+                _ => None,
+            };
+            if let Some(known) = known {
+                return Form::number(DType::Bool, Scalar::Bool(known));
+            }
+        }
+        let inner = self.with_args(&mut |arg| Some(arg.within(axis, len)));
+        inner.unwrap_or_else(|| self.clone())
+    }
+
+    /// The form with other arguments, as `f` gives them; `None` where it gives none. A form without arguments stays.
+    pub(super) fn with_args(&self, f: &mut Change<'_, K>) -> Option<Arc<Form<K>>> {
+        let mut all = |args: &[Arc<Form<K>>]| args.iter().map(&mut *f).collect::<Option<Vec<_>>>();
+        Some(match &self.expr {
+            Expr::Element(k, args) => Form::new(self.dtype, Expr::Element(k.clone(), all(args)?)),
+            Expr::Apply(op, args) => Form::apply(op, self.dtype, all(args)?),
+            leaf => Form::new(self.dtype, leaf.clone()),
+        })
+    }
+
+    /// The form with opaque tensors under other names.
+    pub fn renamed(&self, name: &dyn Fn(&K) -> K) -> Arc<Form<K>> {
+        let args = |args: &[Arc<Form<K>>]| args.iter().map(|a| a.renamed(name)).collect();
+        let expr = match &self.expr {
+            Expr::Scalar(k) => Expr::Scalar(name(k)),
+            Expr::Element(k, index) => Expr::Element(name(k), args(index)),
+            Expr::Apply(op, of) => Expr::Apply(op.clone(), args(of)),
+            leaf => leaf.clone(),
+        };
+        Form::new(self.dtype, expr)
+    }
+
     /// Whether an integer form is certainly not negative.
     pub fn not_negative(&self) -> bool {
         match &self.expr {
@@ -146,6 +192,16 @@ fn integer<K: Key>(
         };
         return Some(Form::number(dtype, Scalar::Int(n)));
     }
+    if let (Op::Add(_) | Op::Sub(_), Some(Scalar::Int(y))) = (op, b.literal())
+        && let Some((x, moved)) = moved(a)
+    {
+        let by = match op {
+            Op::Add(_) => moved.wrapping_add(y),
+            _ => moved.wrapping_sub(y),
+        };
+        let by = Form::number(dtype, Scalar::Int(by));
+        return Some(Form::apply(&Op::Add(p::Add {}), dtype, vec![x.clone(), by]));
+    }
     if let Op::Sub(_) = op
         && let Some((d, _)) = distance(a, b)
     {
@@ -158,6 +214,18 @@ fn integer<K: Key>(
         _ => &x * &y,
     };
     Some(Form::dim(dtype, &d))
+}
+
+/// What a number is added to, and the number.
+fn moved<K: Key>(form: &Arc<Form<K>>) -> Option<(&Arc<Form<K>>, i64)> {
+    let Expr::Apply(op @ (Op::Add(_) | Op::Sub(_)), args) = &form.expr else {
+        return None;
+    };
+    match (op, args.first()?, args.get(1)?.literal()?) {
+        (Op::Add(_), x, Scalar::Int(by)) => Some((x, by)),
+        (_, x, Scalar::Int(by)) => Some((x, by.wrapping_neg())),
+        _ => None,
+    }
 }
 
 /// `a − b` of integers, where it is the same at every index; and whether it depends on sizes and indices alone, which stay far from the ends of their dtype.

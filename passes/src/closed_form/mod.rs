@@ -80,6 +80,17 @@ impl<K: Key> Form<K> {
         }
     }
 
+    /// One more than the largest axis whose index the value depends on.
+    pub fn reach(&self) -> usize {
+        match &self.expr {
+            Expr::Index(a) => a + 1,
+            Expr::Literal(_) | Expr::Dim(_) | Expr::Scalar(_) => 0,
+            Expr::Element(_, args) | Expr::Apply(_, args) => {
+                args.iter().map(|a| a.reach()).max().unwrap_or(0)
+            }
+        }
+    }
+
     /// Whether the value depends on the index along `axis`.
     pub fn depends_on(&self, axis: usize) -> bool {
         match &self.expr {

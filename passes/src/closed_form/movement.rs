@@ -40,16 +40,26 @@ impl<K: Key> Cx<'_, K> {
             Op::Full(full) => Some(Form::number(full.ty.dtype, full.value)),
             Op::Arange(a) => {
                 let dtype = a.dtype;
-                let index = Form::apply(&Op::Cast(p::Cast { dtype }), dtype, vec![Form::index(0)]);
+                let whole = if dtype.is_int() { dtype } else { DType::I64 };
+                let index = Form::apply(
+                    &Op::Cast(p::Cast { dtype: whole }),
+                    whole,
+                    vec![Form::index(0)],
+                );
                 let step = Form::apply(
                     &Op::Mul(p::Mul {}),
-                    dtype,
-                    vec![index, Form::dim(dtype, &a.step)],
+                    whole,
+                    vec![index, Form::dim(whole, &a.step)],
+                );
+                let count = Form::apply(
+                    &Op::Add(p::Add {}),
+                    whole,
+                    vec![step, Form::dim(whole, &a.start)],
                 );
                 Some(Form::apply(
-                    &Op::Add(p::Add {}),
+                    &Op::Cast(p::Cast { dtype }),
                     dtype,
-                    vec![step, Form::dim(dtype, &a.start)],
+                    vec![count],
                 ))
             }
             Op::IntTensor(t) if t.dtype.is_int() => match self.types.first()? {
@@ -75,13 +85,15 @@ impl<K: Key> Cx<'_, K> {
             Op::Slice(s) => {
                 let start = Form::dim(DType::I64, &s.start);
                 let along = add(mul(Form::index(s.axis), &Dim::from(s.step)), start);
-                Some(self.arg(0)?.substitute(&|a| {
+                let part = self.arg(0)?.substitute(&|a| {
                     if a == s.axis {
                         along.clone()
                     } else {
                         Form::index(a)
                     }
-                }))
+                });
+                let len = out.shape.get(s.axis).and_then(Dim::as_const);
+                Some(len.map_or_else(|| part.clone(), |len| part.within(s.axis, len)))
             }
             Op::Cat(cat) => self.cat(cat.axis),
             Op::Flip(flip) => {
@@ -105,7 +117,7 @@ impl<K: Key> Cx<'_, K> {
             }
             Op::Take(take) => self.take(take.axis),
             Op::TakeAlong(take) => {
-                let (x, at) = (self.aligned(0, out.rank())?, self.index(1)?);
+                let (x, at) = (self.aligned(0, out.rank())?, self.index(1, take.axis)?);
                 let at = at.substitute(&|a| {
                     let one = self
                         .tensor(1)
@@ -211,9 +223,9 @@ impl<K: Key> Cx<'_, K> {
         out
     }
 
-    /// Element by index, where the index can't be negative (a negative one counts from the end).
+    /// Element by index.
     fn take(&self, axis: usize) -> Option<F<K>> {
-        let (x, indices) = (self.arg(0)?, self.index(1)?);
+        let (x, indices) = (self.arg(0)?, self.index(1, axis)?);
         let rank = self.tensor(1)?.rank();
         let at = indices.substitute(&|a| Form::index(a + axis));
         Some(x.substitute(&|a| match a.cmp(&axis) {
@@ -223,11 +235,15 @@ impl<K: Key> Cx<'_, K> {
         }))
     }
 
-    /// Argument n as an index: an `i64` that can't be negative.
-    fn index(&self, n: usize) -> Option<F<K>> {
-        let form = self.arg(n).filter(|f| f.not_negative())?;
+    /// Argument n as an index along an axis of x: an `i64` that isn't negative. One that might be counts from the end, and is within the axis modulo its size.
+    fn index(&self, n: usize, axis: usize) -> Option<F<K>> {
+        let form = self.arg(n)?;
         let cast = Op::Cast(p::Cast { dtype: DType::I64 });
-        Some(Form::apply(&cast, DType::I64, vec![form]))
+        let form = Form::apply(&cast, DType::I64, vec![form]);
+        if form.not_negative() {
+            return Some(form);
+        }
+        Some(modulo(form, self.tensor(0)?.shape.get(axis)?))
     }
 
     /// Elements by several indices: the indices' common axes come first, then the axes of x that aren't indexed.
@@ -241,7 +257,8 @@ impl<K: Key> Cx<'_, K> {
         for (n, own) in ranks.iter().enumerate() {
             let shape = &self.tensor(n + 1)?.shape;
             let lead = rank - own;
-            at.push(self.index(n + 1)?.substitute(&|a| {
+            let axis = *axes.get(n)?;
+            at.push(self.index(n + 1, axis)?.substitute(&|a| {
                 let one = shape.get(a).is_some_and(|d| d.is(1));
                 if one { zero() } else { Form::index(a + lead) }
             }));

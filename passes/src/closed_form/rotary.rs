@@ -116,16 +116,12 @@ pub enum Pairing {
 pub struct Rotary<K> {
     /// Sine or cosine.
     pub wave: Wave,
-    /// The axis that counts positions; `None` where the table holds one position.
-    pub seq_axis: Option<usize>,
-    /// One-element integer tensor that is added to the position, where there is one.
-    pub offset: Option<K>,
-    /// Added to the position as well.
-    pub constant: Dim,
+    /// The position: an integer that doesn't depend on the index along `freq_axis`.
+    pub position: Arc<Form<K>>,
     /// The axis along which frequencies lie.
     pub freq_axis: usize,
-    /// The tensor that holds the frequencies in row-major order; at most one of its axes isn't of size 1. Its elements are cast to `f32` before they are used.
-    pub freqs: K,
+    /// Frequency n, as a function of n = `i0`. It is cast to `f32` before it is used.
+    pub freqs: Arc<Form<K>>,
     /// How the index chooses a frequency.
     pub pairing: Pairing,
     /// A number that the angle is multiplied by, 1 where there is none.
@@ -136,7 +132,7 @@ pub struct Rotary<K> {
     pub dtype: DType,
 }
 
-/// Recognises a rotary table: positions that count up by one from an offset, times frequencies read from a vector, in `f32`, through a sine or cosine.
+/// Recognises a rotary table: integers, times frequencies that depend on the index along one other axis, in `f32`, through a sine or cosine.
 pub fn rotary_table<K: Key>(form: &Arc<Form<K>>) -> Option<Rotary<K>> {
     let dtype = form.dtype;
     let mut amplitude = 1.0;
@@ -163,30 +159,16 @@ pub fn rotary_table<K: Key>(form: &Arc<Form<K>>) -> Option<Rotary<K>> {
     let [a, b] = factors.as_slice() else {
         return None;
     };
-    let (pos, freq) = if as_position(a).is_some() {
-        (a, b)
-    } else {
-        (b, a)
+    let (position, freq) = match (as_position(a), as_position(b)) {
+        (Some(position), _) => (position, b),
+        (None, Some(position)) => (position, a),
+        (None, None) => return None,
     };
-    let pos = as_position(pos)?;
     let (freqs, freq_axis, pairing) = frequency(freq)?;
-    let mut axes = pos.axes.iter();
-    let seq_axis = match (axes.next(), axes.next()) {
-        (None, _) => None,
-        (Some((axis, step)), None) if step.is(1) && *axis != freq_axis => Some(*axis),
-        _ => return None,
-    };
-    let mut scalars = pos.scalars.iter();
-    let offset = match (scalars.next(), scalars.next()) {
-        (None, _) => None,
-        (Some((k, 1)), None) => Some(k.clone()),
-        _ => return None,
-    };
+    (!position.depends_on(freq_axis)).then_some(())?;
     Some(Rotary {
         wave,
-        seq_axis,
-        offset,
-        constant: pos.constant.clone(),
+        position: position.clone(),
         freq_axis,
         freqs,
         pairing,
@@ -228,37 +210,52 @@ fn flatten<'a, K: Key>(
     Some(())
 }
 
-/// A position cast to `f32`.
-fn as_position<K: Key>(form: &Arc<Form<K>>) -> Option<Position<K>> {
+/// The integer that is cast to `f32`. Narrower ones wrap where positions don't.
+fn as_position<K: Key>(form: &Arc<Form<K>>) -> Option<&Arc<Form<K>>> {
     match &form.expr {
-        Expr::Apply(Op::Cast(_), args) if args.first()?.dtype.is_int() => position(args.first()?),
+        Expr::Apply(Op::Cast(_), args) => args
+            .first()
+            .filter(|x| matches!(x.dtype, DType::I32 | DType::I64)),
         _ => None,
     }
 }
 
-/// An element of a vector of frequencies, chosen by the index along one axis.
-fn frequency<K: Key>(form: &Arc<Form<K>>) -> Option<(K, usize, Pairing)> {
-    let Expr::Element(key, index) = &form.uncast().expr else {
+/// Frequency n as a function of `i0`, the one axis that chooses n, and how.
+fn frequency<K: Key>(form: &Arc<Form<K>>) -> Option<(Arc<Form<K>>, usize, Pairing)> {
+    let mut axes = (0..form.reach()).filter(|a| form.depends_on(*a));
+    let (axis, None) = (axes.next()?, axes.next()) else {
         return None;
     };
-    let mut wide = index.iter().filter(|i| i.literal() != Some(Scalar::Int(0)));
-    let (Some(along), None) = (wide.next(), wide.next()) else {
-        return None;
+    let mut pairing = None;
+    let freqs = chosen(form.uncast(), axis, &mut pairing)?;
+    Some((freqs, axis, pairing?))
+}
+
+/// The form with what the index along `axis` chooses as `i0`, where it is the same choice everywhere.
+fn chosen<K: Key>(
+    form: &Arc<Form<K>>,
+    axis: usize,
+    pairing: &mut Option<Pairing>,
+) -> Option<Arc<Form<K>>> {
+    let mut choose = |by: Pairing| {
+        let same = pairing.get_or_insert_with(|| by.clone()) == &by;
+        same.then(|| Form::index(0))
     };
-    let (axis, pairing) = match &along.expr {
-        Expr::Index(axis) => (*axis, Pairing::Once),
-        Expr::Apply(op, args) => {
-            let Expr::Index(axis) = args.first()?.expr else {
-                return None;
-            };
+    match &form.expr {
+        Expr::Index(a) if *a == axis => choose(Pairing::Once),
+        Expr::Apply(op @ (Op::Remainder(_) | Op::FloorDiv(_)), args)
+            if args.first().is_some_and(|a| a.expr == Expr::Index(axis)) =>
+        {
             let by = args.get(1)?.as_dim()?;
             match op {
-                Op::Remainder(_) => (axis, Pairing::Halves { half: by }),
-                Op::FloorDiv(_) if by.is(2) => (axis, Pairing::Neighbours),
-                _ => return None,
+                Op::Remainder(_) => choose(Pairing::Halves { half: by }),
+                _ if by.is(2) => choose(Pairing::Neighbours),
+                _ => None,
             }
         }
-        _ => return None,
-    };
-    Some((key.clone(), axis, pairing))
+        Expr::Apply(..) | Expr::Element(..) => {
+            form.with_args(&mut |arg| chosen(arg, axis, pairing))
+        }
+        _ => Some(form.clone()),
+    }
 }

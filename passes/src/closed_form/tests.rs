@@ -1,7 +1,8 @@
 //! Forms of graphs written as text.
 
-use super::{Pairing, Wave, analyse, rotary_table};
+use super::{Pairing, Wave, analyse, position, rotary_table};
 use fuseline_ir::{Graph, Value, text};
+use std::collections::BTreeMap;
 
 fn parse(text: &str) -> Graph {
     text::parse(text).unwrap_or_else(|e| panic!("{e}"))
@@ -98,12 +99,11 @@ fn rotary_tables_are_recognised() {
         let forms = analyse(&graph);
         let form = forms[graph.outputs[0].value.index()].as_ref().unwrap();
         let table = rotary_table(form).unwrap_or_else(|| panic!("{form}"));
-        assert_eq!(
-            (table.wave, table.seq_axis, table.freq_axis),
-            (wave, Some(offset_axis), offset_axis + 1)
-        );
-        assert_eq!(table.offset, Some(Value::from_index(0)));
-        assert!(table.constant.is(0));
+        assert_eq!((table.wave, table.freq_axis), (wave, offset_axis + 1));
+        let at = position(&table.position).unwrap();
+        assert_eq!(at.scalars, BTreeMap::from([(Value::from_index(0), 1)]));
+        assert_eq!(at.axes, BTreeMap::from([(offset_axis, 1.into())]));
+        assert!(at.constant.is(0));
         assert_eq!(table.pairing, Pairing::Halves { half: 32.into() });
         assert_eq!((table.angle_scale, table.amplitude), (1.0, 1.0));
     }
@@ -111,15 +111,15 @@ fn rotary_tables_are_recognised() {
 
 #[test]
 fn a_table_of_something_else_is_not_rotary() {
-    // Positions that count by two.
-    let by_two = LLAMA.replace("step=1", "step=2");
+    // Angles that take the position twice.
+    let squared = LLAMA.replace("mul(%pf, %wf)", "mul(%pf, %pf)");
     // Angles in bf16.
     let low = LLAMA
         .replace("cast[dtype=f32](%p1)", "cast[dtype=bf16](%p1)")
         .replace("%wf = cast[dtype=f32](%w)\n", "")
         .replace("%wf", "%w")
         .replace("ty=f32[]", "ty=bf16[]");
-    for text in [by_two, low] {
+    for text in [squared, low] {
         let graph = parse(&text);
         let forms = analyse(&graph);
         assert_eq!(

@@ -93,7 +93,7 @@ fn the_exact_search_sees_what_pays_only_together() {
   output "b" = %b
 }"#;
     let graph = parse(text).unwrap();
-    let mut loaded = load(&graph).unwrap();
+    let mut loaded = load(&graph, &Default::default()).unwrap();
     let class = |n: usize| loaded.classes[n].unwrap();
     let (x, a, b) = (class(0), class(1), class(2));
     let add = |egraph: &mut EGraph, op: Op, of: Id| {

@@ -84,14 +84,14 @@ fn same(_: usize, layer: String) -> String {
 }
 
 fn count(graph: &Graph) -> usize {
-    find(graph).map_or(0, |layers| layers.count())
+    find(graph, &Default::default()).map_or(0, |layers| layers.count())
 }
 
 #[test]
 fn a_stack_is_cut_into_its_layers() {
     for n in [3, 4, 9] {
         let graph = stack(n, same);
-        let layers = find(&graph).unwrap();
+        let layers = find(&graph, &Default::default()).unwrap();
         assert!(
             layers.count() >= n - 1 && layers.period == 13,
             "{n}: {} of {}",

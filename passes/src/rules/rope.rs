@@ -6,7 +6,8 @@ use crate::sort::Columns::{self, Halves, Neighbours, Once};
 use crate::sort::Elem::{F32, Float, Single};
 use crate::sort::Range::Any;
 use crate::sort::Sort::{
-    self, Equals, Flag, Given, Holds, Literal, RotaryCos, RotarySin, Tensor, Whole,
+    self, Counted, Equals, Flag, Given, Holds, Listed, Literal, Positions, Product, RotaryCos,
+    RotarySin, Tensor,
 };
 
 /// What is turned, by tables with these columns.
@@ -194,7 +195,7 @@ pub const RULES: &[Rule] = &[
         doc: "A rotation of the first R places, and the others as they are: the op leaves the others alone by itself.",
         vars: &[
             ("x", Tensor(Float("T"), "L.. S D")),
-            ("offset", Whole),
+            ("offset", Positions("L.. S")),
             ("freqs", Tensor(F32, "H")),
             ("R", Equals("2*H")),
             ("t", Flag),
@@ -206,11 +207,78 @@ pub const RULES: &[Rule] = &[
         class: Exact,
     },
     Rule {
+        name: "rope_rows",
+        doc: "Rows that all have a position of their own are a batch each of one row: the op takes as many offsets as there are in the batch.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. S D")),
+            ("offset", Listed("L.. S")),
+            ("freqs", Tensor(F32, "H")),
+            ("N", Product("L.. S")),
+            ("R", Equals("2*H")),
+            ("t", Flag),
+            ("c", Literal(Any)),
+        ],
+        lhs: "rope[dims=R, traditional=$t, base=none, scale=$c](?x, ?offset, ?freqs)",
+        rhs: "reshape[shape=[L.., S, D]](rope[dims=R, traditional=$t, base=none, scale=$c](\
+              reshape[shape=[N, 1, D]](?x), reshape[shape=[N]](broadcast[shape=[L.., S]](?offset)), ?freqs))",
+        class: Exact,
+    },
+    Rule {
+        name: "rope_rows_of_heads",
+        doc: "As `rope_rows`, where the heads of one position lie side by side: they are turned together.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. S G D")),
+            ("offset", Listed("L.. S 1")),
+            ("freqs", Tensor(F32, "H")),
+            ("N", Product("L.. S")),
+            ("R", Equals("2*H")),
+            ("t", Flag),
+            ("c", Literal(Any)),
+        ],
+        lhs: "rope[dims=R, traditional=$t, base=none, scale=$c](?x, ?offset, ?freqs)",
+        rhs: "reshape[shape=[L.., S, G, D]](rope[dims=R, traditional=$t, base=none, scale=$c](\
+              reshape[shape=[N, G, 1, D]](?x), reshape[shape=[N]](broadcast[shape=[L.., S, 1]](?offset)), ?freqs))",
+        class: Exact,
+    },
+    Rule {
+        name: "rope_rows_across",
+        doc: "As `rope_rows_of_heads`, where each head has its rows in one place: the axes change places before and after, which is free where something exchanged them before.",
+        vars: &[
+            ("x", Tensor(Float("T"), "B G S D")),
+            ("offset", Listed("B 1 S")),
+            ("freqs", Tensor(F32, "H")),
+            ("N", Product("B S")),
+            ("R", Equals("2*H")),
+            ("t", Flag),
+            ("c", Literal(Any)),
+        ],
+        lhs: "rope[dims=R, traditional=$t, base=none, scale=$c](?x, ?offset, ?freqs)",
+        rhs: "transpose[perm=[0, 2, 1, 3]](reshape[shape=[B, S, G, D]](rope[dims=R, traditional=$t, base=none, scale=$c](\
+              reshape[shape=[N, G, 1, D]](transpose[perm=[0, 2, 1, 3]](?x)), reshape[shape=[N]](broadcast[shape=[B, 1, S]](?offset)), ?freqs)))",
+        class: Exact,
+    },
+    Rule {
+        name: "rope_counted_across",
+        doc: "Rows that count up by one along the axis before the heads: the op counts along the second to last axis, so the two change places, which is free where something exchanges them again.",
+        vars: &[
+            ("x", Tensor(Float("T"), "B S G D")),
+            ("p", Counted("B S 1")),
+            ("offset", Given),
+            ("freqs", Tensor(F32, "H")),
+            ("R", Equals("2*H")),
+            ("t", Flag),
+            ("c", Literal(Any)),
+        ],
+        lhs: "rope[dims=R, traditional=$t, base=none, scale=$c](?x, ?p, ?freqs)",
+        rhs: "transpose[perm=[0, 2, 1, 3]](rope[dims=R, traditional=$t, base=none, scale=$c](transpose[perm=[0, 2, 1, 3]](?x), ?offset, ?freqs))",
+        class: Exact,
+    },
+    Rule {
         name: "rope_narrow",
         doc: "The fused op computes in f32 whatever it is given, so the casts around it may go.",
         vars: &[
             ("x", Tensor(Float("T"), "L.. S D")),
-            ("offset", Whole),
+            ("offset", Positions("L.. S")),
             ("freqs", Tensor(F32, "H")),
             ("R", Equals("2*H")),
             ("t", Flag),

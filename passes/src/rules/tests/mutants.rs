@@ -188,7 +188,7 @@ fn mutants(rule: &Compiled) -> Vec<Mutant> {
 
 fn fires(rule: &Compiled, graph: &Graph, cx: &PassCx) -> bool {
     let rules = std::slice::from_ref(rule);
-    let (_, report) = saturated_by(graph, cx, rules, None).unwrap();
+    let (_, report) = saturated_by(graph, &Default::default(), cx, rules, None).unwrap();
     !report.steps.is_empty()
 }
 

@@ -21,7 +21,7 @@ fn run(graph: &Graph, inputs: &[Tensor]) -> Result<Tensor, String> {
 
 /// The witness' graph with the rule's right side as its output, for each way in which the rule fires at the root.
 pub fn right_sides(rule: &Compiled, w: &Witness) -> Vec<Graph> {
-    let loaded = egraph::load(&w.graph).unwrap();
+    let loaded = egraph::load(&w.graph, &BTreeMap::new()).unwrap();
     let root = loaded.classes[w.graph.outputs[0].value.index()].unwrap();
     let root = loaded.egraph.find(root);
     let (matches, _) = rule.find(&loaded.egraph, 100);

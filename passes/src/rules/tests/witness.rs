@@ -271,16 +271,30 @@ impl Maker<'_> {
                 let value = self.add(create::Full { value, ty }, &[])?;
                 self.bind(name, value)
             }
-            Sort::Whole => {
-                let shape = if self.rng.below(2) == 0 {
-                    vec![]
-                } else {
-                    vec![1]
-                };
-                let n = self.rng.below(40) as i64;
-                let tensor = Tensor::ints(DType::I64, shape, vec![n]).ok()?;
-                let value = self.input(name, tensor)?;
-                self.bind(name, value)
+            Sort::Positions(over) => match self.rng.below(4) {
+                0 => self.listed(name, over),
+                3 => {
+                    let value = Dim::from(self.rng.below(40));
+                    let size = self.add(create::Size { value }, &[])?;
+                    self.bind(name, size)
+                }
+                rank => {
+                    let shape = vec![1; rank - 1];
+                    let n = self.rng.below(40) as i64;
+                    let tensor = Tensor::ints(DType::I64, shape, vec![n]).ok()?;
+                    let value = self.input(name, tensor)?;
+                    self.bind(name, value)
+                }
+            },
+            Sort::Listed(over) => self.listed(name, over),
+            Sort::Counted(over) => {
+                let shape = self.shape(over)?;
+                let axis = shape.len().checked_sub(2)?;
+                let mut own = vec![Dim::from(1i64); shape.len()];
+                own[axis] = shape[axis].clone();
+                let count = self.counted(&shape[axis].clone())?;
+                let count = self.add(movement::Reshape { shape: own }, &[count])?;
+                self.bind(name, count)
             }
         }
     }
@@ -342,7 +356,13 @@ impl Maker<'_> {
                 let shape = self.shape(schema)?;
                 self.stray_tensor(name, Elem::Bool, shape)
             }
-            Sort::Whole => self.stray_tensor(name, Elem::Bool, vec![Dim::from(1i64)]),
+            Sort::Positions(over) | Sort::Listed(over) | Sort::Counted(over) => {
+                let mut shape = self.shape(over)?;
+                if self.rng.below(2) == 0 {
+                    shape = vec![Dim::from(1i64)];
+                }
+                self.stray_tensor(name, Elem::Bool, shape)
+            }
         }
     }
 
@@ -654,27 +674,66 @@ impl Maker<'_> {
         self.inputs.push(again.unwrap_or(mask));
     }
 
-    /// Tables of cosines and sines, written as models write them.
-    fn rotary(&mut self, cos: &str, sin: &str, columns: Columns, plain: bool) -> Option<()> {
-        let dims = self.shape("S H")?;
-        let [rows, half] = dims.as_slice() else {
-            return None;
-        };
+    /// Integers that count up by one, from 0 or from an input.
+    fn counted(&mut self, rows: &Dim) -> Option<Value> {
         let arange = create::Arange {
             start: Dim::from(0i64),
             step: Dim::from(1i64),
             len: rows.clone(),
             dtype: DType::I64,
         };
-        let mut positions = self.add(arange, &[])?;
+        let count = self.add(arange, &[])?;
         if self.rng.below(2) == 0 {
-            let n = self.rng.below(40) as i64;
-            let offset = self.input("offset", Tensor::ints(DType::I64, vec![], vec![n]).ok()?)?;
-            positions = self.add(pointwise::Add {}, &[positions, offset])?;
+            return Some(count);
         }
-        let positions = self.add(pointwise::Cast { dtype: DType::F32 }, &[positions])?;
-        let shape = vec![rows.clone(), Dim::from(1i64)];
-        let positions = self.add(movement::Reshape { shape }, &[positions])?;
+        let n = self.rng.below(40) as i64;
+        let offset = self.input("offset", Tensor::ints(DType::I64, vec![], vec![n]).ok()?)?;
+        self.add(pointwise::Add {}, &[count, offset])
+    }
+
+    /// Integers below 40, in a shape that broadcasts to `over`, as an input.
+    fn integers(&mut self, name: &str, over: &[Dim]) -> Option<Value> {
+        let mut sizes = TensorType::new(DType::I64, over.to_vec()).static_shape()?;
+        for n in &mut sizes {
+            *n = if self.rng.below(4) == 0 { 1 } else { *n };
+        }
+        let n: usize = sizes.iter().product();
+        let data = (0..n).map(|_| self.rng.below(40) as i64).collect();
+        self.input(name, Tensor::ints(DType::I64, sizes, data).ok()?)
+    }
+
+    fn listed(&mut self, name: &str, over: &str) -> Option<()> {
+        let shape = self.shape(over)?;
+        let value = self.integers(name, &shape)?;
+        self.bind(name, value)
+    }
+
+    /// Tables of cosines and sines, written as models write them.
+    fn rotary(&mut self, cos: &str, sin: &str, columns: Columns, plain: bool) -> Option<()> {
+        let (rows, half) = (self.shape("L.. S")?, self.shape("H")?);
+        let half = half.first()?;
+        // Counted along the last axis of rows, or along any, or listed.
+        let axis = match self.rng.below(3) {
+            0 => self.rng.below(rows.len()),
+            _ => rows.len() - 1,
+        };
+        let mut rows: Vec<Dim> = rows[axis..].to_vec();
+        rows[1..].fill(Dim::from(1i64));
+        let listed = axis > 0 && self.rng.below(3) == 0;
+        let mut positions = if listed {
+            let full = self.shape("L.. S")?;
+            let over = full[..full.len() - rows.len()].to_vec();
+            rows.splice(..0, over);
+            self.integers("offset", &rows)?
+        } else {
+            self.counted(&rows[0].clone())?
+        };
+        positions = self.add(pointwise::Cast { dtype: DType::F32 }, &[positions])?;
+        rows.push(Dim::from(1i64));
+        let shape = rows.clone();
+        positions = self.add(movement::Reshape { shape }, &[positions])?;
+        rows.pop();
+        let with = |last: &[Dim]| [rows.as_slice(), last].concat();
         let n = usize::try_from(half.as_const()?).ok()?;
         let freqs = (0..n).map(|_| 0.01 + self.rng.unit().abs()).collect();
         let freqs = self.input("freqs", Tensor::floats(DType::F32, vec![n], freqs).ok()?)?;
@@ -682,17 +741,16 @@ impl Maker<'_> {
         let twice = &Dim::from(2i64) * half;
         let (angles, width) = match columns {
             Columns::Once => (angles, half.clone()),
-            Columns::Halves => (
-                self.add(movement::Cat { axis: 1 }, &[angles, angles])?,
-                twice,
-            ),
+            Columns::Halves => {
+                let axis = rows.len();
+                (self.add(movement::Cat { axis }, &[angles, angles])?, twice)
+            }
             Columns::Neighbours => {
-                let column = |n: i64| vec![rows.clone(), half.clone(), Dim::from(n)];
-                let shape = column(1);
+                let shape = with(&[half.clone(), Dim::from(1i64)]);
                 let apart = self.add(movement::Reshape { shape }, &[angles])?;
-                let shape = column(2);
+                let shape = with(&[half.clone(), Dim::from(2i64)]);
                 let pairs = self.add(movement::Broadcast { shape }, &[apart])?;
-                let shape = vec![rows.clone(), twice.clone()];
+                let shape = with(std::slice::from_ref(&twice));
                 (self.add(movement::Reshape { shape }, &[pairs])?, twice)
             }
         };
@@ -713,9 +771,9 @@ impl Maker<'_> {
             if dtype != DType::F32 {
                 table = self.add(pointwise::Cast { dtype }, &[table])?;
             }
-            if lead > 0 && self.dims_of("x")?.len() >= 2 + lead {
+            if lead > 0 && self.dims_of("x")?.len() >= 1 + rows.len() + lead {
                 let mut shape = vec![Dim::from(1i64); lead];
-                shape.extend([rows.clone(), width.clone()]);
+                shape.extend(with(std::slice::from_ref(&width)));
                 table = self.add(movement::Reshape { shape }, &[table])?;
             }
             self.bind(name, table)?;
