@@ -10,7 +10,8 @@ use crate::container::{
     ValueIdx,
 };
 use crate::graph::{Dim, IoSlot, MlxGraph, SlotClass, TensorMeta};
-use crate::instr::{Instruction, Tid};
+use crate::infer::{SlotType, Types};
+use crate::instr::{Instruction, Slot, Tid};
 
 /// What a file holds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -163,8 +164,40 @@ pub struct SlotSummary {
 pub struct ChainSummary {
     /// `main`, `init`, or `branch` for one that others run.
     pub role: &'static str,
-    /// The instructions as text, one each.
-    pub instructions: Vec<String>,
+    /// The instructions, in order.
+    pub instructions: Vec<InstructionSummary>,
+}
+
+/// An instruction.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InstructionSummary {
+    /// What it writes, with types and shapes as far as they are known ([`crate::infer`]).
+    pub results: Vec<SlotSummary>,
+    /// What it does: `Silu(x=%t0)`.
+    pub call: String,
+}
+
+impl InstructionSummary {
+    /// The instruction without types: `%t1 = Silu(x=%t0)`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let slots: Vec<&str> = self.results.iter().map(|r| r.slot.as_str()).collect();
+        match slots.is_empty() {
+            true => self.call.clone(),
+            false => format!("{} = {}", slots.join(", "), self.call),
+        }
+    }
+}
+
+impl fmt::Display for InstructionSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, SlotSummary { slot, ty, .. }) in self.results.iter().enumerate() {
+            let gap = if at == 0 { "" } else { ", " };
+            write!(f, "{gap}{slot}: {ty}")?;
+        }
+        let gap = if self.results.is_empty() { "" } else { " = " };
+        write!(f, "{gap}{}", self.call)
+    }
 }
 
 impl Pte<'_> {
@@ -388,6 +421,7 @@ impl MlxGraph {
             .take(described)
             .map(|tid| IoSlot::Tensor(Tid(tid)))
             .collect();
+        let types = Types::of(self);
         let mut counts = BTreeMap::new();
         for instruction in self.instructions() {
             *counts
@@ -405,7 +439,7 @@ impl MlxGraph {
                 .chains
                 .iter()
                 .enumerate()
-                .map(|(at, _)| self.chain_summary(at))
+                .map(|(at, _)| self.chain_summary(at, &types))
                 .collect(),
             counts,
         }
@@ -419,18 +453,31 @@ impl MlxGraph {
         kept.flat_map(|(_, chain)| chain)
     }
 
-    fn chain_summary(&self, at: usize) -> ChainSummary {
+    fn chain_summary(&self, at: usize, types: &Types) -> ChainSummary {
         let role = match at {
             at if at == self.main_chain as usize => "main",
             at if Some(at) == self.init_chain.map(|init| init as usize) => "init",
             _ => "branch",
         };
         let instructions = self.chains.get(at).into_iter().flatten();
+        let one = |(position, instruction): (usize, &Instruction)| {
+            let known = types.results(at, position).iter().map(Some);
+            let known = known.chain(std::iter::repeat(None));
+            let results = instruction.writes().into_iter().zip(known);
+            let result = |(slot, known): (Slot, Option<&SlotType>)| SlotSummary {
+                slot: self.counts.name(slot),
+                name: None,
+                ty: known.map_or_else(|| "?".to_owned(), SlotType::to_string),
+                bytes: None,
+            };
+            InstructionSummary {
+                results: results.map(result).collect(),
+                call: instruction.display_call(&self.counts).to_string(),
+            }
+        };
         ChainSummary {
             role,
-            instructions: instructions
-                .map(|one| one.display(&self.counts).to_string())
-                .collect(),
+            instructions: instructions.enumerate().map(one).collect(),
         }
     }
 
@@ -438,10 +485,6 @@ impl MlxGraph {
         let name = names.get(&slot).map(|name| (*name).to_owned());
         match slot {
             IoSlot::Tensor(tid) => {
-                let (letter, number) = match self.counts.locate(tid) {
-                    Some((class, number)) => (class.letter(), number),
-                    None => ('?', tid.0),
-                };
                 let meta = self.tensors.get(tid.0 as usize);
                 let in_place = self
                     .counts
@@ -449,7 +492,7 @@ impl MlxGraph {
                     .is_some_and(|(class, _)| class != SlotClass::Temp);
                 let meta = meta.filter(|_| in_place);
                 SlotSummary {
-                    slot: format!("%{letter}{number}"),
+                    slot: self.counts.name(Slot::Tensor(tid)),
                     name,
                     ty: meta.map_or_else(|| "tensor".to_owned(), TensorMeta::to_string),
                     bytes: meta.and_then(TensorMeta::max_bytes),

@@ -31,7 +31,8 @@
 //!
 //! An instruction reads slots and writes slots; nothing else passes between instructions. Slots are storage, not values: a slot may be
 //! written many times, an instruction may write a slot that it reads, and an output slot may hold an intermediate result
-//! meanwhile. There is no inference of types: what a temporary holds is what the last instruction left there.
+//! meanwhile. The file has no types of temporaries: what one holds is what the last instruction left there. [`infer`] follows a program to say what that is, as
+//! far as it can be known.
 //!
 //! The *main chain* runs at each call. The *init chain*, if there is one, runs once, when the constants have been loaded, and may
 //! replace constants by something computed from them. Further chains are run by `If` and `Scan`.
@@ -55,6 +56,7 @@ pub mod dtype;
 pub mod error;
 mod generated;
 pub mod graph;
+pub mod infer;
 pub mod inspect;
 pub mod instr;
 pub mod interrupt;

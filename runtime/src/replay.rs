@@ -36,17 +36,28 @@ fn run_nested(
         if depth > 0 {
             frame.budget.step().map_err(here)?;
         }
-        match instruction {
-            Instruction::If(i) => branch(i, graph, frame, depth).map_err(|e| e.or(here))?,
-            Instruction::Scan(i) => scan(i, graph, frame, depth).map_err(|e| e.or(here))?,
-            other => ops::execute(other, frame).map_err(here)?,
-        }
+        run_one(instruction, graph, frame, depth).map_err(|e| e.or(here))?;
     }
     Ok(())
 }
 
+/// Runs an instruction, with the chains that it runs.
+pub(crate) fn run_one(
+    instruction: &Instruction,
+    graph: &MlxGraph,
+    frame: &mut Frame<'_>,
+    depth: usize,
+) -> Result<(), Nested> {
+    match instruction {
+        Instruction::If(i) => branch(i, graph, frame, depth),
+        Instruction::Scan(i) => scan(i, graph, frame, depth),
+        other => Ok(ops::execute(other, frame)?),
+    }
+}
+
 /// What went wrong in a nested chain: there, which is known already, or in the instruction that runs it.
-enum Nested {
+#[derive(Debug)]
+pub(crate) enum Nested {
     There(Error),
     Here(Fault),
 }

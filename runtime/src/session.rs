@@ -1,5 +1,8 @@
 //! Running methods, and what is kept between calls.
 
+#[cfg(test)]
+mod inferred;
+
 use fuseline_program::{Dim, IoSlot, ScalarType};
 
 use crate::device::Device;

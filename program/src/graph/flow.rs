@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ChainIdx, IoSlot, MlxGraph, SlotClass};
 use crate::error::{Fault, FormatError, Within};
-use crate::instr::{Instruction, Slot, Tid, Vid};
+use crate::instr::{Instruction, Slot, Tid};
 
 /// Chains within chains within chains: at most so many, because they are run by recursion.
 const MAX_NESTING: u32 = 32;
@@ -134,7 +134,7 @@ pub(super) fn check(graph: &MlxGraph, order: &[usize]) -> Result<(), FormatError
     for (at, slot) in graph.outputs.iter().map(slot_of).enumerate() {
         if !there(&slot) && !main.gives.contains(&slot) {
             let fault = Fault::Undefined {
-                slot: name(graph, slot),
+                slot: graph.counts.name(slot),
             };
             return Err(fault).within(|| format!("outputs, entry {at}"));
         }
@@ -168,21 +168,11 @@ fn defined(
                 .get(*at)
                 .map_or("", |instruction| instruction.info().name);
             Err(Fault::Undefined {
-                slot: name(graph, *slot),
+                slot: graph.counts.name(*slot),
             })
             .within(|| format!("instruction {at} ({instruction})"))
             .within(|| format!("chain {chain}"))
         }
-    }
-}
-
-fn name(graph: &MlxGraph, slot: Slot) -> String {
-    match slot {
-        Slot::Tensor(Tid(tid)) => match graph.counts.locate(Tid(tid)) {
-            Some((class, number)) => format!("%{}{number}", class.letter()),
-            None => format!("%{tid}"),
-        },
-        Slot::Value(Vid(vid)) => format!("%v{vid}"),
     }
 }
 

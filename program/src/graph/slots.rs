@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::instr::{SlotNames, Tid};
+use crate::instr::{Slot, SlotNames, Tid};
 
 /// What a tensor slot is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,11 +113,22 @@ impl SlotCounts {
     }
 }
 
+impl SlotCounts {
+    /// How a slot is called in text: `%c0`, `%v3`.
+    #[must_use]
+    pub fn name(&self, slot: Slot) -> String {
+        match slot {
+            Slot::Value(vid) => vid.to_string(),
+            Slot::Tensor(tid) => match self.locate(tid) {
+                Some((class, number)) => format!("%{}{number}", class.letter()),
+                None => format!("%?{}", tid.0),
+            },
+        }
+    }
+}
+
 impl SlotNames for SlotCounts {
     fn tensor(&self, tid: Tid, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.locate(tid) {
-            Some((class, number)) => write!(f, "%{}{number}", class.letter()),
-            None => write!(f, "%?{}", tid.0),
-        }
+        f.write_str(&self.name(Slot::Tensor(tid)))
     }
 }

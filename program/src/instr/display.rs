@@ -36,6 +36,16 @@ impl Instruction {
         Line {
             instruction: self,
             names,
+            results: true,
+        }
+    }
+
+    /// [`Instruction::display`] without what it writes.
+    pub fn display_call<'a>(&'a self, names: &'a dyn SlotNames) -> impl fmt::Display + 'a {
+        Line {
+            instruction: self,
+            names,
+            results: false,
         }
     }
 }
@@ -49,6 +59,7 @@ impl fmt::Display for Instruction {
 struct Line<'a> {
     instruction: &'a Instruction,
     names: &'a dyn SlotNames,
+    results: bool,
 }
 
 impl Line<'_> {
@@ -103,7 +114,8 @@ impl Line<'_> {
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let writes = self.instruction.writes();
+        let mut writes = self.instruction.writes();
+        writes.retain(|_| self.results);
         for (at, slot) in writes.iter().enumerate() {
             if at > 0 {
                 f.write_str(", ")?;
