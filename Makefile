@@ -4,7 +4,7 @@ CARGO ?= cargo
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bless fuzz bench perplexity fmt schemas doc clean distclean
+.PHONY: help setup build demo test bless fuzz soak bench perplexity fmt schemas doc clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -32,6 +32,9 @@ bless: setup ## rewrite the snapshots and the documents that are made from the c
 
 fuzz: setup ## every fuzz target for SECONDS each (nightly toolchain, cargo-fuzz)
 	@python3 tools/fuzz.py run --seconds $(or $(SECONDS),60)
+
+soak: setup ## eight threads with sessions that come and go, for SECONDS (300): the numbers of one thread
+	FUSELINE_THREAD_SECONDS=$(or $(SECONDS),300) $(CARGO) test --release --locked -p fuseline-runtime --test suite -- threads --nocapture
 
 bench: build ## the optimiser by the number of layers; compile time and memory, time to first token, tokens per second
 	@$(CARGO) bench --quiet --locked -p fuseline-passes --bench optimiser

@@ -4,8 +4,10 @@
 //! the data. [`Kernels::standard`] has the few that are common; a program that embeds this crate can add its own under the
 //! names that the compiled file uses: `aten::nonzero.out`, namespace and overload included.
 
+mod complex;
 mod portable;
 mod unique;
+mod views;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -79,7 +81,9 @@ impl Kernels {
     }
 
     /// The built-in ones: `aten::nonzero.out`, `aten::masked_select.out`, `aten::masked_scatter.out`, `aten::_unique2.out`, `aten::unique_consecutive.out`,
-    /// `aten::_adaptive_avg_pool2d.out`, `aten::copy_`, `aten::max.dim_max`, `aten::min.dim_min`.
+    /// `aten::_adaptive_avg_pool2d.out`, `aten::copy_`, `aten::max.dim_max`, `aten::min.dim_min`; those on complex elements and those that only move elements,
+    /// which ExecuTorch leaves on the host beside such: `aten::_fft_r2c.out`, `aten::abs.out`, `aten::add.out`, `aten::mul.out`, `aten::sub.out`,
+    /// `aten::index.Tensor_out`, `aten::view_copy.out` and its like. [`Kernels::names`] has them all.
     #[must_use]
     pub fn standard() -> Self {
         let mut kernels = Self::none();
@@ -98,6 +102,8 @@ impl Kernels {
         kernels.insert("aten::min.dim_min", 3, 2, portable::smallest);
         kernels.register("aten::_unique2.out", 4, 3, unique::sorted);
         kernels.register("aten::unique_consecutive.out", 4, 3, unique::runs);
+        complex::register(&mut kernels);
+        views::register(&mut kernels);
         kernels
     }
 
@@ -220,6 +226,7 @@ fn bad(position: usize, problem: impl Into<String>) -> KernelError {
 }
 
 /// A shape with the steps, in elements, from one index to the next along each of its axes. Broadcast axes have step 0.
+#[derive(Debug)]
 struct Walk {
     shape: Vec<usize>,
     steps: Vec<usize>,

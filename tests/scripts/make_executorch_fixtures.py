@@ -17,7 +17,7 @@ import zlib
 import torch
 from executorch.backends.mlx import MLXPartitioner
 from executorch.backends.mlx.custom_kernel_ops import gated_delta_rule  # noqa: F401  (registers the operator)
-from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
+from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
 from executorch.exir._serialize._named_data_store import NamedDataStore
 from executorch.exir.passes.init_mutable_pass import InitializedMutableBufferPass
 from safetensors.torch import save_file
@@ -161,6 +161,66 @@ def host_between(out):
     module = Between()
     out.program(lower(export(module, (torch.randn(1, 2, 6, 7),))))
     out.calls(module, [(torch.randn(1, 2, 6, 7),)])
+
+
+# ExecuTorch's check of its own graphs knows no complex elements.
+COMPLEX = EdgeCompileConfig(_check_ir_validity=False)
+
+
+class Turned(nn.Module):
+    """Complex numbers, all of them left to the host: a table looked up, views, a product."""
+
+    def __init__(self):
+        super().__init__()
+        angle = torch.arange(12.0).reshape(6, 2) * 0.3
+        self.register_buffer("table", torch.polar(torch.ones_like(angle), angle))
+
+    def forward(self, x, position):
+        pairs = torch.view_as_complex((x * 2).reshape(2, 3, 2, 2))
+        turned = pairs * self.table[position].unsqueeze(1).transpose(1, 2).permute(0, 2, 1).expand(2, 3, 2)
+        return torch.view_as_real(turned).reshape(2, 3, 4) + 1
+
+
+@case
+def host_complex(out):
+    module = Turned()
+    call = lambda: (torch.randn(2, 3, 4), torch.randint(0, 6, (2,)))
+    out.program(lower(export(module, call()), compile_config=COMPLEX))
+    out.calls(module, [call(), call()])
+
+
+class Spectrum(nn.Module):
+    """A spectrogram: windows of a signal and their Fourier transform on the host, the rest in delegates."""
+
+    def forward(self, x):
+        power = torch.stft(x, 12, 5, window=torch.hann_window(12), return_complex=True).abs() ** 2
+        return torch.log(power.clamp(min=1e-10))
+
+
+@case
+def host_spectrum(out):
+    module = Spectrum()
+    out.program(lower(export(module, (torch.randn(64),)), compile_config=COMPLEX))
+    out.calls(module, [(torch.randn(64),)])
+
+
+class Rows(nn.Module):
+    """Rows of a matrix at a matrix of positions, which ExecuTorch writes as TakeAlongAxisNode."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.randn(6, 4))
+
+    def forward(self, position):
+        return self.table[position].unsqueeze(1) * 2
+
+
+@case
+def rows_at_a_matrix(out):
+    module = Rows()
+    call = lambda: (torch.randint(0, 6, (1, 3)),)
+    out.program(lower(export(module, call())))
+    out.calls(module, [call(), call()])
 
 
 class Recurrence(nn.Module):

@@ -121,7 +121,8 @@ impl Walk<'_> {
             b.push(Length::Known(1));
         }
         let (rows, columns) = (a.get(a.len().checked_sub(2)?).copied()?, b.pop()?);
-        (a.pop(), a.pop(), b.pop());
+        a.truncate(a.len() - 2);
+        b.pop();
         let mut shape = self.broadcast(Some(a), Some(b))?;
         shape.extend((!row).then_some(rows));
         shape.extend((!column).then_some(columns));
@@ -316,14 +317,34 @@ impl Walk<'_> {
         (dtype, shape)
     }
 
+    /// Whole rows where the other axes don't broadcast; whether they do must be known.
     pub(super) fn taken_along(&mut self, x: Shape, indices: Shape, axis: i64) -> Shape {
-        let (mut x, indices) = (x?, indices?);
-        if x.len() != indices.len() {
+        let (mut own, at) = (x.clone()?, indices.clone()?);
+        if own.len() != at.len() {
             return None;
         }
-        let at = counted(axis, x.len())?;
-        x[at] = indices[at];
-        self.broadcast(Some(x), Some(indices))
+        let along = counted(axis, own.len())?;
+        own[along] = at[along];
+        let differ = own.iter().zip(&at).any(|pair| match pair {
+            (Length::Known(a), Length::Known(b)) => a != b && *a != 1 && *b != 1,
+            _ => false,
+        });
+        if differ {
+            return taken(x, axis, indices);
+        }
+        let clear = own
+            .iter()
+            .zip(&at)
+            .all(|(a, b)| a == b || self.is_one(*a) || self.is_one(*b));
+        if clear {
+            self.broadcast(Some(own), Some(at))
+        } else {
+            None
+        }
+    }
+
+    fn is_one(&self, length: Length) -> bool {
+        length == Length::Known(1)
     }
 }
 

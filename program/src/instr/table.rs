@@ -28,7 +28,7 @@ instructions! {
     5 ExpandDims: ExpandDimsNode ExpandDimsNodeArgs { read x: Tid, write out: Tid, attr axis: i32 }
     /// Repeats the whole of `x` `reps[i]` times along axis `i`.
     6 Tile: TileNode TileNodeArgs { read x: Tid, write out: Tid, read reps: Vec<IntOrVid> }
-    /// `out[…, i, …] = x[…, indices[…, i, …], …]` along `axis`; ranks are equal.
+    /// `out[…, i, …] = x[…, indices[…, i, …], …]` along `axis`; ranks are equal, the other axes broadcast. Where they can't, it is `Take`.
     7 TakeAlongAxis: TakeAlongAxisNode TakeAlongAxisNodeArgs { read x: Tid, read indices: Tid, write out: Tid, attr axis: i32 }
     /// Selects along `axis`: an integer drops the axis, a tensor of indices replaces it by its own shape.
     8 Take: TakeNode TakeNodeArgs { read x: Tid, write out: Tid, read index: IntOrVidOrTid, attr axis: i32 }

@@ -75,7 +75,11 @@ pub(super) fn copy(arguments: &[Value]) -> Result<Vec<Value>, KernelError> {
 }
 
 /// A tensor of these numbers, rounded to its type.
-fn from_floats(dtype: ScalarType, shape: &[usize], numbers: &[f64]) -> Result<Tensor, TensorError> {
+pub(super) fn from_floats(
+    dtype: ScalarType,
+    shape: &[usize],
+    numbers: &[f64],
+) -> Result<Tensor, TensorError> {
     use ScalarType as T;
     let bytes: Vec<u8> = match dtype {
         T::F64 => numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
@@ -88,6 +92,12 @@ fn from_floats(dtype: ScalarType, shape: &[usize], numbers: &[f64]) -> Result<Te
             .flat_map(|x| bf16::from_f64(*x).to_le_bytes())
             .collect(),
         T::Bool => numbers.iter().map(|x| u8::from(*x != 0.0)).collect(),
+        T::U8 => numbers.iter().map(|x| *x as u8).collect(),
+        T::I8 => numbers.iter().map(|x| (*x as i8).cast_unsigned()).collect(),
+        T::I16 => numbers
+            .iter()
+            .flat_map(|x| (*x as i16).to_le_bytes())
+            .collect(),
         T::I64 => numbers
             .iter()
             .flat_map(|x| (*x as i64).to_le_bytes())

@@ -631,14 +631,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
 
         // Reading and writing at positions.
         I::Take(i) => several::take(i, f),
-        I::TakeAlongAxis(i) => {
-            let (x, indices) = (f.get(i.x)?, f.get(i.indices)?);
-            check_indices(x, i.axis, indices, f.stream.device())?;
-            f.put(
-                i.out,
-                op!(f, mlx_take_along_axis, x.raw(), indices.raw(), i.axis),
-            )
-        }
+        I::TakeAlongAxis(i) => several::take_along_axis(i, f),
         I::Gather(i) => several::gather(i, f),
         I::ScatterAdd(i) => {
             let (x, indices) = (f.get(i.x)?, f.get(i.indices)?);

@@ -4,7 +4,7 @@ use fuseline_program::ScalarType;
 use fuseline_program::instr::{
     Arange, AsStrided, BroadcastTo, FloorDivide, Gather, GatherMm, Gelu, IndexCopy, IntOrVid,
     IntOrVidOrTid, Pad, QuantizedMatmul, RandomBits, Sdpa, Slice, SliceUpdate, Split, Squeeze,
-    Take,
+    Take, TakeAlongAxis,
 };
 
 use super::host::{
@@ -392,6 +392,23 @@ pub(super) fn take(i: &Take, f: &mut Frame<'_>) -> Result<(), Fault> {
             length,
         }),
     }
+}
+
+/// ExecuTorch 1.5.1 writes this instruction for `x[indices]` too, where both have as many axes: for whole rows as `Take` has them. It is that where the other axes
+/// could not stand beside each other.
+pub(super) fn take_along_axis(i: &TakeAlongAxis, f: &mut Frame<'_>) -> Result<(), Fault> {
+    let (x, indices) = (f.get(i.x)?, f.get(i.indices)?);
+    check_indices(x, i.axis, indices, f.stream.device())?;
+    let axis = axis_of(i.axis, x.rank())?;
+    let mut pairs = x.shape().iter().zip(indices.shape()).enumerate();
+    let beside = pairs.all(|(at, (a, b))| at == axis || a == b || *a == 1 || *b == 1);
+    let (x, indices) = (x.raw(), indices.raw());
+    let out = if beside {
+        op!(f, mlx_take_along_axis, x, indices, i.axis)
+    } else {
+        op!(f, mlx_take_axis, x, indices, i.axis)
+    };
+    f.put(i.out, out)
 }
 
 pub(super) fn gather(i: &Gather, f: &mut Frame<'_>) -> Result<(), Fault> {
