@@ -280,36 +280,13 @@ impl OpImpl for Sdpa {
 mod tests {
     use super::*;
     use crate::attr::F64;
-    use std::collections::BTreeMap;
-
-    fn type_of(t: &Tensor) -> Type {
-        Type::tensor(t.dtype(), t.shape().iter().map(|&n| n.into()).collect())
-    }
+    use crate::ops::testing::{run, run_decomposed};
 
     fn wave(dtype: DType, shape: [usize; 4]) -> Tensor {
         Tensor::from_fn(dtype, shape.to_vec(), |i| {
             Scalar::float((i as f64 * 0.7).sin())
         })
         .unwrap()
-    }
-
-    fn run(op: &Sdpa, args: &[&Tensor], decomposed: bool) -> Result<Vec<f64>, OpError> {
-        let types: Vec<Type> = args.iter().map(|t| type_of(t)).collect();
-        let types: Vec<&Type> = types.iter().collect();
-        let out = op.infer(&types)?;
-        let symbols = BTreeMap::new();
-        let cx = EvalCx {
-            symbols: &symbols,
-            args: &types,
-            out: &out,
-        };
-        let result = if decomposed {
-            crate::eval::eval_decomposed(&op.clone().into(), &cx, args)?
-        } else {
-            op.eval(&cx, args)?
-        };
-        assert_eq!(type_of(&result[0]), out);
-        Ok(result[0].to_f64())
     }
 
     fn sdpa(causal: bool) -> Sdpa {
@@ -331,8 +308,8 @@ mod tests {
         for causal in [false, true] {
             for mask in [None, Some(&added), Some(&bools)] {
                 let args: Vec<&Tensor> = [&q, &k, &v].into_iter().chain(mask).collect();
-                let a = run(&sdpa(causal), &args, false).unwrap();
-                let b = run(&sdpa(causal), &args, true).unwrap();
+                let a = run(sdpa(causal), &args).unwrap().to_f64();
+                let b = run_decomposed(sdpa(causal), &args).unwrap().to_f64();
                 assert!(
                     a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5),
                     "{a:?} {b:?}"
@@ -346,7 +323,7 @@ mod tests {
         let q = wave(DType::F32, [1, 1, 2, 1]);
         let k = wave(DType::F32, [1, 1, 3, 1]);
         let v = Tensor::floats(DType::F32, vec![1, 1, 3, 1], vec![1.0, 1.0, 100.0]).unwrap();
-        let out = run(&sdpa(true), &[&q, &k, &v], false).unwrap();
+        let out = run(sdpa(true), &[&q, &k, &v]).unwrap().to_f64();
         assert!(
             (out[0] - 1.0).abs() < 1e-6,
             "the first query doesn't see the last key"
@@ -360,12 +337,12 @@ mod tests {
             wave(DType::F16, [1, 1, 3, 2]),
             wave(DType::F16, [1, 1, 2, 2]),
         );
-        let out = run(&sdpa(true), &[&q, &k, &k], false).unwrap();
+        let out = run(sdpa(true), &[&q, &k, &k]).unwrap().to_f64();
         assert_eq!(out[..2], [0.0, 0.0]);
         assert!(out[2..].iter().any(|x| *x != 0.0));
         let none = wave(DType::F16, [1, 1, 0, 2]);
         assert_eq!(
-            run(&sdpa(false), &[&q, &none, &none], false).unwrap(),
+            run(sdpa(false), &[&q, &none, &none]).unwrap().to_f64(),
             [0.0; 6]
         );
     }

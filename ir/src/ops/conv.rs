@@ -392,8 +392,8 @@ impl OpImpl for ConvTranspose {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pointwise::testing::*;
     use super::*;
+    use crate::ops::testing::*;
 
     fn conv(stride: usize, padding: usize, dilation: usize, groups: usize) -> Conv {
         Conv {

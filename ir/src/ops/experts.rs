@@ -84,9 +84,9 @@ impl OpImpl for GatherMm {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pointwise::testing::*;
     use super::*;
     use crate::dtype::DType;
+    use crate::ops::testing::*;
 
     #[test]
     fn each_row_meets_its_matrix() {

@@ -558,8 +558,7 @@ impl OpImpl for ScatterAdd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::Op;
-    use std::collections::BTreeMap;
+    use crate::ops::testing::run;
 
     fn ints(dtype: DType, shape: &[usize], data: &[i64]) -> Tensor {
         Tensor::ints(dtype, shape.to_vec(), data.to_vec()).unwrap()
@@ -567,26 +566,6 @@ mod tests {
 
     fn iota(shape: &[usize]) -> Tensor {
         Tensor::from_fn(DType::F32, shape.to_vec(), |i| Scalar::Int(i as i64)).unwrap()
-    }
-
-    fn type_of(t: &Tensor) -> Type {
-        Type::tensor(t.dtype(), t.shape().iter().map(|&n| n.into()).collect())
-    }
-
-    fn run(op: impl Into<Op>, args: &[&Tensor]) -> Result<Tensor, OpError> {
-        let op = op.into();
-        let types: Vec<Type> = args.iter().map(|t| type_of(t)).collect();
-        let types: Vec<&Type> = types.iter().collect();
-        let out = op.infer(&types)?;
-        let symbols = BTreeMap::new();
-        let cx = EvalCx {
-            symbols: &symbols,
-            args: &types,
-            out: &out,
-        };
-        let result = op.eval(&cx, args)?.remove(0);
-        assert_eq!(result.shape(), cx.out_shape()?);
-        Ok(result)
     }
 
     #[test]

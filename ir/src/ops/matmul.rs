@@ -219,8 +219,8 @@ impl OpImpl for Addmm {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pointwise::testing::*;
     use super::*;
+    use crate::ops::testing::*;
 
     #[test]
     fn products_and_batches() {

@@ -17,6 +17,8 @@ pub mod reduce;
 pub mod rope;
 pub mod sort;
 pub mod table;
+#[cfg(test)]
+mod testing;
 mod util;
 pub mod window;
 

@@ -456,7 +456,7 @@ mod tests {
     use crate::attr::Scalar;
     use crate::dtype::DType;
     use crate::ops::Op;
-    use std::collections::BTreeMap;
+    use crate::ops::testing::run;
 
     fn dims(shape: &[i64]) -> Vec<Dim> {
         shape.iter().map(|&n| n.into()).collect()
@@ -468,23 +468,6 @@ mod tests {
 
     fn iota(shape: &[usize]) -> Tensor {
         Tensor::from_fn(DType::I64, shape.to_vec(), |i| Scalar::Int(i as i64)).unwrap()
-    }
-
-    fn run(op: impl Into<Op>, args: &[&Tensor]) -> Result<Tensor, OpError> {
-        let op = op.into();
-        let types: Vec<Type> = args
-            .iter()
-            .map(|t| Type::tensor(t.dtype(), t.shape().iter().map(|&n| n.into()).collect()))
-            .collect();
-        let types: Vec<&Type> = types.iter().collect();
-        let out = op.infer(&types)?;
-        let symbols = BTreeMap::new();
-        let cx = EvalCx {
-            symbols: &symbols,
-            args: &types,
-            out: &out,
-        };
-        op.eval(&cx, args).map(|mut t| t.remove(0))
     }
 
     fn node(op: impl Into<Op>, args: &[&Type]) -> &'static str {
@@ -560,7 +543,7 @@ mod tests {
         let ty = Type::tensor(DType::I64, dims(&[3]));
         let out = op.infer(&[&ty]).unwrap();
         let run = |n| {
-            let symbols = BTreeMap::from([("u0".into(), n)]);
+            let symbols = std::collections::BTreeMap::from([("u0".into(), n)]);
             let cx = EvalCx {
                 symbols: &symbols,
                 args: &[&ty],

@@ -218,10 +218,10 @@ impl OpImpl for LayerNorm {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pointwise::testing::*;
     use super::*;
     use crate::attr::F64;
     use crate::dtype::DType;
+    use crate::ops::testing::*;
 
     const INF: f64 = f64::INFINITY;
 

@@ -6,8 +6,6 @@ mod binary;
 mod fused;
 mod support;
 #[cfg(test)]
-pub(super) mod testing;
-#[cfg(test)]
 mod tests;
 
 pub(super) use fused::Build;

@@ -449,8 +449,8 @@ impl OpImpl for GatherQmm {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pointwise::testing::*;
     use super::*;
+    use crate::ops::testing::*;
 
     fn words(shape: &[usize], bits: usize) -> Tensor {
         let n: usize = shape.iter().product();

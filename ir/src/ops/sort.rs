@@ -98,8 +98,8 @@ impl OpImpl for Argsort {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pointwise::testing::*;
     use super::*;
+    use crate::ops::testing::*;
 
     #[test]
     fn nan_is_last_and_equals_keep_their_order() {

@@ -105,8 +105,8 @@ impl OpImpl for Window {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pointwise::testing::*;
     use super::*;
+    use crate::ops::testing::*;
 
     #[test]
     fn windows_of_one_and_two_axes() {

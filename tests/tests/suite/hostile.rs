@@ -99,6 +99,15 @@ fn places(value: &Value, here: &mut String, found: &mut Vec<String>) {
     }
 }
 
+/// As [`survive`], of the archive with `model` for its program.
+fn survive_with(mut entries: Entries, model: &Value) -> std::result::Result<(), TestCaseError> {
+    let mut changed = || -> Result<Vec<u8>> {
+        *entries.get_mut("models/model.json")? = serde_json::to_vec(model)?;
+        entries.to_bytes()
+    };
+    survive(&changed().map_err(|e| TestCaseError::fail(e.to_string()))?)
+}
+
 #[test]
 fn a_value_of_the_program_replaced() -> Result {
     for name in ARCHIVES {
@@ -114,12 +123,7 @@ fn a_value_of_the_program_replaced() -> Result {
             if let Some(place) = model.pointer_mut(&found[index.index(found.len())]) {
                 *place = value;
             }
-            let mut entries = entries.clone();
-            let mut change = || -> Result<Vec<u8>> {
-                *entries.get_mut("models/model.json")? = serde_json::to_vec(&model)?;
-                entries.to_bytes()
-            };
-            survive(&change().map_err(|e| TestCaseError::fail(e.to_string()))?)
+            survive_with(entries.clone(), &model)
         })?;
     }
     Ok(())
@@ -148,12 +152,7 @@ fn a_node_removed_repeated_or_moved() -> Result {
                     _ => nodes.swap(from, to),
                 }
             }
-            let mut entries = entries.clone();
-            let mut change = || -> Result<Vec<u8>> {
-                *entries.get_mut("models/model.json")? = serde_json::to_vec(&model)?;
-                entries.to_bytes()
-            };
-            survive(&change().map_err(|e| TestCaseError::fail(e.to_string()))?)
+            survive_with(entries.clone(), &model)
         })?;
     }
     Ok(())

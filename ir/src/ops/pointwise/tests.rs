@@ -1,9 +1,9 @@
 use super::binary::{floor_div, log_add_exp, remainder};
 use super::support::broadcast_sizes;
-use super::testing::*;
 use super::*;
 use crate::dtype::DType;
 use crate::lower::Lowering;
+use crate::ops::testing::*;
 use crate::tensor::Tensor;
 use crate::types::Type;
 

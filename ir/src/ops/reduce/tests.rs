@@ -1,5 +1,5 @@
 use super::*;
-use crate::ops::pointwise::testing::*;
+use crate::ops::testing::*;
 
 const NAN: f64 = f64::NAN;
 

@@ -3,6 +3,7 @@
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::error::OpError;
+use crate::eval::eval_decomposed;
 use crate::graph::{Graph, Value};
 use crate::lower::{LowerCx, Lowering};
 use crate::ops::EvalCx;
@@ -17,7 +18,19 @@ pub(crate) fn type_of(t: &Tensor) -> Type {
 
 /// Infers, evaluates, and checks that the result is of the inferred type.
 pub(crate) fn run(op: impl Into<Op>, args: &[&Tensor]) -> Result<Tensor, OpError> {
-    let op = op.into();
+    evaluated(&op.into(), args, Op::eval)
+}
+
+/// As [`run`], by what the op means in plain ops.
+pub(crate) fn run_decomposed(op: impl Into<Op>, args: &[&Tensor]) -> Result<Tensor, OpError> {
+    evaluated(&op.into(), args, eval_decomposed)
+}
+
+fn evaluated(
+    op: &Op,
+    args: &[&Tensor],
+    eval: fn(&Op, &EvalCx<'_>, &[&Tensor]) -> Result<Vec<Tensor>, OpError>,
+) -> Result<Tensor, OpError> {
     let types: Vec<Type> = args.iter().map(|t| type_of(t)).collect();
     let types: Vec<&Type> = types.iter().collect();
     let out = op.infer(&types)?;
@@ -27,7 +40,7 @@ pub(crate) fn run(op: impl Into<Op>, args: &[&Tensor]) -> Result<Tensor, OpError
         args: &types,
         out: &out,
     };
-    let mut results = op.eval(&cx, args)?;
+    let mut results = eval(op, &cx, args)?;
     assert_eq!(results.len(), 1);
     let result = results.remove(0);
     assert_eq!(type_of(&result), out);
