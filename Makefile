@@ -36,9 +36,10 @@ fuzz: setup ## every fuzz target for SECONDS each (nightly toolchain, cargo-fuzz
 soak: setup ## eight threads with sessions that come and go, for SECONDS (300): the numbers of one thread
 	FUSELINE_THREAD_SECONDS=$(or $(SECONDS),300) $(CARGO) test --release --locked -p fuseline-runtime --test suite -- threads --nocapture
 
-bench: build ## the optimiser by the number of layers; compile time and memory, time to first token, tokens per second
+bench: build ## the optimiser by the number of layers; compile time and memory, time to first token, tokens per second; quantising beside a copy (PARAMETERS=2e8)
 	@$(CARGO) bench --quiet --locked -p fuseline-passes --bench optimiser
 	@python3 tools/bench.py --bin "$(BIN)"
+	@python3 tools/streaming.py --bin "$(BIN)" --parameters $(or $(PARAMETERS),2e8)
 
 perplexity: build ## the demo model in few bits beside bf16: the table in docs/quantization.md
 	@python3 tools/perplexity.py --bin "$(BIN)"

@@ -24,7 +24,10 @@ pub const NAME: &str = "biases";
 /// Biases of fewer bytes are left: what computes them takes some bytes as well.
 const SMALL_BYTES: usize = 1024;
 
-/// Numbers that are looked at together.
+/// Numbers that are looked at first: mostly enough to see that biases follow from nothing.
+const FIRST: usize = 1 << 10;
+
+/// Numbers that are looked at together from then on.
 const TILE: usize = 1 << 14;
 
 /// The pass: see the module.
@@ -96,9 +99,9 @@ fn factor(graph: &Graph, scales: &Symbol, biases: &Symbol) -> Result<Option<Fact
         return Ok(None);
     }
     let (mut least, mut most) = (i64::MAX, i64::MIN);
-    for start in (0..count).step_by(TILE) {
-        let range = start..count.min(start + TILE);
-        let Some(multiples) = multiples(dtype, sd.as_ref(), bd.as_ref(), range)? else {
+    let mut range = 0..count.min(FIRST);
+    while !range.is_empty() {
+        let Some(multiples) = multiples(dtype, sd.as_ref(), bd.as_ref(), range.clone())? else {
             return Ok(None);
         };
         for n in multiples.into_iter().flatten() {
@@ -107,6 +110,7 @@ fn factor(graph: &Graph, scales: &Symbol, biases: &Symbol) -> Result<Option<Fact
         if least < most && most - least > 255 {
             return Ok(None);
         }
+        range = range.end..count.min(range.end + TILE);
     }
     Ok(match (least, most) {
         (least, most) if least >= most => Some(Factor::One(if least == most { least } else { 0 })),

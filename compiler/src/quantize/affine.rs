@@ -3,8 +3,14 @@
 /// A group whose numbers lie nearer together than this gets it as its scale.
 const LEAST_SCALE: f32 = 1e-7;
 
-/// A number that adding to, and taking away again, rounds floats from 0 to 2^22 to integers, ties to even.
+/// A number that adding to, and taking away again, rounds floats from 0 to 2^22 to integers, ties to even; just added, it leaves the integer in the lowest bits.
 const ROUNDER: f32 = 8_388_608.0;
+
+/// The same for floats of either sign.
+const SIGNED_ROUNDER: f32 = 12_582_912.0;
+
+/// Numbers that are compared or summed side by side, so that a processor can take several at once. Every group has a multiple of so many.
+pub(super) const LANES: usize = 8;
 
 /// What the integers of a group stand for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,8 +21,8 @@ pub(super) struct Line {
 
 impl Line {
     /// What an integer stands for.
-    pub fn at(self, q: f32) -> f64 {
-        f64::from(self.scale) * f64::from(q) + f64::from(self.bias)
+    pub fn at(self, q: u8) -> f32 {
+        self.scale * f32::from(q) + self.bias
     }
 }
 
@@ -27,21 +33,37 @@ fn top(bits: usize) -> f32 {
 
 /// The least and the largest number. NaN is neither.
 pub(super) fn extremes(group: &[f32]) -> (f32, f32) {
-    // Eight at a time: the order doesn't matter, and so they are compared at once.
-    let (mut low, mut high) = ([f32::INFINITY; 8], [f32::NEG_INFINITY; 8]);
-    for eight in group.chunks_exact(8) {
-        for ((w, low), high) in eight.iter().zip(&mut low).zip(&mut high) {
-            *low = if *w < *low { *w } else { *low };
-            *high = if *high < *w { *w } else { *high };
+    let least = among(group, f32::INFINITY, |a, b| if b < a { b } else { a });
+    let most = among(group, f32::NEG_INFINITY, |a, b| if a < b { b } else { a });
+    (least, most)
+}
+
+/// What is left of numbers when `choose` takes one of two, in any order. Several are compared at once: one list of them at a time, which compilers turn into an instruction.
+fn among(group: &[f32], start: f32, choose: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [start; LANES];
+    for numbers in group.chunks_exact(LANES) {
+        for (lane, number) in lanes.iter_mut().zip(numbers) {
+            *lane = choose(*lane, *number);
         }
     }
-    let least = low
-        .iter()
-        .fold(f32::INFINITY, |a, b| if *b < a { *b } else { a });
-    let most = high
-        .iter()
-        .fold(f32::NEG_INFINITY, |a, b| if a < *b { *b } else { a });
-    (least, most)
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = choose(lanes[lane], lanes[lane + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// The nearest integer, ties to even.
+fn nearest(x: f32) -> f32 {
+    // What a processor without an instruction for it would call a function for.
+    if x.abs() < 4_194_304.0 {
+        (x + SIGNED_ROUNDER) - SIGNED_ROUNDER
+    } else {
+        x.round_ties_even()
+    }
 }
 
 /// MLX's line for a group: through the end of larger magnitude, and through 0 if that is between the ends. Its numbers are not rounded to the weight's
@@ -57,7 +79,7 @@ pub(super) fn line(group: &[f32], bits: usize) -> Line {
     };
     let scale = if low_edge { step } else { -step };
     let edge = if low_edge { least } else { most };
-    let q = (edge / scale).round_ties_even();
+    let q = nearest(edge / scale);
     if q == 0.0 {
         return Line { scale, bias: 0.0 };
     }
@@ -67,14 +89,14 @@ pub(super) fn line(group: &[f32], bits: usize) -> Line {
     }
 }
 
-/// The nearest integers, as floats. NaN becomes 0.
-pub(super) fn codes(group: &[f32], line: Line, bits: usize, out: &mut [f32]) {
+/// The nearest integers. NaN becomes 0.
+pub(super) fn codes(group: &[f32], line: Line, bits: usize, out: &mut [u8]) {
     let top = top(bits);
     for (w, out) in group.iter().zip(out) {
         let q = (*w - line.bias) / line.scale;
         let q = if q > 0.0 { q } else { 0.0 };
         let q = if q < top { q } else { top };
-        *out = (q + ROUNDER) - ROUNDER;
+        *out = (q + ROUNDER).to_bits() as u8;
     }
 }
 
@@ -88,7 +110,7 @@ pub(super) fn search(group: &[f32], bits: usize, round: impl Fn(f32) -> f32) -> 
         bias: round(line.bias),
     };
     let (least, most) = extremes(group);
-    let mut q = vec![0.0; group.len()];
+    let mut q = vec![0; group.len()];
     let mut best = rounded(line(group, bits));
     codes(group, best, bits, &mut q);
     let mut least_error = error(group, best, &q);
@@ -124,30 +146,36 @@ const INSET: f32 = 0.025;
 /// How often each is moved, and once more.
 const MOVES: usize = 3;
 
-/// The sum of squared differences between numbers, a multiple of four, and what their integers stand for.
-pub(super) fn error(group: &[f32], line: Line, q: &[f32]) -> f64 {
-    // Four sums, so that four elements go at once.
-    let mut sums = [0.0; 4];
-    for (group, q) in group.chunks_exact(4).zip(q.chunks_exact(4)) {
-        for lane in 0..4 {
-            let d = f64::from(group[lane]) - line.at(q[lane]);
+/// The sum of squared differences between numbers and what their integers stand for.
+fn error(group: &[f32], line: Line, q: &[u8]) -> f64 {
+    // Several sums, so that several elements go at once.
+    let mut sums = [0.0; LANES];
+    for (group, q) in group.chunks_exact(LANES).zip(q.chunks_exact(LANES)) {
+        for lane in 0..LANES {
+            let d = group[lane] - line.at(q[lane]);
             sums[lane] += d * d;
         }
     }
-    sums.iter().sum()
+    sums.iter().copied().map(f64::from).sum()
 }
 
 /// The line of the least sum of squared differences for given integers; none if they are all the same.
-fn fitted(group: &[f32], q: &[f32]) -> Option<Line> {
+fn fitted(group: &[f32], q: &[u8]) -> Option<Line> {
     let n = group.len() as f64;
-    let (mut sw, mut sq, mut sqq, mut swq) = (0.0, 0.0, 0.0, 0.0);
-    for (w, q) in group.iter().zip(q) {
-        let (w, q) = (f64::from(*w), f64::from(*q));
-        sw += w;
-        sq += q;
-        sqq += q * q;
-        swq += w * q;
+    // Sums of integers are exact in f32: there are at most 128 numbers below 256.
+    let (mut sw, mut sq, mut sqq, mut swq) =
+        ([0.0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
+    for (group, q) in group.chunks_exact(LANES).zip(q.chunks_exact(LANES)) {
+        for lane in 0..LANES {
+            let (w, q) = (group[lane], f32::from(q[lane]));
+            sw[lane] += w;
+            sq[lane] += q;
+            sqq[lane] += q * q;
+            swq[lane] += w * q;
+        }
     }
+    let [sw, sq, sqq, swq] =
+        [sw, sq, sqq, swq].map(|lanes: [f32; LANES]| lanes.into_iter().map(f64::from).sum::<f64>());
     let spread = n * sqq - sq * sq;
     if spread <= 0.0 {
         return None;
@@ -167,8 +195,8 @@ mod tests {
         (0..64).map(f).collect()
     }
 
-    fn quantised(group: &[f32], line: Line, bits: usize) -> Vec<f32> {
-        let mut q = vec![0.0; group.len()];
+    fn quantised(group: &[f32], line: Line, bits: usize) -> Vec<u8> {
+        let mut q = vec![0; group.len()];
         codes(group, line, bits, &mut q);
         q
     }
@@ -186,21 +214,17 @@ mod tests {
             let all = group(|_| constant);
             let line = line(&all, 4);
             assert_eq!(line.bias, constant);
-            assert!(quantised(&all, line, 4).iter().all(|q| *q == 0.0));
+            assert!(quantised(&all, line, 4).iter().all(|q| *q == 0));
         }
         // NaN is never an end, and its integer is 0.
         let mut some = group(|i| i as f32);
         some[3] = f32::NAN;
         let known = line(&some, 4);
         assert_eq!((known.bias, extremes(&some)), (63.0, (0.0, 63.0)));
-        assert_eq!(quantised(&some, known, 4)[3], 0.0);
+        assert_eq!(quantised(&some, known, 4)[3], 0);
         some[4] = f32::INFINITY;
         assert!(line(&some, 4).scale.is_nan());
-        assert!(
-            quantised(&some, line(&some, 4), 4)
-                .iter()
-                .all(|q| *q == 0.0)
-        );
+        assert!(quantised(&some, line(&some, 4), 4).iter().all(|q| *q == 0));
     }
 
     #[test]
@@ -209,7 +233,7 @@ mod tests {
             let all = group(|i| i as f32 / 7.0 - 6.0);
             let found = line(&all, bits);
             let q = quantised(&all, found, bits);
-            assert_eq!(found.scale * q[0] + found.bias, -6.0);
+            assert_eq!(found.at(q[0]), -6.0);
             let zero = (0.0 - found.bias) / found.scale;
             assert!((zero - zero.round()).abs() < 1e-4, "{zero}");
         }

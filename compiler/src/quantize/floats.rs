@@ -12,6 +12,8 @@ pub(super) struct Rounding<R> {
 
 /// What the bits of an FP4 (E2M1) element mean; the sign is bit 3.
 const E2M1: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+/// Elements of a group in any of these modes, at most.
+const MOST_IN_GROUP: usize = 32;
 /// Between each and the next of them. A number just on one belongs to the smaller.
 const BETWEEN: [f32; 7] = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0];
 
@@ -50,6 +52,7 @@ impl<R: Fn(f32) -> f32> Rounding<R> {
         let by = (self.round)(self.value(scale));
         for (w, out) in group.iter().zip(out) {
             let x = (self.round)(*w / by);
+            // The mode is the same for all: what is chosen here is chosen outside the loop.
             *out = if self.mode == Mode::MxFp8 {
                 to_e4m3(x)
             } else {
@@ -58,23 +61,31 @@ impl<R: Fn(f32) -> f32> Rounding<R> {
         }
     }
 
-    /// What an element's bits stand for, times the scale.
-    pub fn at(&self, code: u8, scale: u8) -> f64 {
-        let element = match self.mode {
-            Mode::MxFp8 => from_e4m3(code),
-            _ => {
-                let magnitude = E2M1[usize::from(code & 7)];
-                if code & 8 == 0 { magnitude } else { -magnitude }
+    /// What elements' bits stand for, times the scale. Exact.
+    pub fn stored(&self, codes: &[u8], scale: u8, out: &mut [f32]) {
+        let by = self.value(scale);
+        if self.mode == Mode::MxFp8 {
+            for (code, out) in codes.iter().zip(out) {
+                *out = from_e4m3(*code) * by;
             }
-        };
-        f64::from(element) * f64::from(self.value(scale))
+            return;
+        }
+        let mut each = [0.0; 16];
+        for (code, value) in E2M1.into_iter().enumerate() {
+            (each[code], each[code + 8]) = (value * by, -value * by);
+        }
+        for (code, out) in codes.iter().zip(out) {
+            *out = each[usize::from(code & 15)];
+        }
     }
 
     /// The sum of squared differences between numbers and what their elements stand for.
     pub fn error(&self, group: &[f32], scale: u8, codes: &[u8]) -> f64 {
-        let pairs = group.iter().zip(codes);
+        let mut stored = [0.0; MOST_IN_GROUP];
+        self.stored(codes, scale, &mut stored);
+        let pairs = group.iter().zip(stored);
         pairs
-            .map(|(w, code)| (f64::from(*w) - self.at(*code, scale)).powi(2))
+            .map(|(w, stored)| (f64::from(*w) - f64::from(stored)).powi(2))
             .sum()
     }
 
@@ -110,15 +121,13 @@ fn power_of_two(byte: u8) -> f32 {
 /// The nearest FP4 number's bits; 0 for what is not finite.
 fn to_e2m1(x: f32) -> u8 {
     let magnitude = x.abs();
-    if !magnitude.is_finite() {
-        return 0;
-    }
-    let above = BETWEEN.iter().map(|t| u8::from(magnitude > *t)).sum::<u8>();
-    if x < 0.0 && above > 0 {
-        above | 8
-    } else {
-        above
-    }
+    let above = BETWEEN
+        .iter()
+        .map(|t| u32::from(magnitude > *t))
+        .sum::<u32>();
+    let sign = u32::from(x < 0.0 && above > 0) << 3;
+    let finite = u32::from(magnitude < f32::INFINITY);
+    ((above | sign) * finite) as u8
 }
 
 /// The nearest FP8 (E4M3) number's bits, ties to even. What is too large, infinite or NaN becomes the largest number.
@@ -144,17 +153,11 @@ pub(super) fn to_e4m3(x: f32) -> u8 {
 
 /// What the bits of an FP8 (E4M3) number mean.
 pub(super) fn from_e4m3(bits: u8) -> f32 {
-    let (exponent, mantissa) = (u32::from(bits >> 3) & 15, f32::from(bits & 7));
-    let magnitude = match (exponent, bits & 7) {
-        (15, 7) => f32::NAN,
-        (0, _) => mantissa / 512.0,
-        _ => (8.0 + mantissa) * f32::from_bits((exponent + 117) << 23),
-    };
-    if bits & 128 == 0 {
-        magnitude
-    } else {
-        -magnitude
-    }
+    /// 2^120: the difference between this format's exponents and those of f32.
+    const UP: f32 = f32::from_bits(247 << 23);
+    let (sign, magnitude) = (u32::from(bits & 128) << 24, u32::from(bits & 127));
+    let value = f32::from_bits(sign | (f32::from_bits(magnitude << 20) * UP).to_bits());
+    if magnitude == 127 { f32::NAN } else { value }
 }
 
 #[cfg(test)]

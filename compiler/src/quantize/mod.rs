@@ -7,6 +7,7 @@
 //! axis that products sum over, so a weight that is stored the other way round is transposed on the way.
 
 mod affine;
+mod element;
 mod floats;
 mod scheme;
 mod uses;

@@ -8,7 +8,8 @@ use fuseline_ir::DType;
 use fuseline_ir::graph::Payload;
 use fuseline_ir::ops::quant::Mode;
 
-use super::affine;
+use super::affine::{self, LANES};
+use super::element::Element;
 use super::floats::Rounding;
 use super::scheme::Scheme;
 
@@ -51,6 +52,17 @@ pub(super) struct Sums {
 }
 
 impl Sums {
+    /// Takes a group into account.
+    fn see(&mut self, group: &Differences) {
+        self.error += group.error;
+        self.power += group.power;
+        self.worst = if group.worst < self.worst {
+            self.worst
+        } else {
+            group.worst
+        };
+    }
+
     fn add(&mut self, other: &Sums) {
         self.error += other.error;
         self.plain += other.plain;
@@ -136,15 +148,12 @@ impl Weight {
         let group = self.scheme.group;
         let mut numbers = vec![0.0f32; group];
         let mut scratch = Scratch {
-            q: vec![0.0; group],
             codes: vec![0; group],
             stored: vec![0.0; group],
         };
-        for bytes in bytes.chunks_exact(group * size_of::<T>()) {
-            let elements = bytes.chunks_exact(size_of::<T>());
-            for (number, element) in numbers.iter_mut().zip(elements) {
-                *number = T::read(element);
-            }
+        out.reserve(self.bytes(list, bytes.len() / T::WIDTH));
+        for bytes in bytes.chunks_exact(group * T::WIDTH) {
+            T::read(bytes, &mut numbers);
             match self.scheme.mode {
                 Mode::Affine => self.affine::<T>(&numbers, list, &mut scratch, sums, out),
                 mode => {
@@ -160,7 +169,7 @@ impl Weight {
         &self,
         numbers: &[f32],
         list: List,
-        Scratch { q, codes, stored }: &mut Scratch,
+        Scratch { codes, stored }: &mut Scratch,
         sums: &mut Sums,
         out: &mut Vec<u8>,
     ) {
@@ -175,24 +184,22 @@ impl Weight {
             List::Scales => T::put(line.scale, out),
             List::Biases => T::put(line.bias, out),
             List::Codes => {
-                let rounded = |line: affine::Line| affine::Line {
-                    scale: T::rounded(line.scale),
-                    bias: T::rounded(line.bias),
+                let mut differences = |line: affine::Line, codes: &mut [u8]| {
+                    affine::codes(numbers, line, bits, codes);
+                    let rounded = affine::Line {
+                        scale: T::rounded(line.scale),
+                        bias: T::rounded(line.bias),
+                    };
+                    for (stored, code) in stored.iter_mut().zip(codes) {
+                        *stored = rounded.at(*code);
+                    }
+                    Differences::of(numbers, stored)
                 };
                 if self.search {
-                    affine::codes(numbers, plain, bits, q);
-                    sums.plain += affine::error(numbers, rounded(plain), q);
+                    sums.plain += differences(plain, codes).error;
                 }
-                affine::codes(numbers, line, bits, q);
-                for (code, q) in codes.iter_mut().zip(q.iter()) {
-                    *code = *q as u8;
-                }
+                sums.see(&differences(line, codes));
                 pack(codes, bits, out);
-                let line = rounded(line);
-                for (stored, q) in stored.iter_mut().zip(q.iter()) {
-                    *stored = line.at(*q);
-                }
-                sums.see(numbers, stored);
             }
         }
     }
@@ -202,7 +209,7 @@ impl Weight {
         numbers: &[f32],
         list: List,
         rounding: &Rounding<R>,
-        Scratch { codes, stored, .. }: &mut Scratch,
+        Scratch { codes, stored }: &mut Scratch,
         sums: &mut Sums,
         out: &mut Vec<u8>,
     ) {
@@ -216,105 +223,88 @@ impl Weight {
             out.push(scale);
             return;
         }
+        let mut differences = |scale: u8, codes: &mut [u8]| {
+            rounding.codes(numbers, scale, codes);
+            rounding.stored(codes, scale, stored);
+            Differences::of(numbers, stored)
+        };
         if self.search {
-            rounding.codes(numbers, plain, codes);
-            sums.plain += rounding.error(numbers, plain, codes);
+            sums.plain += differences(plain, codes).error;
         }
-        rounding.codes(numbers, scale, codes);
+        sums.see(&differences(scale, codes));
         pack(codes, self.scheme.bits, out);
-        for (stored, code) in stored.iter_mut().zip(codes.iter()) {
-            *stored = rounding.at(*code, scale);
-        }
-        sums.see(numbers, stored);
     }
 }
 
 /// Room for what becomes of a group.
 struct Scratch {
-    q: Vec<f32>,
     codes: Vec<u8>,
-    stored: Vec<f64>,
+    stored: Vec<f32>,
 }
 
-/// A dtype that is quantised.
-trait Element {
-    /// A number from its bytes, little-endian.
-    fn read(bytes: &[u8]) -> f32;
-    /// A number rounded to the dtype.
-    fn rounded(x: f32) -> f32;
-    /// Appends the bytes of a number rounded to the dtype.
-    fn put(x: f32, out: &mut Vec<u8>);
+/// How numbers and what their bits stand for differ.
+#[derive(Clone, Copy)]
+struct Differences {
+    /// The sum of their squares.
+    error: f64,
+    /// The sum of the numbers' squares.
+    power: f64,
+    /// The largest.
+    worst: f64,
 }
 
-impl Element for f32 {
-    fn read(bytes: &[u8]) -> f32 {
-        bytes.try_into().map_or(0.0, f32::from_le_bytes)
-    }
-
-    fn rounded(x: f32) -> f32 {
-        x
-    }
-
-    fn put(x: f32, out: &mut Vec<u8>) {
-        out.extend_from_slice(&x.to_le_bytes());
-    }
-}
-
-impl Element for half::bf16 {
-    fn read(bytes: &[u8]) -> f32 {
-        let bits = bytes.try_into().map_or(0, u16::from_le_bytes);
-        f32::from_bits(u32::from(bits) << 16)
-    }
-
-    fn rounded(x: f32) -> f32 {
-        half::bf16::from_f32(x).to_f32()
-    }
-
-    fn put(x: f32, out: &mut Vec<u8>) {
-        out.extend_from_slice(&half::bf16::from_f32(x).to_le_bytes());
-    }
-}
-
-impl Element for half::f16 {
-    fn read(bytes: &[u8]) -> f32 {
-        half::f16::from_bits(bytes.try_into().map_or(0, u16::from_le_bytes)).to_f32()
-    }
-
-    fn rounded(x: f32) -> f32 {
-        half::f16::from_f32(x).to_f32()
-    }
-
-    fn put(x: f32, out: &mut Vec<u8>) {
-        out.extend_from_slice(&half::f16::from_f32(x).to_le_bytes());
-    }
-}
-
-impl Sums {
-    /// Takes numbers and what their bits stand for into account.
-    fn see(&mut self, numbers: &[f32], stored: &[f64]) {
-        // Four sums of each kind, so that four elements go at once.
-        let (mut error, mut power, mut worst) = ([0.0f64; 4], [0.0f64; 4], [0.0f64; 4]);
-        for (numbers, stored) in numbers.chunks_exact(4).zip(stored.chunks_exact(4)) {
-            for lane in 0..4 {
-                let w = f64::from(numbers[lane]);
-                let difference = w - stored[lane];
-                error[lane] += difference * difference;
+impl Differences {
+    fn of(numbers: &[f32], stored: &[f32]) -> Differences {
+        // Several sums of each kind, so that several elements go at once. A group is small enough for sums in f32.
+        let (mut error, mut power, mut worst) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+        for (numbers, stored) in numbers.chunks_exact(LANES).zip(stored.chunks_exact(LANES)) {
+            for lane in 0..LANES {
+                let w = numbers[lane];
+                let size = (w - stored[lane]).abs();
+                error[lane] += size * size;
                 power[lane] += w * w;
-                let size = difference.abs();
-                worst[lane] = if size < worst[lane] {
-                    worst[lane]
-                } else {
-                    size
-                };
+                worst[lane] = larger(worst[lane], size);
             }
         }
-        self.error += error.iter().sum::<f64>();
-        self.power += power.iter().sum::<f64>();
-        self.worst = worst
-            .into_iter()
-            .fold(self.worst, |a, b| if b < a { a } else { b });
+        let sum = |lanes: [f32; LANES]| f64::from(lanes.iter().sum::<f32>());
+        let (error, power) = (sum(error), sum(power));
+        if power > LEAST_POWER && power < MOST_POWER {
+            let worst = worst.into_iter().fold(0.0, larger);
+            return Differences {
+                error,
+                power,
+                worst: f64::from(worst),
+            };
+        }
+        Differences::wide(numbers, stored)
+    }
+
+    /// The same where squares may not fit in f32.
+    fn wide(numbers: &[f32], stored: &[f32]) -> Differences {
+        let mut all = Differences {
+            error: 0.0,
+            power: 0.0,
+            worst: 0.0,
+        };
+        for (w, stored) in numbers.iter().zip(stored) {
+            let (w, stored) = (f64::from(*w), f64::from(*stored));
+            let size = (w - stored).abs();
+            all.error += size * size;
+            all.power += w * w;
+            all.worst = if size < all.worst { all.worst } else { size };
+        }
+        all
     }
 }
+
+/// The larger of two numbers; NaN if the second one is.
+fn larger(a: f32, b: f32) -> f32 {
+    if b < a { a } else { b }
+}
+
+/// Between these, sums of squares in f32 lose nothing that shows.
+const LEAST_POWER: f64 = 1e-20;
+const MOST_POWER: f64 = 1e30;
 
 /// A list of a quantised weight, as a constant.
 pub(super) struct Part {
@@ -346,11 +336,19 @@ impl Payload for Part {
 
 /// Appends elements of so many bits, the lowest bit first. Their number is a multiple of eight.
 fn pack(codes: &[u8], bits: usize, out: &mut Vec<u8>) {
-    for eight in codes.chunks_exact(8) {
-        let word = eight
-            .iter()
-            .rev()
-            .fold(0u64, |word, code| word << bits | u64::from(*code));
+    if bits == 8 {
+        return out.extend_from_slice(codes);
+    }
+    for eight in codes.as_chunks::<8>().0 {
+        // Neighbours are put together: two, then four, then eight.
+        let mut word = u64::from_le_bytes(*eight);
+        for (step, low) in [
+            (0, 0x00ff_00ff_00ff_00ff),
+            (1, 0xffff_0000_ffff),
+            (2, 0xffff_ffff),
+        ] {
+            word = (word & low) | ((word >> (8 << step)) & low) << (bits << step);
+        }
         out.extend_from_slice(&word.to_le_bytes()[..bits]);
     }
 }
