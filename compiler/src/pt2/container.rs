@@ -72,10 +72,10 @@ struct Entry {
     crc32: u32,
 }
 
-/// A validated zip of stored entries over a mapped file.
+/// A validated zip of stored entries: a mapped file, or an entry of one.
 #[derive(Debug, Clone)]
 pub(super) struct Container {
-    map: Arc<Mapping>,
+    bytes: MappedBytes,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -95,13 +95,22 @@ impl Container {
                 reason: "the file is empty".to_owned(),
             });
         }
-        let entries = directory(&map, path)?;
-        Ok(Self { map, entries })
+        let range = 0..map.len();
+        let bytes = MappedBytes { map, range };
+        let entries = directory(&bytes, path)?;
+        Ok(Self { bytes, entries })
+    }
+
+    /// Validates the directory of a zip that is the entry `name` of another one.
+    pub(super) fn within(bytes: &MappedBytes, name: &str) -> Result<Self> {
+        let entries = directory(bytes, Path::new(name))?;
+        let bytes = bytes.clone();
+        Ok(Self { bytes, entries })
     }
 
     /// The file.
     pub(super) fn source(&self) -> &Arc<Mapping> {
-        &self.map
+        &self.bytes.map
     }
 
     /// Names of all entries, sorted.
@@ -111,23 +120,17 @@ impl Container {
 
     /// The bytes of an entry, not yet compared with their checksum.
     pub(super) fn get(&self, name: &str) -> Option<MappedBytes> {
-        let entry = self.entries.get(name)?;
-        Some(MappedBytes {
-            map: Arc::clone(&self.map),
-            range: entry.range.clone(),
-        })
+        self.bytes.slice(self.entries.get(name)?.range.clone())
     }
 
     /// The bytes of an entry that is about to be parsed; its checksum must hold.
     pub(super) fn checked(&self, name: &str, needed_for: &str) -> Result<MappedBytes> {
-        let entry = self.entries.get(name).ok_or_else(|| Error::MissingEntry {
+        let missing = || Error::MissingEntry {
             entry: name.to_owned(),
             reason: needed_for.to_owned(),
-        })?;
-        let bytes = MappedBytes {
-            map: Arc::clone(&self.map),
-            range: entry.range.clone(),
         };
+        let entry = self.entries.get(name).ok_or_else(missing)?;
+        let bytes = self.get(name).ok_or_else(missing)?;
         let found = crc32fast::hash(&bytes);
         if found == entry.crc32 {
             Ok(bytes)
@@ -144,7 +147,7 @@ impl Container {
 }
 
 /// Reads and validates the central directory.
-fn directory(map: &Mapping, path: &Path) -> Result<BTreeMap<String, Entry>> {
+fn directory(map: &[u8], path: &Path) -> Result<BTreeMap<String, Entry>> {
     let not_a_zip = |e: zip::result::ZipError| Error::NotAZip {
         path: path.to_owned(),
         reason: e.to_string(),
@@ -154,7 +157,7 @@ fn directory(map: &Mapping, path: &Path) -> Result<BTreeMap<String, Entry>> {
     let config = Config {
         archive_offset: ArchiveOffset::Known(0),
     };
-    let mut zip = ZipArchive::with_config(config, Cursor::new(&map[..])).map_err(not_a_zip)?;
+    let mut zip = ZipArchive::with_config(config, Cursor::new(map)).map_err(not_a_zip)?;
     if zip.has_duplicate_names() {
         return Err(Error::malformed(
             "zip directory",

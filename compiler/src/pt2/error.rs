@@ -76,17 +76,18 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
-    /// A weight is a Python object. Nothing is ever unpickled.
+    /// A weight is a Python object that is not read as data. Nothing is ever unpickled.
     #[error(
-        "weight `{fqn}` is stored as a pickled Python object (a tensor subclass, as TorchAO makes for quantised weights), and nothing is \
-         unpickled here. Export it with plain tensors instead: `ep = torch.export.export(model, args); ep = ep.run_decompositions({{}}); \
-         torch.export.save(ep, \"model.pt2\")`{}",
+        "weight `{fqn}` is stored as a pickled Python object that can't be read as plain tensors: {reason}. Nothing is unpickled here; export it with plain tensors \
+         instead: `ep = torch.export.export(model, args); ep = ep.run_decompositions({{}}); torch.export.save(ep, \"model.pt2\")`{}",
         others(*more)
     )]
     PickledWeight {
         /// Fully qualified name of the first such weight.
         fqn: String,
-        /// How many further weights are pickled.
+        /// What of it is not read, with the class or the byte of the stream.
+        reason: String,
+        /// How many further weights are not read.
         more: usize,
     },
     /// The archive was written by a format version that this reader does not know.

@@ -192,7 +192,7 @@ pub struct TensorMeta {
 }
 
 /// The most dimensions that a tensor of PyTorch can have.
-const MAX_RANK: usize = 64;
+pub(super) const MAX_RANK: usize = 64;
 
 /// Sizes that a tensor can have.
 fn sizes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SymInt>, D::Error> {

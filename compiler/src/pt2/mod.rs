@@ -4,7 +4,7 @@
 //! constants with a JSON file each that says which name, type and shape they have, and a few version marks. This module is the
 //! only place that knows that layout and that JSON; the importer sees [`Archive`] and the types of [`exported`].
 //!
-//! The file is mapped, never read as a whole, and nothing in it is ever unpickled. [`Archive::open`] validates everything
+//! The file is mapped, never read as a whole, and nothing in it is ever unpickled: a quantised weight that is a pickled object is read as data (see `pickled`). [`Archive::open`] validates everything
 //! that later code relies on, so that the rest of the compiler handles an archive without further checks: the zip's directory,
 //! checksums and types of all JSON, versions, and for every weight that the graph names that its payload holds the bytes its shape
 //! asks for. What fails is an [`Error`] with its place and reason.
@@ -13,6 +13,7 @@ mod container;
 mod error;
 pub mod exported;
 mod json;
+mod pickled;
 mod scalar;
 pub mod schema;
 pub mod summary;
@@ -82,16 +83,18 @@ impl Archive {
 
         let model = sole_model(&container, &root)?;
         let json = container.checked(&model, "it holds the exported program")?;
-        let program = read_program(&model, &json)?;
+        let mut program = read_program(&model, &json)?;
 
         let weights_config = format!("{root}data/weights/model_weights_config.json");
-        let weights = Weights::read(&container, &format!("{root}data/weights/"), &weights_config)?;
+        let mut weights =
+            Weights::read(&container, &format!("{root}data/weights/"), &weights_config)?;
         let constants_config = format!("{root}data/constants/model_constants_config.json");
         let constants = Weights::read(
             &container,
             &format!("{root}data/constants/"),
             &constants_config,
         )?;
+        pickled::unwrap(&mut program, &mut weights)?;
         check_named_weights(
             &program,
             &weights,
@@ -269,7 +272,7 @@ impl GraphCounts {
     }
 }
 
-/// Checks that each weight the signature names is there, is not pickled, and has the type that the graph says.
+/// Checks that each weight the signature names is there, is one that can be read, and has the type that the graph says.
 fn check_named_weights(
     program: &ExportedProgram,
     weights: &Weights,
@@ -278,7 +281,7 @@ fn check_named_weights(
     constants_config: &str,
 ) -> Result<()> {
     let module = &program.graph_module;
-    let mut pickled = Vec::new();
+    let mut unreadable = Vec::new();
     for spec in &module.signature.input_specs {
         let (arg, fqn, from, config) = match spec {
             InputSpec::Parameter {
@@ -301,8 +304,8 @@ fn check_named_weights(
             } => (arg, tensor_constant_name, constants, constants_config),
             _ => continue,
         };
-        if from.pickled.contains(fqn) {
-            pickled.push(fqn.clone());
+        if let Some(reason) = from.unreadable.get(fqn) {
+            unreadable.push((fqn, reason));
             continue;
         }
         let weight = from.mapped.get(fqn).ok_or_else(|| Error::MissingWeight {
@@ -339,10 +342,11 @@ fn check_named_weights(
             )));
         }
     }
-    match pickled.as_slice() {
+    match unreadable.as_slice() {
         [] => Ok(()),
-        [first, more @ ..] => Err(Error::PickledWeight {
-            fqn: first.clone(),
+        [(fqn, reason), more @ ..] => Err(Error::PickledWeight {
+            fqn: (*fqn).clone(),
+            reason: (*reason).clone(),
             more: more.len(),
         }),
     }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::container::{Container, MappedBytes};
 use super::error::{Error, Result};
 use super::exported::{ScalarType, SymInt, TensorMeta};
+use super::pickled::{self, Pickled, Quantised};
 
 /// A parameter, buffer or constant whose bytes lie in the mapped archive.
 ///
@@ -141,8 +142,10 @@ impl WeightRef {
 pub(super) struct Weights {
     /// Those that are plain bytes.
     pub mapped: BTreeMap<String, WeightRef>,
-    /// Names of those that are pickled objects.
-    pub pickled: Vec<String>,
+    /// Those that are pickled tensor subclasses.
+    pub quantised: BTreeMap<String, Quantised>,
+    /// Those that are pickled and not read, and why.
+    pub unreadable: BTreeMap<String, String>,
 }
 
 /// `model_weights_config.json` and `model_constants_config.json`.
@@ -176,7 +179,17 @@ impl Weights {
                 .get(&entry)
                 .ok_or_else(|| fail("the archive has no such entry".to_owned()))?;
             let Some(meta) = payload.tensor_meta.filter(|_| !payload.use_pickle) else {
-                weights.pickled.push(fqn);
+                match pickled::read(&fqn, &entry, &storage) {
+                    Ok(Pickled::Plain(weight)) => {
+                        weights.mapped.insert(fqn, weight);
+                    }
+                    Ok(Pickled::Quantised(object)) => {
+                        weights.quantised.insert(fqn, object);
+                    }
+                    Err(reason) => {
+                        weights.unreadable.insert(fqn, reason);
+                    }
+                }
                 continue;
             };
             let weight = WeightRef {
@@ -211,7 +224,7 @@ fn known(values: &[SymInt]) -> Option<Vec<usize>> {
 }
 
 /// Every element must lie inside the storage, computed without overflow.
-fn check_bounds(weight: &WeightRef) -> Result<(), String> {
+pub(super) fn check_bounds(weight: &WeightRef) -> Result<(), String> {
     const TOO_LARGE: &str = "its shape is too large to address";
     let width = weight.dtype.size();
     if weight.sizes.len() != weight.strides.len() {

@@ -1,4 +1,4 @@
-//! Archives whose zip lies, and archives whose JSON does.
+//! Archives whose zip lies, archives whose JSON does, and weights that are pickle streams.
 
 use super::Attack;
 use super::broken_zip::{Entry, zip};
@@ -312,7 +312,95 @@ fn json() -> Result<Vec<Attack>> {
     ])
 }
 
+/// The archive with a weight that is pickled: this stream, in a zip of its own.
+fn pickled(stream: &[u8]) -> Result<Vec<u8>> {
+    let mut entries = sound()?;
+    let inner = [
+        Entry::new("archive/data.pkl", stream),
+        Entry::new("archive/byteorder", b"little"),
+        Entry::new("archive/data/0", &[0; 64]),
+    ];
+    entries.push(Entry::new("model/data/weights/pickled", &zip(&inner, None)));
+    let config = entries
+        .iter_mut()
+        .find(|entry| entry.name.ends_with(b"model_weights_config.json"));
+    let config = config.ok_or("no configuration")?;
+    let mut json: Value = serde_json::from_slice(&config.data)?;
+    json["config"]["first.weight"]["use_pickle"] = json!(true);
+    json["config"]["first.weight"]["path_name"] = json!("pickled");
+    config.data = serde_json::to_vec(&json)?;
+    Ok(zip(&entries, None))
+}
+
+fn pickles() -> Result<Vec<Attack>> {
+    let text = |text: &str| {
+        let count = u8::try_from(text.len()).unwrap_or(u8::MAX);
+        [&[0x8c, count], text.as_bytes()].concat()
+    };
+    let tensor = |key: &str, size: &[u8]| {
+        [
+            b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
+            text("storage"),
+            b"ctorch\nFloatStorage\n".to_vec(),
+            text(key),
+            b"NNtQK\0".to_vec(),
+            size.to_vec(),
+            b"\x85K\x01\x85\x89NtR.".to_vec(),
+        ]
+        .concat()
+    };
+    let system = [b"cos\nsystem\n".to_vec(), text("true"), b"\x85R.".to_vec()].concat();
+    let names = [text("builtins"), text("eval"), b"\x93)R.".to_vec()].concat();
+    Ok(vec![
+        ("pickle_calls_the_system", pickled(&system)?),
+        ("pickle_calls_a_name_from_the_stack", pickled(&names)?),
+        ("pickle_cut", pickled(&system[..15])?),
+        (
+            "pickle_builds_an_object",
+            pickled(b"ccollections\nOrderedDict\n)R}b.")?,
+        ),
+        (
+            "pickle_nested_deep",
+            pickled(&[&b")"[..], &[0x85; 20_000], b"."].concat())?,
+        ),
+        (
+            "pickle_remembers_a_huge_number",
+            pickled(b"Nr\xff\xff\xff\xff.")?,
+        ),
+        (
+            "pickle_text_longer_than_the_stream",
+            pickled(b"X\xff\xff\xff\x7fx")?,
+        ),
+        (
+            "pickle_calls_without_end",
+            pickled(
+                &[
+                    &b"ccollections\nOrderedDict\nq\0"[..],
+                    &b"h\0)R".repeat(5_000),
+                ]
+                .concat(),
+            )?,
+        ),
+        (
+            "pickle_storage_goes_up",
+            pickled(&tensor("../../../first", b"K\x10"))?,
+        ),
+        (
+            "pickle_tensor_larger_than_its_storage",
+            pickled(&tensor("0", b"J\xff\xff\xff\x7f"))?,
+        ),
+        (
+            "pickle_size_negative",
+            pickled(&tensor("0", b"J\xff\xff\xff\xff"))?,
+        ),
+        (
+            "pickle_of_an_unknown_class",
+            pickled(b"ctorchao.quantization\nInt4PreshuffledTensor\n)R.")?,
+        ),
+    ])
+}
+
 /// All of them.
 pub fn attacks() -> Result<Vec<Attack>> {
-    Ok([zips()?, json()?].concat())
+    Ok([zips()?, json()?, pickles()?].concat())
 }
