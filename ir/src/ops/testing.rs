@@ -26,11 +26,9 @@ pub(crate) fn run_decomposed(op: impl Into<Op>, args: &[&Tensor]) -> Result<Tens
     evaluated(&op.into(), args, eval_decomposed)
 }
 
-fn evaluated(
-    op: &Op,
-    args: &[&Tensor],
-    eval: fn(&Op, &EvalCx<'_>, &[&Tensor]) -> Result<Vec<Tensor>, OpError>,
-) -> Result<Tensor, OpError> {
+type Eval = fn(&Op, &EvalCx<'_>, &[&Tensor]) -> Result<Vec<Tensor>, OpError>;
+
+fn evaluated(op: &Op, args: &[&Tensor], eval: Eval) -> Result<Tensor, OpError> {
     let types: Vec<Type> = args.iter().map(|t| type_of(t)).collect();
     let types: Vec<&Type> = types.iter().collect();
     let out = op.infer(&types)?;
