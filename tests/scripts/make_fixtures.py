@@ -222,6 +222,7 @@ def main():
     import fixture_spellings
     import fixture_networks  # noqa: F401, registers its cases with fixture_modules
     import fixture_operators  # noqa: F401, as well
+    import fixture_sweep  # noqa: F401, as well
 
     failed = 0
     for name, build in {**fixture_decoders.CASES, **fixture_modules.CASES, **fixture_spellings.CASES}.items():

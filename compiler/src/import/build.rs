@@ -201,6 +201,26 @@ impl Builder {
         self.add(op, &[x, number])
     }
 
+    /// a + b.
+    pub fn plus(&mut self, a: Value, b: Value) -> Result<Value> {
+        self.add(op::Add {}, &[a, b])
+    }
+
+    /// a − b.
+    pub fn minus(&mut self, a: Value, b: Value) -> Result<Value> {
+        self.add(op::Sub {}, &[a, b])
+    }
+
+    /// a · b.
+    pub fn times(&mut self, a: Value, b: Value) -> Result<Value> {
+        self.add(op::Mul {}, &[a, b])
+    }
+
+    /// a / b.
+    pub fn over(&mut self, a: Value, b: Value) -> Result<Value> {
+        self.add(op::Div {}, &[a, b])
+    }
+
     /// `x[..] = value` where `cond` holds.
     pub fn select(&mut self, cond: Value, then: Value, otherwise: Value) -> Result<Value> {
         self.add(op::Where {}, &[cond, then, otherwise])

@@ -6,15 +6,18 @@ use std::sync::Arc;
 
 use fuseline_ir::graph::Payload;
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{Constant, Dim, Graph, Range, Symbol, TensorType, Type, Value};
+use fuseline_ir::{Constant, DType, Dim, Graph, Range, Scalar, Symbol, TensorType, Type, Value};
 
 use super::build::Builder;
-use super::call::Val;
+use super::call::{Num, Val};
 use super::error::{Error, Fail, Result, invalid, unsupported};
 use super::memory::{Sources, StorageId, TensorId};
+use super::promote::DEFAULT_FLOAT;
 use super::symbolic;
 use super::{Importer, Scope, at, named_number};
-use crate::pt2::exported::{Argument, InputSpec, OutputSpec, SymIntArgument};
+use crate::pt2::exported::{
+    Argument, InputSpec, OutputSpec, SymBoolArgument, SymFloatArgument, SymIntArgument,
+};
 use crate::pt2::sym::{SymExpr, SymOp};
 use crate::pt2::{Archive, WeightRef};
 
@@ -431,6 +434,27 @@ impl<'a> Importer<'a> {
             Argument::SymInt(SymIntArgument::Int(n)) | Argument::Int(n) => {
                 ("constant".to_owned(), constant(self, *n)?)
             }
+            Argument::SymFloat(SymFloatArgument::Name(name))
+            | Argument::SymBool(SymBoolArgument::Name(name)) => {
+                let dtype = match argument {
+                    Argument::SymBool(_) => DType::Bool,
+                    _ => DEFAULT_FLOAT,
+                };
+                let number = match scope.get(name) {
+                    Some(Val::Sym(expr)) => self.sym_number(expr)?,
+                    Some(Val::Number(tensor)) => Num::Tensor(self.read(*tensor)?),
+                    Some(Val::Poison) => return Err(Fail::Poisoned),
+                    _ => return unsupported(format!("the output number `{name}`")),
+                };
+                (name.clone(), self.number(&number, dtype)?)
+            }
+            Argument::Float(x) | Argument::SymFloat(SymFloatArgument::Float(x)) => {
+                ("constant".to_owned(), self.build.float(x.0, DEFAULT_FLOAT)?)
+            }
+            Argument::Bool(b) | Argument::SymBool(SymBoolArgument::Bool(b)) => (
+                "constant".to_owned(),
+                self.build.scalar(Scalar::Bool(*b), DType::Bool)?,
+            ),
             Argument::None(_) => return Ok(None),
             other => return unsupported(format!("an output that is {}", other.kind())),
         }))

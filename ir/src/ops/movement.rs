@@ -1,10 +1,11 @@
 //! Ops that move elements without arithmetic.
 
-use super::create::{check_sizes, exact_f32};
+use super::create::{Full, check_sizes, exact_f32};
 use super::util::{broadcast_flat, check_axis, fail, for_each_index, strides, tensor};
 use super::{EvalCx, OpImpl};
 use crate::dim::Dim;
 use crate::error::OpError;
+use crate::graph::{Graph, Loc, Value};
 use crate::lower::{Field, Inst, LowerCx, Lowering, Operand};
 use crate::tensor::{Tensor, numel};
 use crate::types::{Shape, Type};
@@ -400,13 +401,37 @@ impl OpImpl for Pad {
         Ok(vec![Tensor::from_fn(x.dtype(), shape, of)?])
     }
 
+    /// The target takes the value as f32. One that f32 doesn't hold is put beside x.
+    fn decompose(&self, graph: &mut Graph, args: &[Value]) -> Result<Option<Value>, OpError> {
+        let &[mut x] = args else {
+            return fail("takes 1 argument");
+        };
+        for axis in 0..self.low.len() {
+            let mut parts = Vec::new();
+            let ty = graph.tensor_ty(x)?.clone();
+            for (width, own) in [(&self.low[axis], None), (&self.high[axis], Some(x))] {
+                parts.extend(own);
+                if !width.is(0) {
+                    let mut ty = ty.clone();
+                    ty.shape[axis] = width.clone();
+                    let value = self.value.cast(ty.dtype);
+                    parts.push(graph.add(Full { value, ty }, &[], &Loc::default())?);
+                }
+            }
+            if parts.len() > 1 {
+                x = graph.add(Cat { axis }, &parts, &Loc::default())?;
+            }
+        }
+        Ok(Some(x))
+    }
+
     fn lower(&self, cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
         let x = tensor(cx.args, 0)?;
         if self.low.iter().chain(&self.high).all(|d| d.is(0)) {
             return Ok(Lowering::Alias(0));
         }
         let Some(value) = exact_f32(self.value, x.dtype) else {
-            return fail("the target takes the value as f32, which doesn't hold it");
+            return Ok(Lowering::Decompose);
         };
         let pairs = self.low.iter().zip(&self.high);
         let widths = pairs.flat_map(|(l, h)| [l.clone(), h.clone()]).collect();

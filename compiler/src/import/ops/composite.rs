@@ -10,7 +10,7 @@ use crate::import::error::{Result, invalid, unsupported};
 use crate::import::{Handler, Importer, Out};
 
 pub(in crate::import) fn find(target: &str) -> Option<Handler> {
-    let (operator, overload) = target.strip_prefix("aten.")?.split_once('.')?;
+    let (operator, _) = target.strip_prefix("aten.")?.split_once('.')?;
     Some(match operator {
         "isclose" => |cx, call| {
             let (a, b) = operands(cx, call)?;
@@ -61,26 +61,6 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             let count = cx.build.add(op::Sum { axes, keepdim }, &[real])?;
             let count = cx.build.cast(count, dtype)?;
             done(cx.build.add(op::Div {}, &[sum, count]))
-        },
-        "trapezoid" | "trapz" if overload == "dx" => |cx, call| {
-            let x = call.value(cx, "y")?;
-            let dx = call.float(cx, "dx")?;
-            let axis = cx.build.axis(x, call.int("dim")?)?;
-            let areas = areas(cx, x, axis, dx)?;
-            done(cx.build.add(
-                op::Sum {
-                    axes: vec![axis],
-                    keepdim: false,
-                },
-                &[areas],
-            ))
-        },
-        "cumulative_trapezoid" if overload == "dx" => |cx, call| {
-            let x = call.value(cx, "y")?;
-            let dx = call.float(cx, "dx")?;
-            let axis = cx.build.axis(x, call.int("dim")?)?;
-            let areas = areas(cx, x, axis, dx)?;
-            done(cx.build.add(op::Cumsum { axis }, &[areas]))
         },
         "tensordot" => tensordot,
         "linalg_multi_dot" | "chain_matmul" => |cx, call| {
@@ -230,6 +210,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
         },
         "tril_indices" => |cx, call| triangle_indices(cx, call, true),
         "triu_indices" => |cx, call| triangle_indices(cx, call, false),
+        "combinations" => combinations,
         "cartesian_prod" => |cx, call| {
             let values = call.values(cx, "tensors")?;
             let sizes = values
@@ -287,19 +268,6 @@ fn without_nan(cx: &mut Importer<'_>, x: Value) -> Result<(Value, Value)> {
     Ok((cx.build.select(real, x, zero)?, real))
 }
 
-/// Areas between neighbours `dx` apart.
-fn areas(cx: &mut Importer<'_>, x: Value, axis: usize, dx: f64) -> Result<Value> {
-    let Some(size) = cx.build.shape(x)?.get(axis).cloned() else {
-        return invalid("the area under a 0-d tensor");
-    };
-    let left = cx
-        .build
-        .slice(x, axis, 0i64.into(), &size - &Dim::from(1i64))?;
-    let right = cx.build.slice(x, axis, 1i64.into(), size)?;
-    let sum = cx.build.add(op::Add {}, &[left, right])?;
-    cx.build.with_float(op::Mul {}, sum, dx / 2.0)
-}
-
 /// The last axis of `x` on a diagonal of square matrices, zeros elsewhere.
 pub(in crate::import) fn on_diagonal(
     cx: &mut Importer<'_>,
@@ -338,6 +306,51 @@ pub(in crate::import) fn on_diagonal(
     let hit = cx.build.add(op::Eq {}, &[row, column])?;
     let zero = cx.build.scalar(Scalar::Int(0), dtype)?;
     cx.build.select(hit, rows, zero)
+}
+
+/// Every choice of r elements of a row, in the order of their positions.
+fn combinations(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    let x = call.value(cx, "self")?;
+    let (Ok(r), again) = (
+        usize::try_from(call.int("r")?),
+        call.bool("with_replacement")?,
+    ) else {
+        return invalid("a choice of fewer than no elements");
+    };
+    let Some(size) = cx.build.ty(x)?.numel().as_const() else {
+        return unsupported("combinations of a dynamic number of elements");
+    };
+    let mut rows: Vec<Vec<i64>> = vec![Vec::new()];
+    for _ in 0..r {
+        let longer = rows.iter().flat_map(|row| {
+            let from = row.last().map_or(0, |last| last + i64::from(!again));
+            (from..size).map(move |next| [row.as_slice(), &[next]].concat())
+        });
+        rows = longer.take((1 << 20) + 1).collect();
+        if rows.len() > 1 << 20 {
+            return unsupported("more than a million combinations");
+        }
+    }
+    let bytes: Vec<u8> = rows
+        .concat()
+        .into_iter()
+        .flat_map(i64::to_le_bytes)
+        .collect();
+    let count = Dim::from(rows.len());
+    let ty = fuseline_ir::TensorType::new(DType::I64, vec![count.clone(), r.into()]);
+    let name = format!("<combinations {size} {r} {again}>");
+    let table = std::sync::Arc::new(bytes);
+    let mut index = cx.build.graph.constant(name, ty, Some(table))?;
+    // The export takes their number for one that depends on data.
+    let recorded = call.out_shape(0)?.into_iter().next();
+    if let Some(size) = recorded
+        && let Some(symbol) = size.as_symbol().cloned()
+    {
+        let known = super::index::dim_tensor(cx, &count)?;
+        cx.build.add(op::Item { symbol }, &[known])?;
+        index = cx.build.slice(index, 0, 0i64.into(), size)?;
+    }
+    done(cx.build.add(op::Take { axis: 0 }, &[x, index]))
 }
 
 /// Row and column of each element of a triangle, in row-major order, as a literal table.

@@ -41,6 +41,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
                 },
             )
         },
+        ("conv_tbc", "default") => conv_tbc,
         ("conv_transpose1d", "default") | ("conv_transpose2d" | "conv_transpose3d", "input") => {
             |cx, call| {
                 let groups = call.int("groups")?;
@@ -180,6 +181,26 @@ fn convolve(
     }
     let shape = call.out_shape(0)?;
     done(cx.build.reshape(out, shape))
+}
+
+/// A convolution along the first axis of [time, batch, channels], with weights [kernel, channels, outputs].
+fn conv_tbc(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    let (x, weight) = (call.value(cx, "self")?, call.value(cx, "weight")?);
+    let bias = call.value(cx, "bias")?;
+    let Ok(pad) = usize::try_from(call.int("pad")?) else {
+        return invalid("a negative padding");
+    };
+    let x = cx.build.swap(x, 0, 1)?;
+    let weight = cx.build.transpose(weight, vec![2, 0, 1])?;
+    let conv = op::Conv {
+        stride: vec![1],
+        padding: vec![pad],
+        dilation: vec![1],
+        groups: 1,
+    };
+    let product = cx.build.add(conv, &[x, weight])?;
+    let sum = cx.build.plus(product, bias)?;
+    done(cx.build.swap(sum, 0, 1))
 }
 
 /// Padding that keeps the size for stride 1: what both sides share goes to the convolution, an odd one to the end.

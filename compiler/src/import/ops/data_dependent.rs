@@ -10,7 +10,7 @@ use crate::import::{Handler, Importer, Out};
 
 pub(in crate::import) fn find(target: &str) -> Option<Handler> {
     Some(match target {
-        "aten.nonzero.default" => |cx, call| {
+        "aten.nonzero.default" | "aten.argwhere.default" => |cx, call| {
             let x = call.value(cx, "self")?;
             let count = new_size(call, 0)?;
             done(nonzero(cx, x, count))

@@ -7,7 +7,8 @@ use fuseline_ir::{DType, Dim, Scalar, Value};
 
 use super::data_dependent::{by_rank, columns, nonzero};
 use super::movement::{from_start, slice_bounds};
-use super::pointwise::done;
+use super::pointwise::{boolean, done};
+use super::scatter::add_at;
 use crate::import::call::Call;
 use crate::import::error::{Result, invalid, unsupported};
 use crate::import::{Handler, Importer, Out};
@@ -29,6 +30,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             done(cx.build.add(op::Take { axis }, &[x, index]))
         },
         "index" | "_unsafe_index" => index,
+        "_unsafe_masked_index" | "_unsafe_masked_index_put_accumulate" => masked_index,
         "gather" => |cx, call| {
             let (x, index) = (call.value(cx, "self")?, call.value(cx, "index")?);
             let axis = cx.build.axis(x, call.int("dim")?)?;
@@ -119,11 +121,19 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             );
             let axis = cx.build.axis(x, call.int("dim")?)?;
             let alpha = call.num(cx, "alpha")?;
-            let dtype = cx.build.dtype(x)?;
-            let alpha = cx.number(&alpha, dtype)?;
-            let source = cx.build.add(op::Mul {}, &[source, alpha])?;
-            let index = along(cx, index, axis, cx.build.rank(x)?)?;
-            done(cx.build.add(op::ScatterAdd { axis }, &[x, index, source]))
+            let alpha = cx.number(&alpha, cx.build.dtype(x)?)?;
+            let source = boolean(cx, op::Mul {}.into(), source, alpha)?;
+            let shape = cx.build.shape(x)?;
+            let index = along(cx, index, axis, shape.len())?;
+            let (mut into, mut source) = (x, source);
+            if shape.is_empty() {
+                into = cx.build.reshape(into, vec![1i64.into()])?;
+                source = cx
+                    .build
+                    .reshape(source, vec![cx.build.ty(source)?.numel()])?;
+            }
+            let sum = add_at(cx, into, axis, index, source)?;
+            done(cx.build.reshape(sum, shape))
         },
         "scatter_add" => |cx, call| {
             let (x, index, source) = (
@@ -189,73 +199,8 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
                 &[x, source],
             ))
         },
-        "isin" => |cx, call| {
-            if overload_of(call) != "Tensor_Tensor" {
-                return unsupported("isin of a number");
-            }
-            let (x, set) = (
-                call.value(cx, "elements")?,
-                call.value(cx, "test_elements")?,
-            );
-            let column = cx.build.unsqueeze(x, cx.build.rank(x)?)?;
-            let row = cx.build.reshape(set, vec![cx.build.ty(set)?.numel()])?;
-            let args = [
-                super::pointwise::Arg::Tensor(column),
-                super::pointwise::Arg::Tensor(row),
-            ];
-            let values = super::pointwise::to_common(cx, &args)?;
-            let hits = cx.build.add(op::Eq {}, &values)?;
-            let last = cx.build.rank(hits)? - 1;
-            let found = cx.build.add(
-                op::Any {
-                    axes: vec![last],
-                    keepdim: false,
-                },
-                &[hits],
-            )?;
-            done(if call.bool("invert")? {
-                cx.build.add(op::LogicalNot {}, &[found])
-            } else {
-                Ok(found)
-            })
-        },
-        "bucketize" | "searchsorted" if overload == "Tensor" => |cx, call| {
-            let names = if call.target.contains("bucketize") {
-                ["self", "boundaries"]
-            } else {
-                ["self", "sorted_sequence"]
-            };
-            let (x, bounds) = (call.value(cx, names[0])?, call.value(cx, names[1])?);
-            if cx.build.rank(bounds)? != 1 {
-                return unsupported("searching in sorted rows");
-            }
-            let column = cx.build.unsqueeze(x, cx.build.rank(x)?)?;
-            let args = [
-                super::pointwise::Arg::Tensor(column),
-                super::pointwise::Arg::Tensor(bounds),
-            ];
-            let values = super::pointwise::to_common(cx, &args)?;
-            let below = if call.bool("right")? {
-                cx.build.add(op::Ge {}, &values)?
-            } else {
-                cx.build.add(op::Gt {}, &values)?
-            };
-            let last = cx.build.rank(below)? - 1;
-            let count = cx.build.add(
-                op::Sum {
-                    axes: vec![last],
-                    keepdim: false,
-                },
-                &[below],
-            )?;
-            done(cx.build.cast(count, call.out_dtype(0)?))
-        },
         _ => return None,
     })
-}
-
-fn overload_of<'a>(call: &Call<'a>) -> &'a str {
-    call.target.rsplit('.').next().unwrap_or_default()
 }
 
 /// A 0-d index as one of one element.
@@ -276,7 +221,7 @@ fn along(cx: &mut Importer<'_>, index: Value, axis: usize, rank: usize) -> Resul
 }
 
 /// `x` cut to `shape`.
-fn cut(cx: &mut Importer<'_>, x: Value, shape: &[Dim]) -> Result<Value> {
+pub(super) fn cut(cx: &mut Importer<'_>, x: Value, shape: &[Dim]) -> Result<Value> {
     let mut x = x;
     for (axis, size) in shape.iter().enumerate() {
         x = cx.build.slice(x, axis, 0i64.into(), size.clone())?;
@@ -349,7 +294,7 @@ fn scatter(
     let source = cx.build.cast(source, cx.build.dtype(x)?)?;
     if shape.is_empty() {
         return done(if add {
-            cx.build.add(op::Add {}, &[x, source])
+            boolean(cx, op::Add {}.into(), x, source)
         } else {
             Ok(source)
         });
@@ -357,7 +302,7 @@ fn scatter(
     let index_shape = cx.build.shape(index)?;
     let whole = (0..shape.len()).all(|n| n == axis || shape[n] == index_shape[n]);
     if add && whole {
-        return done(cx.build.add(op::ScatterAdd { axis }, &[x, index, source]));
+        return done(add_at(cx, x, axis, index, source));
     }
     let mut position = None;
     for n in 0..shape.len() {
@@ -380,8 +325,7 @@ fn scatter(
     let flat = cx.build.reshape(x, vec![cx.build.ty(x)?.numel()])?;
     let source = cx.build.reshape(source, count)?;
     let flat = if add {
-        cx.build
-            .add(op::ScatterAdd { axis: 0 }, &[flat, position, source])?
+        add_at(cx, flat, 0, position, source)?
     } else {
         cx.build.add(
             op::IndexCopy {
@@ -452,9 +396,14 @@ fn index(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
         ),
     };
     let indices = without_masks(cx, indices, &fresh)?;
-    match indices.as_slice() {
-        [] => done(Ok(x)),
-        [(axis, index)] => done(cx.build.add(op::Take { axis: *axis }, &[x, *index])),
+    done(read_at(cx, x, &indices))
+}
+
+/// The elements of `x` at indices by axis.
+fn read_at(cx: &mut Importer<'_>, x: Value, indices: &[(usize, Value)]) -> Result<Value> {
+    match indices {
+        [] => Ok(x),
+        [(axis, index)] => cx.build.add(op::Take { axis: *axis }, &[x, *index]),
         several => {
             let axes: Vec<usize> = several.iter().map(|(axis, _)| *axis).collect();
             let args: Vec<Value> = [x]
@@ -466,7 +415,7 @@ fn index(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
             let neighbours = axes.windows(2).all(|pair| pair[1] == pair[0] + 1);
             let first = axes.first().copied().unwrap_or_default();
             if !neighbours || first == 0 {
-                return done(Ok(picked));
+                return Ok(picked);
             }
             let rank = cx.build.rank(picked)?;
             let kept = cx.build.rank(x)? - axes.len();
@@ -475,9 +424,45 @@ fn index(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
                 .chain(0..width)
                 .chain(width + first..rank)
                 .collect();
-            done(cx.build.transpose(picked, perm))
+            cx.build.transpose(picked, perm)
         }
     }
+}
+
+/// `_unsafe_masked_index`: reads that a mask allows, with a number in place of the others; their indices may lie outside. `_unsafe_masked_index_put_accumulate` adds
+/// where the mask allows it.
+fn masked_index(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    let (x, mask) = (call.value(cx, "self")?, call.value(cx, "mask")?);
+    let (shape, dtype) = (cx.build.shape(x)?, cx.build.dtype(x)?);
+    let zero = cx.build.scalar(Scalar::Int(0), DType::I64)?;
+    let mut indices = Vec::new();
+    for (axis, index) in index_list(cx, call)? {
+        let Some(size) = shape.get(axis) else {
+            return invalid("an index of an axis that is not there");
+        };
+        let last = dim_tensor(cx, &(size - &Dim::from(1i64)))?;
+        let index = cx.build.cast(index, DType::I64)?;
+        let index = cx.build.add(op::Maximum {}, &[index, zero])?;
+        indices.push((axis, cx.build.add(op::Minimum {}, &[index, last])?));
+    }
+    let adds = call.target.contains("put_accumulate");
+    let out = call.out_shape(0)?;
+    if adds {
+        let values = call.value(cx, "values")?;
+        let zero = cx.build.scalar(Scalar::Int(0), cx.build.dtype(values)?)?;
+        let values = cx.build.select(mask, values, zero)?;
+        return match cx.build.ty(x)?.numel().is(0) {
+            true => done(Ok(x)),
+            false => write_at(cx, x, indices, values, true),
+        };
+    }
+    let fill = call.num(cx, "fill")?;
+    let fill = cx.number(&fill, dtype)?;
+    if cx.build.ty(x)?.numel().is(0) {
+        return done(cx.build.broadcast(fill, out));
+    }
+    let picked = read_at(cx, x, &indices)?;
+    done(cx.build.select(mask, picked, fill))
 }
 
 /// Writes at indices of several axes at once: the indexed axes are brought to the front and merged, and written by flat position.
@@ -486,6 +471,16 @@ fn index_put(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     let add = call.bool("accumulate")?;
     let values = cx.build.cast(values, cx.build.dtype(x)?)?;
     let indices = index_list(cx, call)?;
+    write_at(cx, x, indices, values, add)
+}
+
+fn write_at(
+    cx: &mut Importer<'_>,
+    x: Value,
+    indices: Vec<(usize, Value)>,
+    values: Value,
+    add: bool,
+) -> Result<Vec<Out>> {
     let shape = cx.build.shape(x)?;
     if let [(axis, mask)] = indices.as_slice()
         && cx.build.dtype(*mask)? == DType::Bool
@@ -501,7 +496,7 @@ fn index_put(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     let Some(&first) = axes.first() else {
         let values = cx.build.broadcast(values, shape)?;
         return done(if add {
-            cx.build.add(op::Add {}, &[x, values])
+            boolean(cx, op::Add {}.into(), x, values)
         } else {
             Ok(values)
         });
@@ -571,8 +566,7 @@ fn index_put(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
         let at = cx
             .build
             .broadcast(at, [vec![count], rest_sizes.clone()].concat())?;
-        cx.build
-            .add(op::ScatterAdd { axis: 0 }, &[merged, at, values])?
+        add_at(cx, merged, 0, at, values)?
     } else {
         cx.build.add(
             op::IndexCopy {
@@ -624,7 +618,7 @@ fn masked_put(
     let aligned = [mask_shape, vec![Dim::from(1i64); rest]].concat();
     let mask = cx.build.reshape(mask, aligned)?;
     let value = if add {
-        cx.build.add(op::Add {}, &[x, value])?
+        boolean(cx, op::Add {}.into(), x, value)?
     } else {
         value
     };

@@ -139,9 +139,6 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
                 call.bool("full")?,
                 call.float(cx, "eps")?,
             );
-            if full {
-                return unsupported("a Poisson loss with Stirling's term");
-            }
             reduced(cx, call, x, y, |cx, _, x, y| {
                 let (rate, log) = if logs {
                     (cx.build.add(op::Exp {}, &[x])?, x)
@@ -150,7 +147,27 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
                     (x, cx.build.add(op::Log {}, &[raised])?)
                 };
                 let gain = cx.build.add(op::Mul {}, &[y, log])?;
-                cx.build.add(op::Sub {}, &[rate, gain])
+                let loss = cx.build.add(op::Sub {}, &[rate, gain])?;
+                if !full {
+                    return Ok(loss);
+                }
+                // Stirling's approximation of log y!, for more than one.
+                let log = cx.build.add(op::Log {}, &[y])?;
+                let grown = cx.build.times(y, log)?;
+                let circle = cx
+                    .build
+                    .with_float(op::Mul {}, y, 2.0 * std::f64::consts::PI)?;
+                let circle = cx.build.add(op::Log {}, &[circle])?;
+                let circle = cx.build.with_float(op::Mul {}, circle, 0.5)?;
+                let term = cx.build.minus(grown, y)?;
+                let term = cx.build.plus(term, circle)?;
+                let (zero, one) = (
+                    cx.build.float(0.0, cx.build.dtype(y)?)?,
+                    cx.build.float(1.0, cx.build.dtype(y)?)?,
+                );
+                let several = cx.build.add(op::Gt {}, &[y, one])?;
+                let term = cx.build.select(several, term, zero)?;
+                cx.build.plus(loss, term)
             })
         },
         "nll_loss" | "nll_loss_nd" | "nll_loss2d" | "nll_loss_forward" | "nll_loss2d_forward" => {
@@ -237,6 +254,11 @@ fn reduced<'a>(
     let wide = promote::compute_type(promote::to_float(cx.build.dtype(both[0])?));
     let (x, y) = (cx.build.cast(both[0], wide)?, cx.build.cast(both[1], wide)?);
     let loss = compute(cx, call, x, y)?;
+    finished(cx, call, loss)
+}
+
+/// A loss reduced as `reduction` says, in the dtype of the result.
+pub(super) fn finished(cx: &mut Importer<'_>, call: &Call<'_>, loss: Value) -> Result<Vec<Out>> {
     let axes: Vec<usize> = (0..cx.build.rank(loss)?).collect();
     let keepdim = false;
     let loss = match call.int("reduction")? {

@@ -3,7 +3,7 @@
 use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Dim, Value};
 
-use super::pointwise::done;
+use super::pointwise::{boolean, done};
 use crate::import::call::Call;
 use crate::import::error::{Result, invalid, unsupported};
 use crate::import::promote;
@@ -63,6 +63,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
                 },
                 &[products],
             )?;
+            let product = cx.build.cast(product, call.out_dtype(0)?)?;
             add_scaled(cx, call, product)
         },
         ("addmv", "default") => |cx, call| {
@@ -73,6 +74,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
         ("addr", "default") => |cx, call| {
             let (a, b) = (call.value(cx, "vec1")?, call.value(cx, "vec2")?);
             let product = outer(cx, a, b)?;
+            let product = cx.build.cast(product, call.out_dtype(0)?)?;
             add_scaled(cx, call, product)
         },
         ("outer" | "ger", "default") => |cx, call| {
@@ -100,7 +102,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             done(cx.build.reshape(product, out))
         },
         ("einsum", "default") => einsum,
-        ("_weight_norm", "default") => weight_norm,
+        ("_weight_norm" | "_weight_norm_interface", "default") => weight_norm,
         ("bilinear", "default") => bilinear,
         ("cosine_similarity", "default") => cosine_similarity,
         ("_int_mm", "default") => |cx, call| {
@@ -170,7 +172,7 @@ fn outer(cx: &mut Importer<'_>, a: Value, b: Value) -> Result<Value> {
         super::pointwise::Arg::Tensor(b),
     ];
     let values = super::pointwise::to_common(cx, &args)?;
-    cx.build.add(op::Mul {}, &values)
+    boolean(cx, op::Mul {}.into(), values[0], values[1])
 }
 
 /// `beta · self + alpha · product`. A beta of 0 ignores `self`, NaN included.
@@ -185,7 +187,8 @@ fn add_scaled(
         if factor == 1.0 {
             Ok(x)
         } else {
-            cx.build.with_float(op::Mul {}, x, factor)
+            let factor = cx.build.float(factor, dtype)?;
+            boolean(cx, op::Mul {}.into(), x, factor)
         }
     };
     let product = times(cx, product, alpha)?;
@@ -195,7 +198,7 @@ fn add_scaled(
     let x = call.value(cx, "self")?;
     let x = cx.build.cast(x, dtype)?;
     let x = times(cx, x, beta)?;
-    done(cx.build.add(op::Add {}, &[product, x]))
+    done(boolean(cx, op::Add {}.into(), product, x))
 }
 
 /// Letters of one operand, with its axes.
@@ -447,7 +450,12 @@ fn weight_norm(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<crate::impo
     let norm = cx.build.add(op::Sqrt {}, &[sum])?;
     let factor = cx.build.add(op::Div {}, &[g, norm])?;
     let scaled = cx.build.add(op::Mul {}, &[v, factor])?;
-    done(cx.build.cast(scaled, dtype))
+    let mut outs = done(cx.build.cast(scaled, dtype))?;
+    if call.out_names().len() > 1 {
+        let norm = cx.build.cast(norm, call.out_dtype(1)?)?;
+        outs.push(cx.build.reshape(norm, call.out_shape(1)?)?.into());
+    }
+    Ok(outs)
 }
 
 /// `y[.., o] = Σ x1[.., i] · w[o, i, j] · x2[.., j] + b[o]`.

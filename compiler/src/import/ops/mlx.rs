@@ -1,12 +1,11 @@
 //! The operators that ExecuTorch registers under `mlx::` for its MLX delegate, as they occur in exports. They mean plain operations, and become those.
-//!
-//! What stays out: TurboQuant's kernels, which exist as Metal source only.
 
 use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Dim, F64, Op, Scalar, Value};
 
 use super::index::{dim_tensor, index_copy};
-use super::pointwise::done;
+use super::pointwise::{Arg, done, to_common};
+use super::reduce::vector_norm;
 use super::{quant, random};
 use crate::import::call::{Call, Num};
 use crate::import::error::{Result, invalid, unsupported};
@@ -28,11 +27,14 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             "moe_scatter_outputs" => moe_scatter_outputs,
             "gated_delta_rule" => gated_delta_rule,
             "sample" => sample,
-            "tq_norm" | "tq4_compress" | "tq_dequant" => |_, _| {
-                unsupported(
-                    "TurboQuant's caches are Metal kernels; export the model with a plain cache",
-                )
+            "tq_norm" => |cx, call| {
+                let x = call.value(cx, "x")?;
+                let (rank, dtype) = (cx.build.rank(x)?, cx.build.dtype(x)?);
+                let axes = vec![rank.saturating_sub(1)];
+                done(vector_norm(cx, x, 2.0, axes, true, dtype))
             },
+            "tq4_compress" => tq4_compress,
+            "tq_dequant" => tq_dequant,
             _ => return None,
         },
     )
@@ -105,6 +107,55 @@ fn sample(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     let drawn = cx.build.add(first.clone(), &[raced])?;
     let likeliest = cx.build.add(first, &[logits])?;
     done(cx.build.select(drawing, drawn, likeliest))
+}
+
+/// Each element as the number of boundaries below it, 4 bits wide; the pair (2j, 2j + 1) in one byte, the first in the high half.
+fn tq4_compress(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    let (x, boundaries) = (call.value(cx, "values")?, call.value(cx, "boundaries")?);
+    let rank = cx.build.rank(x)?;
+    let Some(size) = cx.build.shape(x)?.last().cloned() else {
+        return invalid("pairs of a 0-d tensor");
+    };
+    let column = cx.build.unsqueeze(x, rank)?;
+    let values = to_common(cx, &[Arg::Tensor(column), Arg::Tensor(boundaries)])?;
+    let above = cx.build.add(op::Gt {}, &values)?;
+    let (axes, keepdim) = (vec![rank], false);
+    let codes = cx.build.add(op::Sum { axes, keepdim }, &[above])?;
+    let mut half = |start: i64| {
+        let every_other = op::Slice {
+            axis: rank - 1,
+            start: start.into(),
+            stop: size.clone(),
+            step: 2,
+        };
+        cx.build.add(every_other, &[codes])
+    };
+    let (high, low) = (half(0)?, half(1)?);
+    let high = cx.build.with_float(op::Mul {}, high, 16.0)?;
+    let bytes = cx.build.plus(high, low)?;
+    done(cx.build.cast(bytes, DType::U8))
+}
+
+/// The other way round: each half of a byte chooses one of the centroids, which is scaled by its row's norm.
+fn tq_dequant(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    let (packed, norms) = (call.value(cx, "packed")?, call.value(cx, "norms")?);
+    let centroids = call.value(cx, "centroids")?;
+    let rank = cx.build.rank(packed)?;
+    let bytes = cx.build.cast(packed, DType::I32)?;
+    let halves = [
+        cx.build.with_float(op::FloorDiv {}, bytes, 16.0)?,
+        cx.build.with_float(op::Remainder {}, bytes, 16.0)?,
+    ];
+    let halves = [
+        cx.build.unsqueeze(halves[0], rank)?,
+        cx.build.unsqueeze(halves[1], rank)?,
+    ];
+    let codes = cx.build.cat(&halves, rank)?;
+    let codes = cx.build.reshape(codes, call.out_shape(0)?)?;
+    let chosen = cx.build.add(op::Take { axis: 0 }, &[centroids, codes])?;
+    let values = to_common(cx, &[Arg::Tensor(chosen), Arg::Tensor(norms)])?;
+    let scaled = cx.build.add(op::Mul {}, &values)?;
+    done(cx.build.cast(scaled, call.out_dtype(0)?))
 }
 
 /// `cache[:, :, start_pos + i] = new_values[:, :, i]`, from a ring's beginning again after its end. The result is a placeholder of one element that nothing means to read.

@@ -1,6 +1,7 @@
 //! Operators, by theme: what each means in ops of the IR. A theme is a file whose `find` knows its operators by name.
 
 pub(super) mod attention;
+pub(super) mod calculus;
 pub(super) mod columns;
 pub(super) mod complex;
 pub(super) mod composite;
@@ -10,6 +11,7 @@ pub(super) mod counting;
 pub(super) mod create;
 pub(super) mod cumulative;
 pub(super) mod data_dependent;
+pub(super) mod fake_quantize;
 pub(super) mod fourier;
 pub(super) mod functionalized;
 pub(super) mod grouped;
@@ -17,6 +19,7 @@ pub(super) mod higher_order;
 pub(super) mod index;
 pub(super) mod linalg;
 pub(super) mod loss;
+pub(super) mod margin;
 pub(super) mod matmul;
 pub(super) mod mlx;
 pub(super) mod movement;
@@ -34,6 +37,7 @@ pub(super) mod reduce;
 pub(super) mod resize;
 pub(super) mod sample;
 pub(super) mod scatter;
+pub(super) mod search;
 pub(super) mod special;
 pub(super) mod strided;
 pub(super) mod transcendental;
@@ -75,6 +79,10 @@ pub(super) const THEMES: &[(&str, Find)] = &[
     ("quantile", quantile::find),
     ("strided", strided::find),
     ("loss", loss::find),
+    ("margin", margin::find),
+    ("calculus", calculus::find),
+    ("search", search::find),
+    ("fake_quantize", fake_quantize::find),
     ("linalg", linalg::find),
     ("grouped", grouped::find),
     ("windows", windows::find),

@@ -163,8 +163,16 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
                 .collect::<Result<Vec<_>>>()?;
             concatenate(cx, &values, i64::try_from(axis).unwrap_or(i64::MAX))
         },
-        "hstack" | "vstack" | "dstack" | "column_stack" => side_by_side,
+        "hstack" | "vstack" | "row_stack" | "dstack" | "column_stack" => side_by_side,
         "atleast_1d" | "atleast_2d" | "atleast_3d" if overload == "default" => recorded_shape,
+        "atleast_1d" | "atleast_2d" | "atleast_3d" => |cx, call| {
+            let mut outs = Vec::new();
+            for (n, x) in call.tensors("tensors")?.into_iter().enumerate() {
+                let shape = call.out_shape(n)?;
+                outs.push(Out::Tensor(cx.memory.view(x, op::Reshape { shape })));
+            }
+            Ok(outs)
+        },
         _ => return None,
     })
 }
@@ -490,7 +498,7 @@ fn side_by_side(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
         let numel = cx.build.ty(*value)?.numel();
         let shape = match (operator, rank) {
             ("hstack", 0) => vec![one()],
-            ("vstack", 0 | 1) => vec![one(), numel],
+            ("vstack" | "row_stack", 0 | 1) => vec![one(), numel],
             ("column_stack", 0 | 1) => vec![numel, one()],
             ("dstack", 0 | 1) => vec![one(), numel, one()],
             ("dstack", 2) => [shape, vec![one()]].concat(),
@@ -498,7 +506,7 @@ fn side_by_side(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
         };
         axis = match operator {
             "hstack" => usize::from(shape.len() > 1),
-            "vstack" => 0,
+            "vstack" | "row_stack" => 0,
             "dstack" => 2,
             _ => 1,
         };

@@ -119,7 +119,22 @@ fn unary(operator: &str) -> Option<Handler> {
             let rounded = cx.build.add(op::Round {}, &[scaled])?;
             done(cx.build.with_float(down, rounded, factor))
         },
-        "positive" => |_, call| Ok(vec![Out::Tensor(call.tensor("self")?)]),
+        // What concerns the imaginary part leaves a real tensor as it is.
+        "positive" | "real" | "conj" | "_conj" | "conj_physical" | "_conj_physical"
+        | "resolve_conj" | "resolve_neg" => |_, call| Ok(vec![Out::Tensor(call.tensor("self")?)]),
+        "angle" => |cx, call| {
+            activation(cx, call, |cx, x| {
+                let dtype = cx.build.dtype(x)?;
+                let (zero, half) = (
+                    cx.build.float(0.0, dtype)?,
+                    cx.build.float(std::f64::consts::PI, dtype)?,
+                );
+                let below = cx.build.add(op::Lt {}, &[x, zero])?;
+                let angle = cx.build.select(below, half, zero)?;
+                let nan = cx.build.add(op::Ne {}, &[x, x])?;
+                cx.build.select(nan, x, angle)
+            })
+        },
         "rad2deg" => |cx, call| {
             activation(cx, call, |cx, x| {
                 cx.build
@@ -196,6 +211,22 @@ fn unary(operator: &str) -> Option<Handler> {
             let (beta, threshold) = (call.float(cx, "beta")?, call.float(cx, "threshold")?);
             let x = call.value(cx, "self")?;
             widened(cx, &[x], |cx, v| softplus(cx, v[0], beta, threshold))
+        },
+        "sum_to_size" => |cx, call| {
+            let x = call.value(cx, "self")?;
+            let (from, to) = (cx.build.shape(x)?, call.dims("size")?);
+            let Some(extra) = from.len().checked_sub(to.len()) else {
+                return invalid("a sum to more axes than there are");
+            };
+            let summed =
+                |axis: &usize| *axis < extra || (to[*axis - extra].is(1) && !from[*axis].is(1));
+            let (axes, keepdim) = ((0..from.len()).filter(summed).collect::<Vec<_>>(), false);
+            if axes.is_empty() {
+                return done(Ok(x));
+            }
+            let sum = cx.build.add(op::Sum { axes, keepdim }, &[x])?;
+            let sum = cx.build.cast(sum, call.out_dtype(0)?)?;
+            done(cx.build.reshape(sum, to))
         },
         "mish" => |cx, call| {
             activation(cx, call, |cx, x| {

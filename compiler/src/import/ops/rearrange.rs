@@ -5,7 +5,7 @@ use fuseline_ir::{Dim, Scalar, Value};
 
 use super::movement::sorted_axes;
 use super::pointwise::done;
-use crate::import::call::Call;
+use crate::import::call::{Call, Num};
 use crate::import::error::{Result, invalid, unsupported};
 use crate::import::{Handler, Importer, Out};
 
@@ -49,6 +49,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
                 Some(mode) => mirrored_pad(cx, x, &call.ints("pad")?, mode),
             }
         },
+        "pad_sequence" => pad_sequence,
         "reflection_pad1d" | "reflection_pad2d" | "reflection_pad3d" => |cx, call| {
             let x = call.value(cx, "self")?;
             mirrored_pad(cx, x, &call.ints("padding")?, "reflect")
@@ -226,6 +227,35 @@ fn repeat_interleave(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>>
     merged[axis] = &merged[axis] * &count;
     let wide = cx.build.broadcast(apart, wide)?;
     done(cx.build.reshape(wide, merged))
+}
+
+/// Sequences of different lengths, filled up at their ends or beginnings, on a new axis: the first, or the second.
+fn pad_sequence(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    let value = call.num(cx, "padding_value")?;
+    let Num::Known(value) = value else {
+        return unsupported("a padding value that is known only at run time");
+    };
+    let at = usize::from(!call.bool("batch_first")?);
+    let Some(longest) = call.out_shape(0)?.get(1 - at).cloned() else {
+        return invalid("sequences without an axis");
+    };
+    let left = call.opt_str("padding_side")? == Some("left");
+    let mut rows = Vec::new();
+    for row in call.values(cx, "sequences")? {
+        let ty = cx.build.ty(row)?.clone();
+        let zero = || vec![Dim::from(0i64); ty.rank()];
+        let (mut low, mut high) = (zero(), zero());
+        let own = match ty.shape.first() {
+            Some(own) => own.clone(),
+            None => return invalid("a sequence without an axis"),
+        };
+        let side = if left { &mut low } else { &mut high };
+        side[0] = &longest - &own;
+        let value = value.cast(ty.dtype);
+        let row = cx.build.add(op::Pad { low, high, value }, &[row])?;
+        rows.push(cx.build.unsqueeze(row, at)?);
+    }
+    done(cx.build.cat(&rows, at))
 }
 
 /// Widths as PyTorch writes them, last axis first; negative ones cut.

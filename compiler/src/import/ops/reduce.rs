@@ -6,7 +6,7 @@ use fuseline_ir::{DType, Dim, Op, Scalar, Value};
 use super::movement::sorted_axes;
 use super::pointwise::done;
 use crate::import::call::Call;
-use crate::import::error::{Result, invalid, unsupported};
+use crate::import::error::{Result, invalid};
 use crate::import::promote;
 use crate::import::{Handler, Importer, Out};
 
@@ -128,7 +128,6 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
                 &[diagonal],
             ))
         },
-        "diff" => diff,
         "dist" => |cx, call| {
             let (a, b) = super::pointwise::operands(cx, call)?;
             let p = call.float(cx, "p")?;
@@ -378,34 +377,4 @@ pub(in crate::import) fn vector_norm(
         cx.build.with_float(op::Pow {}, sum, 1.0 / ord)?
     };
     cx.build.cast(result, dtype)
-}
-
-/// Differences of neighbours, `n` times.
-fn diff(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
-    let x = call.value(cx, "self")?;
-    let axis = cx.build.axis(x, call.int("dim")?)?;
-    let (prepend, append) = (
-        call.opt_value(cx, "prepend")?,
-        call.opt_value(cx, "append")?,
-    );
-    let pieces: Vec<Value> = [prepend, Some(x), append].into_iter().flatten().collect();
-    let mut x = cx.build.cat(&pieces, axis)?;
-    for _ in 0..call.int("n")? {
-        let Some(size) = cx.build.shape(x)?.get(axis).cloned() else {
-            return invalid("differences in a 0-d tensor");
-        };
-        if size.is(0) {
-            return unsupported("differences of an empty axis");
-        }
-        let last = &size - &Dim::from(1i64);
-        let left = cx.build.slice(x, axis, 0i64.into(), last)?;
-        let right = cx.build.slice(x, axis, 1i64.into(), size)?;
-        let op: Op = if cx.build.dtype(x)? == DType::Bool {
-            op::Ne {}.into()
-        } else {
-            op::Sub {}.into()
-        };
-        x = cx.build.add(op, &[right, left])?;
-    }
-    done(Ok(x))
 }

@@ -7,9 +7,10 @@ use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Dim, Op, Scalar, Value};
 
 use super::cumulative::{greatest, least};
-use super::pointwise::done;
+use super::index::cut;
+use super::pointwise::{boolean, done};
 use crate::import::call::Call;
-use crate::import::error::{Result, invalid, unsupported};
+use crate::import::error::{Result, invalid};
 use crate::import::{Handler, Importer, Out};
 
 pub(in crate::import) fn find(target: &str) -> Option<Handler> {
@@ -52,6 +53,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
     })
 }
 
+/// Combines what an index puts on one place. An index may leave out the end of an axis; what is there stays.
 fn combine(
     cx: &mut Importer<'_>,
     call: &Call<'_>,
@@ -60,54 +62,30 @@ fn combine(
     kept: bool,
 ) -> Result<Vec<Out>> {
     let x = call.value(cx, "self")?;
-    let dtype = cx.build.dtype(x)?;
+    let own = cx.build.shape(x)?;
+    if cx.build.ty(index)?.numel().is(0) {
+        return done(Ok(x));
+    }
     let axis = cx.build.axis(x, call.int("dim")?)?;
+    let (x, index, source) = (
+        at_least_1d(cx, x)?,
+        at_least_1d(cx, index)?,
+        at_least_1d(cx, source)?,
+    );
+    let dtype = cx.build.dtype(x)?;
     let (shape, index_shape) = (cx.build.shape(x)?, cx.build.shape(index)?);
-    if shape.is_empty()
-        || (0..shape.len()).any(|n| n != axis && index_shape.get(n) != Some(&shape[n]))
-    {
-        return unsupported("a scatter whose index covers only part of the other axes");
+    if index_shape.len() != shape.len() {
+        return invalid("a scatter whose index has other axes than what it writes to");
     }
-    let mut source = cx.build.cast(source, dtype)?;
-    for (n, size) in index_shape.iter().enumerate() {
-        source = cx.build.slice(source, n, 0i64.into(), size.clone())?;
-    }
+    let source = cx.build.cast(source, dtype)?;
+    let source = cut(cx, source, &index_shape)?;
+    // Positions that the index leaves out point nowhere.
+    let index = cx.build.cast(index, DType::I64)?;
+    let index = fill_up(cx, index, axis, &shape, Scalar::Int(-1))?;
+    let source = fill_up(cx, source, axis, &shape, Scalar::Int(0).cast(dtype))?;
     let reduce = call.opt_str("reduce")?.unwrap_or_default();
-    let zero = cx.build.scalar(Scalar::Int(0), dtype)?;
-    match reduce {
-        "sum" | "add" | "mean" => {
-            let start = if kept {
-                x
-            } else {
-                cx.build.full(Scalar::Int(0), dtype, shape.clone())?
-            };
-            let sum = cx
-                .build
-                .add(op::ScatterAdd { axis }, &[start, index, source])?;
-            let ones = cx.build.full(Scalar::Int(1), dtype, index_shape)?;
-            let first = cx.build.full(Scalar::Int(i64::from(kept)), dtype, shape)?;
-            let count = cx
-                .build
-                .add(op::ScatterAdd { axis }, &[first, index, ones])?;
-            let hit = cx.build.add(op::Gt {}, &[count, zero])?;
-            let result = if reduce == "mean" {
-                let one = cx.build.scalar(Scalar::Int(1), dtype)?;
-                let count = cx.build.add(op::Maximum {}, &[count, one])?;
-                let division: Op = if dtype.is_float() {
-                    op::Div {}.into()
-                } else {
-                    op::FloorDiv {}.into()
-                };
-                cx.build.add(division, &[sum, count])?
-            } else {
-                sum
-            };
-            done(if kept {
-                Ok(result)
-            } else {
-                cx.build.select(hit, result, x)
-            })
-        }
+    let result = match reduce {
+        "sum" | "add" | "mean" => summed(cx, x, axis, index, source, kept, reduce == "mean"),
         "prod" | "multiply" => reduced(
             cx,
             x,
@@ -166,7 +144,101 @@ fn combine(
             ),
         ),
         other => invalid(format!("scatter has no reduction `{other}`")),
+    }?;
+    done(cx.build.reshape(result, own))
+}
+
+/// `x` with an axis, if it has none.
+fn at_least_1d(cx: &mut Importer<'_>, x: Value) -> Result<Value> {
+    match cx.build.rank(x)? {
+        0 => cx.build.reshape(x, vec![1i64.into()]),
+        _ => Ok(x),
     }
+}
+
+/// `x` with `value` up to the sizes of `shape`, on every axis but one.
+fn fill_up(
+    cx: &mut Importer<'_>,
+    x: Value,
+    axis: usize,
+    shape: &[Dim],
+    value: Scalar,
+) -> Result<Value> {
+    let own = cx.build.shape(x)?;
+    let missing = |n: usize| match n == axis {
+        true => Dim::from(0i64),
+        false => &shape[n] - &own[n],
+    };
+    let high: Vec<Dim> = (0..own.len()).map(missing).collect();
+    if high.iter().all(|size| size.is(0)) {
+        return Ok(x);
+    }
+    let low = vec![Dim::from(0i64); own.len()];
+    cx.build.add(op::Pad { low, high, value }, &[x])
+}
+
+/// Sums or means of what falls on one place; `index` is −1 where there is nothing.
+fn summed(
+    cx: &mut Importer<'_>,
+    x: Value,
+    axis: usize,
+    index: Value,
+    source: Value,
+    kept: bool,
+    mean: bool,
+) -> Result<Value> {
+    let dtype = cx.build.dtype(x)?;
+    let shape = cx.build.shape(x)?;
+    let zero = cx.build.scalar(Scalar::Int(0), DType::I64)?;
+    let there = cx.build.add(op::Ge {}, &[index, zero])?;
+    let index = cx.build.add(op::Maximum {}, &[index, zero])?;
+    let start = match kept {
+        true => x,
+        false => cx.build.full(Scalar::Int(0), dtype, shape.clone())?,
+    };
+    let sum = add_at(cx, start, axis, index, source)?;
+    if kept && !mean {
+        return Ok(sum);
+    }
+    let first = cx
+        .build
+        .full(Scalar::Int(i64::from(kept)), DType::I64, shape)?;
+    let ones = cx.build.cast(there, DType::I64)?;
+    let count = cx
+        .build
+        .add(op::ScatterAdd { axis }, &[first, index, ones])?;
+    let hit = cx.build.add(op::Gt {}, &[count, zero])?;
+    let result = if mean {
+        let one = cx.build.scalar(Scalar::Int(1), DType::I64)?;
+        let count = cx.build.add(op::Maximum {}, &[count, one])?;
+        let count = cx.build.cast(count, dtype)?;
+        let division: Op = match dtype.is_float() {
+            true => op::Div {}.into(),
+            false => op::FloorDiv {}.into(),
+        };
+        cx.build.add(division, &[sum, count])?
+    } else {
+        sum
+    };
+    cx.build.select(hit, result, x)
+}
+
+/// `x` with `source` added at an index, one of each other's shape but along `axis`. Booleans are added as or.
+pub(super) fn add_at(
+    cx: &mut Importer<'_>,
+    x: Value,
+    axis: usize,
+    index: Value,
+    source: Value,
+) -> Result<Value> {
+    let dtype = cx.build.dtype(x)?;
+    let wide = match dtype {
+        DType::Bool => DType::I32,
+        other => other,
+    };
+    let (x, source) = (cx.build.cast(x, wide)?, cx.build.cast(source, wide)?);
+    let sum = cx.build.add(op::ScatterAdd { axis }, &[x, index, source])?;
+    cx.build.cast(sum, dtype)
 }
 
 /// A neutral element, the reduction over axes, and the combination of two.
@@ -180,13 +252,10 @@ fn reduced(
     source: Value,
     kept: bool,
     (neutral, reduce, join): Reduction,
-) -> Result<Vec<Out>> {
+) -> Result<Value> {
     let dtype = cx.build.dtype(x)?;
     let places = cx.build.shape(x)?[axis].clone();
     // Places on a new axis before the sources'.
-    let index = cx.build.cast(index, DType::I64)?;
-    let size = super::index::dim_tensor(cx, &places)?;
-    let index = cx.build.add(op::Remainder {}, &[index, size])?;
     let (index, source) = (
         cx.build.unsqueeze(index, axis)?,
         cx.build.unsqueeze(source, axis)?,
@@ -203,7 +272,7 @@ fn reduced(
     let result = cx.build.add(reduce(vec![axis + 1]), &[chosen])?;
     let result = cx.build.cast(result, dtype)?;
     if kept {
-        return done(cx.build.add(join, &[x, result]));
+        return boolean(cx, join, x, result);
     }
     let any = cx.build.add(
         op::Any {
@@ -212,5 +281,5 @@ fn reduced(
         },
         &[hit],
     )?;
-    done(cx.build.select(any, result, x))
+    cx.build.select(any, result, x)
 }
