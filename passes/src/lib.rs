@@ -13,6 +13,7 @@
 //! Two further pieces serve the passes: [`closed_form`], which knows values as functions of their index (a rotary table, a causal mask), and [`pass`], the
 //! types that all passes share.
 
+pub mod affine;
 pub mod biases;
 pub mod build;
 pub mod canon;
@@ -27,6 +28,7 @@ pub mod fold;
 pub mod hoist;
 pub mod horizontal;
 pub mod layers;
+pub mod layout;
 pub mod leading;
 mod masks;
 pub mod matcher;

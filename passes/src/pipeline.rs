@@ -1,7 +1,9 @@
 //! The table of passes, the lists that make up the levels, and the loop that runs them.
 
 use crate::pass::{PassCx, PassError};
-use crate::{biases, canon, decompose, filled, fold, horizontal, positions, saturate, unpack};
+use crate::{
+    affine, biases, canon, decompose, filled, fold, horizontal, layout, positions, saturate, unpack,
+};
 use fuseline_ir::Graph;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -50,6 +52,11 @@ pub const PASSES: &[Pass] = &[
         run: |graph, cx, _| fold::run(graph, cx).map(Done::from),
     },
     Pass {
+        name: affine::NAME,
+        doc: "what a convolution's or product's channels are multiplied by goes into its weights, what is added to them is one summand",
+        run: |graph, cx, _| affine::run(graph, cx).map(Done::from),
+    },
+    Pass {
         name: positions::NAME,
         doc: "positions that the host must know are read once, and are sizes from then on",
         run: |graph, cx, _| positions::run(graph, cx).map(Done::from),
@@ -68,6 +75,11 @@ pub const PASSES: &[Pass] = &[
         name: horizontal::NAME,
         doc: "products of one value, and what follows all their parts, become one where the target's costs say that it pays",
         run: |graph, cx, _| horizontal::run(graph, cx).map(Done::from),
+    },
+    Pass {
+        name: layout::NAME,
+        doc: "transpositions that steps lie between which don't care how axes lie meet and cancel",
+        run: |graph, cx, _| layout::run(graph, cx).map(Done::from),
     },
     Pass {
         name: unpack::NAME,
@@ -110,12 +122,14 @@ impl Level {
                 "canon",
                 "fold",
                 "canon",
+                "affine",
                 "positions",
                 "canon",
                 "saturate",
                 "filled",
                 "canon",
                 "horizontal",
+                "layout",
                 "unpack",
                 "biases",
                 "decompose",

@@ -2,7 +2,7 @@
 
 use super::broadcast::source;
 use super::{Builder, Rewrite, Rule};
-use fuseline_ir::{Op, Scalar, Value};
+use fuseline_ir::{Dim, Op, Scalar, Value};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -53,15 +53,24 @@ fn heads(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let (Op::Sdpa(_), &[q, k, v, ref rest @ ..]) = (op, args) else {
         return Ok(None);
     };
-    let one_head = |n: Value| -> Option<Value> {
+    let one_head = |b: &Builder, n: Value| {
         let x = source(b, n)?;
         let (from, to) = (b.shape(x), b.shape(n));
-        let others = from.len() == 4 && [0, 2, 3].iter().all(|&a| from[a] == to[a]);
-        (others && from[1].is(1)).then_some(x)
+        // An axis that the source lacks is one of size 1.
+        let missing = to.len().checked_sub(from.len())?;
+        let size = |axis: usize| {
+            axis.checked_sub(missing)
+                .map(|a| from[a].clone())
+                .unwrap_or(Dim::from(1))
+        };
+        let others = to.len() == 4 && [0, 2, 3].iter().all(|&a| size(a) == to[a]);
+        let shape = (0..4).map(size).collect::<Vec<_>>();
+        (others && shape[1].is(1)).then_some((x, shape))
     };
-    let (Some(k), Some(v)) = (one_head(k), one_head(v)) else {
+    let (Some((k, k_shape)), Some((v, v_shape))) = (one_head(b, k), one_head(b, v)) else {
         return Ok(None);
     };
+    let (k, v) = (b.reshape(k, k_shape)?, b.reshape(v, v_shape)?);
     let bared: Vec<Value> = [q, k, v].iter().chain(rest).copied().collect();
     if b.infer(op, &bared) != b.infer(op, args) {
         return Ok(None);

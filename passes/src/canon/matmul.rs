@@ -119,37 +119,39 @@ fn bias(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
 }
 
 /// Exact: the batch is walked in the same order. Of the ranks that the two operands had before, the lower one is taken, so that a view that splits heads further
-/// (repeated key/value heads) stays on the operand that has it.
+/// (repeated key/value heads) stays on the operand that has it. One matrix for the whole batch is one in any rank.
 fn batch(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let (Op::Matmul(_), &[x, y]) = (op, args) else {
         return Ok(None);
     };
-    let both = matches!(b.op(x), Op::Reshape(_)) && matches!(b.op(y), Op::Reshape(_));
-    let leading = |v: Value| b.shape(v)[..b.shape(v).len() - 2].to_vec();
-    if !both
-        || b.shape(x).len() != b.shape(y).len()
-        || b.shape(x).len() < 3
-        || leading(x) != leading(y)
-    {
+    if b.shape(x).len() != b.shape(y).len() || b.shape(x).len() < 3 {
         return Ok(None);
     }
-    let candidates = [unmerged(b, x, 2), unmerged(b, y, 2)];
-    let Some(lead) = candidates
-        .into_iter()
-        .flatten()
-        .map(leading)
-        .min_by_key(Vec::len)
-    else {
+    let leading = |b: &Builder, v: Value| b.shape(v)[..b.shape(v).len() - 2].to_vec();
+    let before = |b: &Builder, v: Value| unmerged(b, v, 2).map(|inner| leading(b, inner));
+    let ones = |lead: &[Dim]| lead.iter().all(|d| d.is(1));
+    let (x_lead, y_lead) = (leading(b, x), leading(b, y));
+    let candidates = match (ones(&x_lead), ones(&y_lead)) {
+        (false, true) => [before(b, x), None],
+        (true, false) => [None, before(b, y)],
+        _ if x_lead == y_lead && [x, y].iter().all(|v| matches!(b.op(*v), Op::Reshape(_))) => {
+            [before(b, x), before(b, y)]
+        }
+        _ => return Ok(None),
+    };
+    let Some(lead) = candidates.into_iter().flatten().min_by_key(Vec::len) else {
         return Ok(None);
     };
-    let matrix = |v: Value| -> Vec<Dim> {
+    let matrices = |b: &Builder, v: Value, given: &[Dim]| -> Vec<Dim> {
         let shape = b.shape(v);
+        let one = vec![Dim::from(1); lead.len()];
+        let lead = if ones(given) { &one } else { &lead };
         lead.iter()
             .chain(&shape[shape.len() - 2..])
             .cloned()
             .collect()
     };
-    let (x_shape, y_shape) = (matrix(x), matrix(y));
+    let (x_shape, y_shape) = (matrices(b, x, &x_lead), matrices(b, y, &y_lead));
     let Some(out) = b.infer(op, args).and_then(|t| t.as_tensor().cloned()) else {
         return Ok(None);
     };

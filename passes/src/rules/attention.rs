@@ -211,6 +211,25 @@ pub const RULES: &[Rule] = &[
         class: Reassociates,
     },
     Rule {
+        name: "sdpa_safe_unscaled_open",
+        doc: "As `sdpa_safe`, without a mask and with a scale of 1.",
+        vars: &[Q, K, V],
+        lhs: "matmul(where(any[axes=[-1], keepdim=true](ne(matmul(?q, ?k), -inf)), softmax[axis=-1](matmul(?q, ?k)), 0), ?v)",
+        rhs: "sdpa[scale=1.0, causal=false](?q, swapped(?k), ?v)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "shared_by_heads",
+        doc: "A matrix that a product shares among all heads is one for each head: the form that the attention rules look for, and which the op then shares by itself.",
+        vars: &[
+            ("a", Tensor(Float("T"), "B H S D")),
+            ("b", Tensor(Float("T"), "B 1 D N")),
+        ],
+        lhs: "matmul(?a, ?b)",
+        rhs: "matmul(?a, broadcast[shape=[B, H, D, N]](?b))",
+        class: Exact,
+    },
+    Rule {
         name: "sdpa_narrow",
         doc: "The fused op computes in f32 whatever it is given, so the casts around it may go.",
         vars: &[

@@ -61,6 +61,18 @@ pub const RULES: &[Rule] = &[
         class: Reassociates,
     },
     Rule {
+        name: "number_out_of_matmul_shared",
+        doc: "As `number_out_of_matmul_right`, where all heads share the matrix.",
+        vars: &[
+            ("a", Tensor(Float("T"), "B H S D")),
+            ("b", Tensor(Float("T"), "B 1 D N")),
+            ("c", Number("T", Finite)),
+        ],
+        lhs: "matmul(?a, broadcast[shape=[B, H, D, N]](mul(?b, ?c)))",
+        rhs: "mul(matmul(?a, broadcast[shape=[B, H, D, N]](?b)), ?c)",
+        class: Reassociates,
+    },
+    Rule {
         name: "numbers_meet",
         doc: "(x · c) · d is x · (c·d): two known factors are one.",
         vars: &[
