@@ -194,7 +194,7 @@ impl<'a> Chains<'a> {
     }
 
     fn emit(&self, out: &mut Graph, map: &[Value], steps: &[Value]) -> Result<Value, OpError> {
-        let (Some((&base, rest)), Some(&last)) = (steps.split_first(), steps.last()) else {
+        let Some((&base, rest)) = steps.split_first() else {
             return Err(OpError::new(NAME, "a way without values"));
         };
         let node = self.graph.node(base);
@@ -229,21 +229,15 @@ impl<'a> Chains<'a> {
             args[1] = out.add(op::Mul {}, &[args[1], scale], loc)?;
         }
         let mut value = out.add(node.op.clone(), &args, loc)?;
+        if let Some(shift) = shift {
+            value = out.add(op::Add {}, &[value, shift], loc)?;
+        }
         for &step in rest {
             if let op @ (Op::Transpose(_) | Op::Reshape(_)) = &self.graph.node(step).op {
                 value = out.add(op.clone(), &[value], loc)?;
             }
         }
-        let Some(shift) = shift else {
-            return Ok(value);
-        };
-        let end = self.graph.node(last);
-        let axis = self.links[last.index()].map_or(0, |l| l.axis);
-        let size = out.tensor_ty(shift)?.shape[0].clone();
-        let mut shape = vec![Dim::from(1i64); self.graph.tensor_ty(last)?.rank()];
-        shape[axis] = size;
-        let shift = out.add(op::Reshape { shape }, &[shift], &end.loc)?;
-        out.add(op::Add {}, &[value, shift], &end.loc)
+        Ok(value)
     }
 }
 

@@ -29,7 +29,7 @@ mod tests;
 use std::collections::BTreeSet;
 
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{DType, Dim, Graph, Loc, Scalar, Value};
+use fuseline_ir::{DType, Dim, Graph, Loc, Scalar, Symbol, Value};
 
 pub use dispatch::{Road, road};
 pub use error::{Error, Unsupported};
@@ -307,6 +307,20 @@ impl<'a> Importer<'a> {
                 self.build.cast(value, dtype)
             }
         }
+    }
+
+    /// Says what a symbol is that the export invented for a size, unless something said so before.
+    fn define(&mut self, symbol: &Symbol, size: &Dim) -> Result<()> {
+        let mut defined = size.as_symbol() == Some(symbol);
+        for node in self.build.graph.nodes() {
+            node.ty.visit_symbols(&mut |s| defined |= s == symbol);
+        }
+        if !defined {
+            let number = self.number(&Num::Dim(size.clone()), DType::I64)?;
+            let symbol = symbol.clone();
+            self.build.add(op::Item { symbol }, &[number])?;
+        }
+        Ok(())
     }
 
     /// A symbolic number: known, an integer expression, or computed at run time in a 0-d f32 tensor.

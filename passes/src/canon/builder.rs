@@ -103,6 +103,11 @@ impl Builder {
         Ok(None)
     }
 
+    /// What an element of a value is as a function of its index, where the elements are integers or truth values and it is known.
+    pub fn form(&self, v: Value) -> Option<Arc<Form<Value>>> {
+        self.forms[v.index()].clone()
+    }
+
     /// What an element of `op(args)` is as a function of its index, where the elements are integers or truth values and it is known.
     pub fn form_of(&self, op: &Op, args: &[Value]) -> Option<Arc<Form<Value>>> {
         let types: Vec<&Type> = args.iter().map(|a| self.ty(*a)).collect();

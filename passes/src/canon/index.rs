@@ -14,7 +14,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "index-progression",
-        doc: "what counts along one axis, from a number or from a one-element tensor -> arange (plus that tensor), reshaped and broadcast",
+        doc: "what counts along one axis, or along several as along one that they were, from a number or from a one-element tensor -> arange (plus that tensor), reshaped and broadcast",
         apply: progression,
     },
 ];
@@ -95,17 +95,13 @@ fn progression(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let Some(base) = base(b, &p, ty.dtype, moves) else {
         return Ok(None);
     };
-    let mut axes = p.axes.iter();
-    let (Some((&axis, step)), None) = (axes.next(), axes.next()) else {
-        return Ok(None);
-    };
-    let Some(len) = ty.shape.get(axis).cloned() else {
+    let Some((step, len)) = counting(&p, &ty) else {
         return Ok(None);
     };
     let arange: Op = create::Arange {
         start: p.constant.clone(),
-        step: step.clone(),
-        len: len.clone(),
+        step,
+        len,
         dtype: ty.dtype,
     }
     .into();
@@ -118,9 +114,25 @@ fn progression(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         value = b.add(pw::Add {}, &[value, k])?;
     }
     let mut narrow = vec![Dim::from(1i64); ty.rank()];
-    narrow[axis] = len;
+    for &axis in p.axes.keys() {
+        narrow[axis] = ty.shape[axis].clone();
+    }
     let value = b.reshape(value, narrow)?;
     b.broadcast(value, ty.shape).map(Some)
+}
+
+/// The step and the length of the one count that the steps along axes make up in row-major order.
+fn counting(p: &Position<Value>, ty: &TensorType) -> Option<(Dim, Dim)> {
+    let mut axes = p.axes.iter().rev();
+    let (&last, step) = axes.next()?;
+    let mut len = ty.shape.get(last)?.clone();
+    for (&axis, outer) in axes {
+        if *outer != step * &len {
+            return None;
+        }
+        len = &len * ty.shape.get(axis)?;
+    }
+    Some((step.clone(), len))
 }
 
 /// What is added to the progression; `None` where that is more than one tensor, or one that an `add` of it would have to be made for again.

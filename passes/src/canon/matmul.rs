@@ -2,7 +2,7 @@
 
 use super::{Builder, Rewrite, Rule};
 use crate::shapes::groups;
-use fuseline_ir::ops::pointwise as pw;
+use fuseline_ir::ops::{matmul, movement as mv, pointwise as pw};
 use fuseline_ir::{Dim, Op, OpError, Type, Value};
 
 pub(super) const RULES: &[Rule] = &[
@@ -10,6 +10,11 @@ pub(super) const RULES: &[Rule] = &[
         name: "matmul-outer",
         doc: "matmul of inner size 1 -> a · b",
         apply: outer,
+    },
+    Rule {
+        name: "convolution-of-one",
+        doc: "conv with a kernel of size 1 that neither skips nor pads -> matmul",
+        apply: convolution_of_one,
     },
     Rule {
         name: "matmul-rows",
@@ -38,6 +43,24 @@ fn outer(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         return Ok(None);
     }
     b.add(pw::Mul {}, &[x, y]).map(Some)
+}
+
+/// Exact: the same sums over the channels.
+fn convolution_of_one(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Conv(conv), &[x, w]) = (op, args) else {
+        return Ok(None);
+    };
+    let [out, kernel @ .., channels] = b.shape(w) else {
+        return Ok(None);
+    };
+    let plain = conv.stride.iter().all(|s| *s == 1) && conv.padding.iter().all(|p| *p == 0);
+    if !plain || conv.groups != 1 || !kernel.iter().all(|k| k.is(1)) {
+        return Ok(None);
+    }
+    let matrix = vec![out.clone(), channels.clone()];
+    let w = b.reshape(w, matrix)?;
+    let w = b.add(mv::Transpose { perm: vec![1, 0] }, &[w])?;
+    b.add(matmul::Matmul {}, &[x, w]).map(Some)
 }
 
 /// The argument of a reshape that leaves the last `n` axes alone and merges others: it has more axes than the result.

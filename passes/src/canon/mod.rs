@@ -15,6 +15,7 @@ mod literal;
 mod logic;
 mod matmul;
 mod movement;
+mod reduce;
 mod slice;
 mod update;
 
@@ -50,6 +51,7 @@ pub const RULES: &[&[Rule]] = &[
     arith::RULES,
     logic::RULES,
     movement::RULES,
+    reduce::RULES,
     slice::RULES,
     broadcast::RULES,
     matmul::RULES,

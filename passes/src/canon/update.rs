@@ -1,14 +1,20 @@
 //! Reads and writes by index that are slices.
 
 use super::{Builder, Rewrite, Rule};
+use crate::closed_form::Form;
 use fuseline_ir::ops::{index, movement as mv};
-use fuseline_ir::{Dim, Op, Scalar, Value};
+use fuseline_ir::{DType, Dim, Op, Scalar, Value};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "take-slice",
         doc: "take(x, n) of a known n, take(x, arange) -> slice(x)",
         apply: take,
+    },
+    Rule {
+        name: "take-rotated",
+        doc: "take(x, i) where i counts from within the axis to its end and goes on at 0 -> cat of two slices",
+        apply: take_rotated,
     },
     Rule {
         name: "index-copy-slice",
@@ -30,6 +36,7 @@ pub(super) const RULES: &[Rule] = &[
 /// The steps that rising indices within an axis take, where they are known to lie within it: start, step, count.
 fn run(b: &Builder, indices: Value, size: &Dim) -> Option<(Dim, i64, Dim)> {
     let (start, step, len) = match b.op(indices) {
+        Op::Reshape(_) => return run(b, b.arg(indices, 0), size),
         Op::Arange(a) => (a.start.clone(), a.step.as_const()?, a.len.clone()),
         Op::Full(full) if full.ty.shape.iter().all(|d| d.is(1)) => match full.value {
             // A negative index counts from the end.
@@ -73,6 +80,48 @@ fn take(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         &[x],
     )?;
     b.reshape(part, out.shape).map(Some)
+}
+
+/// The longest axis of which every index is looked at.
+const FEW: i64 = 1024;
+
+/// Exact: the same elements. As a decomposed `roll` takes them, whatever arithmetic leads to its indices.
+fn take_rotated(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Take(take), &[x, indices]) = (op, args) else {
+        return Ok(None);
+    };
+    let axis = take.axis;
+    let size = b.shape(x).get(axis).and_then(Dim::as_const);
+    let (Some(size), Some(form)) = (size.filter(|n| *n <= FEW), b.form(indices)) else {
+        return Ok(None);
+    };
+    if b.shape(indices).iter().map(Dim::as_const).ne([Some(size)]) {
+        return Ok(None);
+    }
+    let at = |i: i64| {
+        let index = Form::number(DType::I64, Scalar::Int(i));
+        match form.substitute(&|_| index.clone()).literal()? {
+            Scalar::Int(n) => Some(n),
+            _ => None,
+        }
+    };
+    let Some(first) = at(0).filter(|n| (1..size).contains(n)) else {
+        return Ok(None);
+    };
+    if !(1..size).all(|i| at(i) == Some((first + i) % size)) {
+        return Ok(None);
+    }
+    let mut parts = Vec::with_capacity(2);
+    for (start, stop) in [(first, size), (0, first)] {
+        let slice = mv::Slice {
+            axis,
+            start: start.into(),
+            stop: stop.into(),
+            step: 1,
+        };
+        parts.push(b.add(slice, &[x])?);
+    }
+    b.add(mv::Cat { axis }, &parts).map(Some)
 }
 
 fn index_copy(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {

@@ -58,7 +58,7 @@ impl<K: Key> Form<K> {
     }
 
     /// A pointwise op applied to elements; `dtype` is its result's. Casts that change nothing disappear, literals are cast, and integer sums, differences and products
-    /// with literals are carried out.
+    /// with literals are carried out, as are remainders, magnitudes and signs of literals.
     pub fn apply(op: &Op, dtype: DType, args: Vec<Arc<Form<K>>>) -> Arc<Form<K>> {
         debug_assert!(op.info().has(Flag::Pointwise));
         match (op, args.as_slice()) {
@@ -73,6 +73,17 @@ impl<K: Key> Form<K> {
             {
                 if let Some(done) = integer(op, dtype, a, b) {
                     return done;
+                }
+            }
+            (Op::Abs(_) | Op::Sign(_) | Op::Remainder(_), [x, by @ ..]) if dtype == DType::I64 => {
+                let by = by.first().map_or(Some(Scalar::Int(1)), |b| b.literal());
+                if let (Some(Scalar::Int(n)), Some(Scalar::Int(by @ 1..))) = (x.literal(), by) {
+                    let value = match op {
+                        Op::Abs(_) => n.wrapping_abs(),
+                        Op::Sign(_) => n.signum(),
+                        _ => n.rem_euclid(by),
+                    };
+                    return Form::number(dtype, Scalar::Int(value));
                 }
             }
             _ => {

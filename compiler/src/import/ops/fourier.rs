@@ -1,14 +1,15 @@
 //! Fourier transforms, as products with a constant basis.
 //!
 //! A transform of n elements is one product with an n × n table, where n is small or has no factors; otherwise n = a·b, and it is transforms of a and
-//! of b elements with a multiplication in between, which costs n·(a + b) instead of n². Tables are computed here in double precision.
+//! of b elements with a multiplication in between, which costs n·(a + b) instead of n². Tables are computed here in double precision; that of an axis of dynamic
+//! size is computed in the call.
 
 use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Dim, Scalar, Value};
 
 use super::complex::Pair;
 use super::rearrange::{mirrored_pad, pad};
-use crate::import::call::Call;
+use crate::import::call::{Call, Num};
 use crate::import::error::{Fail, Result, invalid, unsupported};
 use crate::import::promote;
 use crate::import::{Handler, Importer, Out};
@@ -154,7 +155,10 @@ fn named(cx: &mut Importer<'_>, call: &Call<'_>, form: Form) -> Result<Vec<Out>>
     };
     let to_real_form = matches!(form, Form::ToReal);
     // The size of the result's last axis, where the spectrum doesn't tell.
-    let mut whole = 2 * (known(cx, x.re, last)? - 1);
+    let mut whole = match form {
+        Form::ToReal => 2 * (known(cx, x.re, last)? - 1),
+        _ => 0,
+    };
     if let Some(sizes) = sizes {
         if sizes.len() != axes.len() {
             return invalid(format!("{} sizes for {} axes", sizes.len(), axes.len()));
@@ -172,22 +176,15 @@ fn named(cx: &mut Importer<'_>, call: &Call<'_>, form: Form) -> Result<Vec<Out>>
             x = x.each(cx, |cx, part| resized(cx, part, *axis, size))?;
         }
     }
-    let mut count = 1.0;
-    for axis in &axes {
-        count *= if to_real_form && *axis == last {
-            whole as f64
-        } else {
-            known(cx, x.re, *axis)? as f64
-        };
-    }
     let inverse = matches!(form, Form::ToReal | Form::Full(1));
-    let scale = match call.opt_str("norm")? {
-        Some("ortho") => 1.0 / count.sqrt(),
-        None | Some("backward") if inverse => 1.0 / count,
-        Some("forward") if !inverse => 1.0 / count,
-        None | Some("backward" | "forward") => 1.0,
+    let mode = match call.opt_str("norm")? {
+        Some("ortho") => 1,
+        None | Some("backward") if inverse => 2,
+        Some("forward") if !inverse => 2,
+        None | Some("backward" | "forward") => 0,
         Some(other) => return invalid(format!("norm `{other}`")),
     };
+    let scale = scale_by(cx, x.re, &axes, mode, to_real_form.then_some(whole))?;
     let out = match form {
         Form::Full(sign) => {
             for axis in axes {
@@ -233,9 +230,17 @@ fn from_real(cx: &mut Importer<'_>, x: Pair, axes: &[usize], half: bool) -> Resu
     let Some((&last, others)) = axes.split_last() else {
         return invalid("a Fourier transform over no axes");
     };
-    let n = known(cx, x.re, last)?;
-    let kept = if half { n / 2 + 1 } else { n };
-    let mut out = along(cx, x, last, |cx, x| forward(cx, x, -1, kept))?;
+    let mut out = along(cx, x, last, |cx, x| match (half, dynamic(cx, x)?) {
+        (false, _) => full(cx, x, -1),
+        (true, Some(n)) => {
+            let kept = &n.floor_div(&2i64.into()) + &1i64.into();
+            by_formula(cx, x, -1, &n, kept)
+        }
+        (true, None) => {
+            let n = known(cx, x.re, last_axis(cx, x)?)?;
+            forward(cx, x, -1, n / 2 + 1)
+        }
+    })?;
     for axis in others.iter().rev() {
         out = along(cx, out, *axis, |cx, x| full(cx, x, -1))?;
     }
@@ -314,9 +319,46 @@ pub(in crate::import) fn inverse_real(
 
 /// The whole transform of the last axis, not scaled.
 fn full(cx: &mut Importer<'_>, x: Pair, sign: i64) -> Result<Pair> {
-    let axis = cx.build.rank(x.re)?.saturating_sub(1);
-    let n = known(cx, x.re, axis)?;
+    if let Some(n) = dynamic(cx, x)? {
+        return by_formula(cx, x, sign, &n, n.clone());
+    }
+    let n = known(cx, x.re, last_axis(cx, x)?)?;
     forward(cx, x, sign, n)
+}
+
+fn last_axis(cx: &Importer<'_>, x: Pair) -> Result<usize> {
+    Ok(cx.build.rank(x.re)?.saturating_sub(1))
+}
+
+/// The size of the last axis, where only the call knows it.
+fn dynamic(cx: &Importer<'_>, x: Pair) -> Result<Option<Dim>> {
+    let size = cx.build.shape(x.re)?.last().cloned();
+    Ok(size.filter(|n| n.as_const().is_none()))
+}
+
+/// The first `kept` elements of the transform of the last axis, of dynamic size `n`: one product with a basis that is computed in the call.
+fn by_formula(cx: &mut Importer<'_>, x: Pair, sign: i64, n: &Dim, kept: Dim) -> Result<Pair> {
+    let dtype = basis_dtype(cx, x)?;
+    let count = |cx: &mut Importer<'_>, size: &Dim, shape: [Dim; 2]| {
+        let along = cx
+            .build
+            .arange(0i64.into(), 1i64.into(), size.clone(), DType::I64)?;
+        cx.build.reshape(along, shape.to_vec())
+    };
+    let t = count(cx, n, [n.clone(), 1i64.into()])?;
+    let k = count(cx, &kept, [1i64.into(), kept.clone()])?;
+    let size = cx.number(&Num::Dim(n.clone()), DType::I64)?;
+    // Whole turns are taken out exactly.
+    let steps = cx.build.add(op::Mul {}, &[t, k])?;
+    let steps = cx.build.add(op::Remainder {}, &[steps, size])?;
+    let steps = cx.build.cast(steps, dtype)?;
+    let turned = times(cx, steps, std::f64::consts::TAU)?;
+    let size = cx.build.cast(size, dtype)?;
+    let angle = cx.build.add(op::Div {}, &[turned, size])?;
+    let cos = cx.build.add(op::Cos {}, &[angle])?;
+    let sin = cx.build.add(op::Sin {}, &[angle])?;
+    let sin = times(cx, sin, sign as f64)?;
+    transformed(cx, x, cos, sin)
 }
 
 /// The first `kept` elements of the transform of the last axis.
@@ -345,12 +387,17 @@ fn angle(j: i64, k: i64, n: i64) -> f64 {
     std::f64::consts::TAU * ((j * k) % n) as f64 / n as f64
 }
 
+/// The dtype of a basis for `x`.
+fn basis_dtype(cx: &Importer<'_>, x: Pair) -> Result<DType> {
+    match cx.build.dtype(x.re)? {
+        dtype @ (DType::F32 | DType::F64) => Ok(dtype),
+        dtype => unsupported(format!("a Fourier transform of {dtype}")),
+    }
+}
+
 /// One product with the basis.
 fn direct(cx: &mut Importer<'_>, x: Pair, sign: i64, n: i64, kept: i64) -> Result<Pair> {
-    let dtype = cx.build.dtype(x.re)?;
-    if !matches!(dtype, DType::F32 | DType::F64) {
-        return unsupported(format!("a Fourier transform of {dtype}"));
-    }
+    let dtype = basis_dtype(cx, x)?;
     let shape = [n, kept];
     let cos = cx
         .build
@@ -359,6 +406,11 @@ fn direct(cx: &mut Importer<'_>, x: Pair, sign: i64, n: i64, kept: i64) -> Resul
     let sin = cx.build.table(name, dtype, shape, |t, k| {
         sign as f64 * angle(t, k, n).sin()
     })?;
+    transformed(cx, x, cos, sin)
+}
+
+/// A product with a basis.
+fn transformed(cx: &mut Importer<'_>, x: Pair, cos: Value, sin: Value) -> Result<Pair> {
     let product = |cx: &mut Importer<'_>, a, b| cx.build.add(op::Matmul {}, &[a, b]);
     let (mut re, mut im) = (product(cx, x.re, cos)?, product(cx, x.re, sin)?);
     if let Some(imaginary) = x.im {

@@ -421,6 +421,15 @@ pub(in crate::import) fn slice_bounds(
     } else {
         start
     };
+    if let Some(symbol) = count.as_symbol().filter(|s| s.starts_with('u')) {
+        let stop = match call.opt_dim("end")? {
+            Some(stop) => from_start(stop, &size, cx).minimum(&size),
+            None => size,
+        };
+        let reach = &(&stop - &start) + &Dim::from(step - 1);
+        let reach = reach.floor_div(&Dim::from(step)).maximum(&0i64.into());
+        cx.define(symbol, &reach)?;
+    }
     let stop = match step {
         1 => &start + count,
         _ if count.is(0) => start.clone(),

@@ -472,14 +472,17 @@ fn adaptive(cx: &mut Importer<'_>, call: &Call<'_>, n: usize, max: bool) -> Resu
             cx.build.add(op::Mean { axes, keepdim }, &[x])
         }
     };
-    for axis in shape.len() - n..shape.len() {
+    let whole = |axis: &usize| shape[*axis] != out[*axis] && out[*axis].is(1);
+    let (axes, others): (Vec<usize>, Vec<usize>) = (shape.len() - n..shape.len()).partition(whole);
+    if !axes.is_empty() {
+        x = reduce(cx, x, axes, true)?;
+    }
+    for axis in others {
         let (from, to) = (&shape[axis], &out[axis]);
         if from == to {
             continue;
         }
-        if to.is(1) {
-            x = reduce(cx, x, vec![axis], true)?;
-        } else if let Some(size) = from.exact_div(to) {
+        if let Some(size) = from.exact_div(to) {
             let mut apart = cx.build.shape(x)?;
             apart[axis] = to.clone();
             apart.insert(axis + 1, size);
