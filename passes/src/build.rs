@@ -7,7 +7,7 @@ use crate::matcher::{Bindings, Bound, Made, resolve_axes};
 use crate::pattern::{Apply, AttrPattern, Pattern};
 use egg::Id;
 use fuseline_ir::ops::create::Full;
-use fuseline_ir::ops::movement::{Reshape, Transpose};
+use fuseline_ir::ops::movement::{Reshape, Slice, Transpose};
 use fuseline_ir::{Attr, DType, Dim, F64, Op, Scalar, TensorType, Type};
 
 /// A node to come, or a class that is there.
@@ -135,6 +135,7 @@ impl Plan<'_> {
                 let shape = self.shape(apply)?;
                 self.reshaped(*x, shape)
             }
+            ("part", [x]) => self.part(apply, *x),
             ("vector", [x]) => {
                 let shape = self.tensor(*x)?.shape.last().cloned().into_iter().collect();
                 self.reshaped(*x, shape)
@@ -193,6 +194,33 @@ impl Plan<'_> {
                 .collect(),
             _ => None,
         }
+    }
+
+    /// Places of the last axis; x itself where those are all.
+    fn part(&mut self, apply: &Apply, x: Ref) -> Option<Ref> {
+        let place = |name: &str| {
+            let (_, pattern) = apply.attrs.iter().find(|(n, _)| n == name)?;
+            match pattern.with_letters(self.b)? {
+                Attr::Int(d) => Some(d),
+                _ => None,
+            }
+        };
+        let (start, stop) = (place("start")?, place("stop")?);
+        let shape = &self.tensor(x)?.shape;
+        if start.is(0) && shape.last() == Some(&stop) {
+            return Some(x);
+        }
+        let axis = shape.len().checked_sub(1)?;
+        let step = 1;
+        self.add(
+            Slice {
+                axis,
+                start,
+                stop,
+                step,
+            },
+            vec![x],
+        )
     }
 
     fn reshaped(&mut self, x: Ref, shape: Vec<Dim>) -> Option<Ref> {

@@ -15,14 +15,15 @@
 //!
 //! On the right side of a rule, `attr=?c` is the number that `?c` is known to be, and these build what they say only where it is not there already:
 //! `reshaped[shape=…](t)`, `vector(t)` (all in one axis), `swapped(t)` (last two axes exchanged), and the new numbers `product(?a, ?b)`,
-//! `reciprocal_of(?a)` and `zero_of(?a)`, of the dtype of `?a`.
+//! `part[start, stop](?x)`: those places of the last axis, `?x` itself where they are all; `reciprocal_of(?a)` and `zero_of(?a)`, of the dtype of `?a`.
 
 use fuseline_ir::text::Cursor;
 use fuseline_ir::{Attr, Op, ParseError};
 
 /// Names of the helpers that only a right side may use.
-pub const HELPERS: [&str; 6] = [
+pub const HELPERS: [&str; 7] = [
     "reshaped",
+    "part",
     "vector",
     "swapped",
     "product",

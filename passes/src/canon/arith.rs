@@ -17,7 +17,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "negation",
-        doc: "−(−x) -> x; x + (−y) -> x − y; x − (−y) -> x + y; (−x)·(−y) -> x·y; x · −1 -> −x; (−x) · c -> x · −c",
+        doc: "−(−x) -> x; x + (−y) -> x − y; x − (−y) -> x + y; x + (−y)·z -> x − y·z; x − (−y)·z -> x + y·z; (−x)·(−y) -> x·y; x · −1 -> −x; (−x) · c -> x · −c",
         apply: negation,
     },
     Rule {
@@ -130,16 +130,29 @@ fn negated(b: &Builder, v: Value) -> Option<Value> {
     matches!(b.op(v), Op::Neg(_)).then(|| b.arg(v, 0))
 }
 
+/// What the value is the negative of: `y` of −y, and `y · z` of −y · z.
+fn negative(b: &mut Builder, v: Value) -> Rewrite {
+    if !matches!(b.op(v), Op::Mul(_)) {
+        return Ok(negated(b, v));
+    }
+    let (y, z) = (b.arg(v, 0), b.arg(v, 1));
+    match (negated(b, y), negated(b, z)) {
+        (Some(y), _) => b.add(pw::Mul {}, &[y, z]).map(Some),
+        (None, Some(z)) => b.add(pw::Mul {}, &[y, z]).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
 /// All exact: a sign is a bit of its own, and IEEE subtraction is addition of the negated operand.
 fn negation(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     match (op, args) {
         (Op::Neg(_), &[x]) => Ok(negated(b, x)),
-        (Op::Add(_), &[x, y]) => match (negated(b, x), negated(b, y)) {
+        (Op::Add(_), &[x, y]) => match (negative(b, x)?, negative(b, y)?) {
             (_, Some(y)) => b.add(pw::Sub {}, &[x, y]).map(Some),
             (Some(x), None) => b.add(pw::Sub {}, &[y, x]).map(Some),
             _ => Ok(None),
         },
-        (Op::Sub(_), &[x, y]) => match negated(b, y) {
+        (Op::Sub(_), &[x, y]) => match negative(b, y)? {
             Some(y) => b.add(pw::Add {}, &[x, y]).map(Some),
             None => Ok(None),
         },

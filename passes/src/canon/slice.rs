@@ -1,6 +1,7 @@
 //! Slices and concatenations.
 
 use super::{Builder, Rewrite, Rule};
+use crate::shapes::groups;
 use fuseline_ir::ops::movement as mv;
 use fuseline_ir::{Dim, Op, Type, Value};
 
@@ -29,6 +30,16 @@ pub(super) const RULES: &[Rule] = &[
         name: "slice-of-groups",
         doc: "one place of each group of n along the last axis, by way of an axis of size n -> slice with step n",
         apply: slice_of_groups,
+    },
+    Rule {
+        name: "slice-of-split",
+        doc: "slice along the first of several axes that a reshape divided one into -> reshape of a slice of that one",
+        apply: slice_of_split,
+    },
+    Rule {
+        name: "cat-of-joined",
+        doc: "cat along the first of several axes that a reshape then joins -> cat of the parts, joined each",
+        apply: cat_of_joined,
     },
     Rule {
         name: "cat-one",
@@ -178,6 +189,80 @@ fn slice_of_groups(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         step: n,
     };
     b.add(strided, &[x]).map(Some)
+}
+
+/// Exact: place i of the first axis is the run of places from i·m on, where m is the product of the others.
+fn slice_of_split(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Slice(s), &[divided]) = (op, args) else {
+        return Ok(None);
+    };
+    if s.step != 1 || !matches!(b.op(divided), Op::Reshape(_)) {
+        return Ok(None);
+    }
+    let x = b.arg(divided, 0);
+    let (from, to) = (b.shape(x), b.shape(divided));
+    let Some((axis, inner)) = first_of_several(to, from, s.axis) else {
+        return Ok(None);
+    };
+    let Some(Type::Tensor(out)) = b.infer(op, args) else {
+        return Ok(None);
+    };
+    let run = mv::Slice {
+        axis,
+        start: &s.start * &inner,
+        stop: &s.stop * &inner,
+        step: 1,
+    };
+    let part = b.add(run, &[x])?;
+    b.reshape(part, out.shape).map(Some)
+}
+
+/// Exact: the places of each part follow those of the one before. Only where the parts were reshaped before, so that no work is added.
+fn cat_of_joined(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Reshape(joined), &[cat]) = (op, args) else {
+        return Ok(None);
+    };
+    let Op::Cat(c) = b.op(cat) else {
+        return Ok(None);
+    };
+    let Some((axis, inner)) = first_of_several(b.shape(cat), &joined.shape, c.axis) else {
+        return Ok(None);
+    };
+    let along = c.axis;
+    let shape = joined.shape.clone();
+    let parts = b.args(cat).to_vec();
+    if !parts.iter().all(|p| matches!(b.op(*p), Op::Reshape(_))) {
+        return Ok(None);
+    }
+    let mut own = Vec::new();
+    for part in parts {
+        let Some(len) = b.shape(part).get(along) else {
+            return Ok(None);
+        };
+        let mut shape = shape.clone();
+        shape[axis] = len * &inner;
+        own.push(b.reshape(part, shape)?);
+    }
+    b.add(mv::Cat { axis }, &own).map(Some)
+}
+
+/// Where `axis` of the divided shape is the first of several that are one axis of the whole one: that axis, and the size of the others together.
+fn first_of_several(divided: &[Dim], whole: &[Dim], axis: usize) -> Option<(usize, Dim)> {
+    let groups = groups(divided, whole)?;
+    let group = groups.iter().find(|g| g.from.contains(&axis))?;
+    let one = |axes: std::ops::Range<usize>, shape: &[Dim]| {
+        let mut wide = axes.filter(|a| !shape[*a].is(1));
+        wide.next().map(|first| (first, wide.next().is_some()))
+    };
+    let (to, false) = one(group.to.clone(), whole)? else {
+        return None;
+    };
+    let (first, true) = one(group.from.clone(), divided)? else {
+        return None;
+    };
+    let others = divided[first + 1..group.from.end].iter();
+    let inner = others.fold(Dim::from(1i64), |n, d| &n * d);
+    (first == axis).then_some((to, inner))
 }
 
 fn cat_one(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {

@@ -27,6 +27,11 @@ pub(super) const RULES: &[Rule] = &[
         apply: update_all,
     },
     Rule {
+        name: "update-tiled",
+        doc: "slice_updates one upon another whose slices are all of an axis -> cat of their sources; of every n-th place, by way of an axis of size n",
+        apply: update_tiled,
+    },
+    Rule {
         name: "slice-of-update",
         doc: "slice(slice_update(x, y)) of the same slice -> y",
         apply: slice_of_update,
@@ -153,6 +158,75 @@ fn update_all(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     }
     let x = b.arg(x, 0);
     b.add(update.clone(), &[x, source]).map(Some)
+}
+
+/// Exact: nothing of what was there before is left.
+fn update_tiled(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::SliceUpdate(last), &[x, _]) = (op, args) else {
+        return Ok(None);
+    };
+    let (axis, step) = (last.axis, last.step);
+    let Some(size) = b.shape(x).get(axis).and_then(Dim::as_const) else {
+        return Ok(None);
+    };
+    // Start, length and source of each, the last one first.
+    let mut parts: Vec<(i64, i64, Value)> = Vec::new();
+    let (mut update, mut source, mut below) = (last.clone(), args[1], x);
+    loop {
+        let len = b.shape(source).get(axis).and_then(Dim::as_const);
+        let (Some(start), Some(len)) = (update.start.as_const(), len) else {
+            return Ok(None);
+        };
+        let first = parts.is_empty();
+        if update.axis != axis || update.step != step || len < 1 || start < 0 || parts.len() > 8 {
+            return Ok(None);
+        }
+        // What a later update covers is not looked for: a second one of the same places spoils the tiling below.
+        parts.push((start, len, source));
+        let covered: i64 = parts.iter().map(|(_, len, _)| len).sum();
+        if covered == size && !first {
+            break;
+        }
+        match b.op(below) {
+            Op::SliceUpdate(inner) => {
+                update = inner.clone();
+                (source, below) = (b.arg(below, 1), b.arg(below, 0));
+            }
+            _ => return Ok(None),
+        }
+    }
+    parts.sort_by_key(|(start, ..)| *start);
+    let count = i64::try_from(parts.len()).unwrap_or(i64::MAX);
+    let runs = step == 1
+        && parts
+            .iter()
+            .scan(0, |end, (start, len, _)| {
+                let here = *end == *start;
+                *end += len;
+                Some(here)
+            })
+            .all(|here| here);
+    let strides = step > 1
+        && step == count
+        && (0..count)
+            .zip(&parts)
+            .all(|(n, (start, len, _))| n == *start && len * count == size);
+    let sources: Vec<Value> = parts.iter().map(|(.., source)| *source).collect();
+    if runs {
+        return b.add(mv::Cat { axis }, &sources).map(Some);
+    }
+    if !strides {
+        return Ok(None);
+    }
+    let shape = b.shape(x).to_vec();
+    let mut columns = Vec::new();
+    for source in sources {
+        let mut column = b.shape(source).to_vec();
+        column.insert(axis + 1, Dim::from(1i64));
+        columns.push(b.reshape(source, column)?);
+    }
+    let all = b.add(mv::Cat { axis: axis + 1 }, &columns)?;
+    b.reshape(all, shape).map(Some)
 }
 
 fn slice_of_update(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {

@@ -37,6 +37,40 @@ const fn scaled(columns: Columns) -> [(&'static str, Sort); 8] {
     ]
 }
 
+/// The second place of a pair of neighbours.
+const BESIDE: (&str, Sort) = ("P", Equals("O + 1"));
+/// That of a pair that lies H apart.
+const APART_BY_HALF: (&str, Sort) = ("H", Equals("Q - O"));
+
+/// As [`turned`], for R places of x from O on, where the second of the first pair stands at `second`.
+const fn turned_part(columns: Columns, second: (&'static str, Sort)) -> [(&'static str, Sort); 8] {
+    [
+        ("x", Tensor(Single("T"), "L.. S D")),
+        second,
+        ("R", Equals("2*H")),
+        ("cos", tables(columns, true)),
+        ("sin", RotarySin),
+        ("offset", Given),
+        ("freqs", Given),
+        ("scale", Given),
+    ]
+}
+
+/// As [`turned_part`], by tables that share a factor.
+const fn scaled_part(columns: Columns, second: (&'static str, Sort)) -> [(&'static str, Sort); 9] {
+    [
+        ("x", Tensor(Single("T"), "L.. S D")),
+        second,
+        ("R", Equals("2*H")),
+        ("cos", tables(columns, false)),
+        ("sin", RotarySin),
+        ("offset", Given),
+        ("freqs", Given),
+        ("scale", Given),
+        ("amplitude", Given),
+    ]
+}
+
 const fn tables(columns: Columns, plain: bool) -> Sort {
     RotaryCos {
         sin: "sin",
@@ -47,21 +81,26 @@ const fn tables(columns: Columns, plain: bool) -> Sort {
 
 /// x·cos + rotate_half(x)·sin.
 const BY_HALVES: &str = "add(mul(?x, ?cos), mul(cat[axis=-1](neg(slice[axis=-1, start=H, stop=D, step=1](?x)), slice[axis=-1, start=0, stop=H, step=1](?x)), ?sin))";
-/// As [`BY_HALVES`], of the first places of x.
-const HALVES_OF_PART: &str = "add(mul(slice[axis=-1, start=0, stop=R, step=1](?x), ?cos), \
-    mul(cat[axis=-1](neg(slice[axis=-1, start=H, stop=R, step=1](?x)), slice[axis=-1, start=0, stop=H, step=1](?x)), ?sin))";
+/// As [`BY_HALVES`], of R places of x.
+const HALVES_OF_PART: &str = "add(mul(slice[axis=-1, start=O, stop=O + 2*H, step=1](?x), ?cos), \
+    mul(cat[axis=-1](neg(slice[axis=-1, start=Q, stop=O + 2*H, step=1](?x)), slice[axis=-1, start=O, stop=Q, step=1](?x)), ?sin))";
 /// The two halves one by one.
 const APART: &str = "cat[axis=-1](\
-    sub(mul(slice[axis=-1, start=0, stop=H, step=1](?x), ?cos), mul(slice[axis=-1, start=H, stop=D, step=1](?x), ?sin)), \
-    add(mul(slice[axis=-1, start=H, stop=D, step=1](?x), ?cos), mul(slice[axis=-1, start=0, stop=H, step=1](?x), ?sin)))";
+    sub(mul(slice[axis=-1, start=O, stop=Q, step=1](?x), ?cos), mul(slice[axis=-1, start=Q, stop=O + 2*H, step=1](?x), ?sin)), \
+    add(mul(slice[axis=-1, start=Q, stop=O + 2*H, step=1](?x), ?cos), mul(slice[axis=-1, start=O, stop=Q, step=1](?x), ?sin)))";
 /// Even and odd places one by one; so does a product of complex numbers.
-const PAIRS: &str = "reshape[shape=[L.., S, D]](cat[axis=-1](\
-    reshape[shape=[L.., S, H, 1]](sub(mul(slice[axis=-1, start=0, stop=2*H - 1, step=2](?x), ?cos), mul(slice[axis=-1, start=1, stop=2*H, step=2](?x), ?sin))), \
-    reshape[shape=[L.., S, H, 1]](add(mul(slice[axis=-1, start=1, stop=2*H, step=2](?x), ?cos), mul(slice[axis=-1, start=0, stop=2*H - 1, step=2](?x), ?sin)))))";
+const PAIRS: &str = "reshape[shape=[L.., S, R]](cat[axis=-1](\
+    reshape[shape=[L.., S, H, 1]](sub(mul(slice[axis=-1, start=O, stop=O + 2*H - 1, step=2](?x), ?cos), mul(slice[axis=-1, start=P, stop=O + 2*H, step=2](?x), ?sin))), \
+    reshape[shape=[L.., S, H, 1]](add(mul(slice[axis=-1, start=P, stop=O + 2*H, step=2](?x), ?cos), mul(slice[axis=-1, start=O, stop=O + 2*H - 1, step=2](?x), ?sin)))))";
 /// x·cos + rotate_neighbours(x)·sin.
 const BY_NEIGHBOURS: &str = "add(mul(?x, ?cos), mul(reshape[shape=[L.., S, D]](cat[axis=-1](\
     reshape[shape=[L.., S, H, 1]](neg(slice[axis=-1, start=1, stop=2*H, step=2](?x))), \
     reshape[shape=[L.., S, H, 1]](slice[axis=-1, start=0, stop=2*H - 1, step=2](?x)))), ?sin))";
+
+/// As [`BY_NEIGHBOURS`], of R places of x.
+const NEIGHBOURS_OF_PART: &str = "add(mul(slice[axis=-1, start=O, stop=O + 2*H, step=1](?x), ?cos), mul(reshape[shape=[L.., S, R]](cat[axis=-1](\
+    reshape[shape=[L.., S, H, 1]](neg(slice[axis=-1, start=P, stop=O + 2*H, step=2](?x))), \
+    reshape[shape=[L.., S, H, 1]](slice[axis=-1, start=O, stop=O + 2*H - 1, step=2](?x)))), ?sin))";
 
 const HALVES: &str =
     "rope[dims=D, traditional=false, base=none, scale=$scale](?x, ?offset, ?freqs)";
@@ -70,6 +109,11 @@ const TRADITIONAL: &str =
     "rope[dims=D, traditional=true, base=none, scale=$scale](?x, ?offset, ?freqs)";
 const TRADITIONAL_SCALED: &str =
     "mul(rope[dims=D, traditional=true, base=none, scale=$scale](?x, ?offset, ?freqs), ?amplitude)";
+
+const HALVES_PART: &str = "rope[dims=R, traditional=false, base=none, scale=$scale](part[start=O, stop=O + 2*H](?x), ?offset, ?freqs)";
+const HALVES_PART_SCALED: &str = "mul(rope[dims=R, traditional=false, base=none, scale=$scale](part[start=O, stop=O + 2*H](?x), ?offset, ?freqs), ?amplitude)";
+const TRADITIONAL_PART: &str = "rope[dims=R, traditional=true, base=none, scale=$scale](part[start=O, stop=O + 2*H](?x), ?offset, ?freqs)";
+const TRADITIONAL_PART_SCALED: &str = "mul(rope[dims=R, traditional=true, base=none, scale=$scale](part[start=O, stop=O + 2*H](?x), ?offset, ?freqs), ?amplitude)";
 
 /// The table.
 pub const RULES: &[Rule] = &[
@@ -92,34 +136,34 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "rope_apart",
-        doc: "As `rope_halves`, with the two halves computed one by one: (a·cos − b·sin, b·cos + a·sin) with tables of D/2 columns.",
-        vars: &turned(Once),
+        doc: "As `rope_halves`, with the two halves, of all of x or of a part, computed one by one: (a·cos − b·sin, b·cos + a·sin) with tables of half as many columns.",
+        vars: &turned_part(Once, APART_BY_HALF),
         lhs: APART,
-        rhs: HALVES,
+        rhs: HALVES_PART,
         class: Reassociates,
     },
     Rule {
         name: "rope_apart_scaled",
         doc: "As `rope_apart`, with tables that share a factor.",
-        vars: &scaled(Once),
+        vars: &scaled_part(Once, APART_BY_HALF),
         lhs: APART,
-        rhs: HALVES_SCALED,
+        rhs: HALVES_PART_SCALED,
         class: Reassociates,
     },
     Rule {
         name: "rope_pairs",
-        doc: "Pairs of neighbours (2j, 2j + 1) turned by the angle: even and odd places computed one by one, or as complex numbers, and put side by side again.",
-        vars: &turned(Once),
+        doc: "Pairs of neighbours (2j, 2j + 1) turned by the angle: even and odd places, of all of x or of a part, computed one by one, or as complex numbers, and put side by side again.",
+        vars: &turned_part(Once, BESIDE),
         lhs: PAIRS,
-        rhs: TRADITIONAL,
+        rhs: TRADITIONAL_PART,
         class: Reassociates,
     },
     Rule {
         name: "rope_pairs_scaled",
         doc: "As `rope_pairs`, with tables that share a factor.",
-        vars: &scaled(Once),
+        vars: &scaled_part(Once, BESIDE),
         lhs: PAIRS,
-        rhs: TRADITIONAL_SCALED,
+        rhs: TRADITIONAL_PART_SCALED,
         class: Reassociates,
     },
     Rule {
@@ -139,36 +183,35 @@ pub const RULES: &[Rule] = &[
         class: Reassociates,
     },
     Rule {
+        name: "rope_neighbours_part",
+        doc: "As `rope_neighbours`, for R places of x from O on.",
+        vars: &turned_part(Neighbours, BESIDE),
+        lhs: NEIGHBOURS_OF_PART,
+        rhs: TRADITIONAL_PART,
+        class: Reassociates,
+    },
+    Rule {
+        name: "rope_neighbours_part_scaled",
+        doc: "As `rope_neighbours_part`, with tables that share a factor.",
+        vars: &scaled_part(Neighbours, BESIDE),
+        lhs: NEIGHBOURS_OF_PART,
+        rhs: TRADITIONAL_PART_SCALED,
+        class: Reassociates,
+    },
+    Rule {
         name: "rope_halves_part",
-        doc: "As `rope_halves`, for the first R places of x.",
-        vars: &[
-            ("x", Tensor(Single("T"), "L.. S D")),
-            ("R", Equals("2*H")),
-            ("cos", tables(Halves, true)),
-            ("sin", RotarySin),
-            ("offset", Given),
-            ("freqs", Given),
-            ("scale", Given),
-        ],
+        doc: "As `rope_halves`, for R places of x from O on.",
+        vars: &turned_part(Halves, APART_BY_HALF),
         lhs: HALVES_OF_PART,
-        rhs: "rope[dims=R, traditional=false, base=none, scale=$scale](slice[axis=-1, start=0, stop=R, step=1](?x), ?offset, ?freqs)",
+        rhs: HALVES_PART,
         class: Reassociates,
     },
     Rule {
         name: "rope_halves_part_scaled",
         doc: "As `rope_halves_part`, with tables that share a factor.",
-        vars: &[
-            ("x", Tensor(Single("T"), "L.. S D")),
-            ("R", Equals("2*H")),
-            ("cos", tables(Halves, false)),
-            ("sin", RotarySin),
-            ("offset", Given),
-            ("freqs", Given),
-            ("scale", Given),
-            ("amplitude", Given),
-        ],
+        vars: &scaled_part(Halves, APART_BY_HALF),
         lhs: HALVES_OF_PART,
-        rhs: "mul(rope[dims=R, traditional=false, base=none, scale=$scale](slice[axis=-1, start=0, stop=R, step=1](?x), ?offset, ?freqs), ?amplitude)",
+        rhs: HALVES_PART_SCALED,
         class: Reassociates,
     },
     Rule {

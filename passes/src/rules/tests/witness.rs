@@ -457,14 +457,22 @@ impl Maker<'_> {
         dim.visit_symbols(&mut |s| letters.push(s.to_string()));
         for letter in letters {
             if self.b.letter(&letter).is_none() {
-                // Whole rows are longer than their parts, so that there are parts.
-                let like = match self.b.letter("D") {
-                    Some(Letter::Dim(d)) if letter == "V" && self.rng.below(2) == 0 => d.as_const(),
+                let known = |name: &str| match self.b.letter(name) {
+                    Some(Letter::Dim(d)) => d.as_const(),
+                    _ => None,
+                };
+                let like = match (letter.as_str(), known("O"), known("R"), known("D")) {
+                    ("V", _, _, d) if self.rng.below(2) == 0 => d,
+                    // Whole rows are longer than their parts, so that there are parts.
+                    ("D", Some(start), Some(len), _) => {
+                        Some(start + len + self.rng.pick(&[0, 0, 1, 3]))
+                    }
                     _ => None,
                 };
                 let size = like.unwrap_or_else(|| match letter.as_str() {
                     "D" => self.rng.pick(&[1i64, 2, 3, 4, 6, 8, 8, 0]),
                     "H" => self.rng.pick(&[1i64, 1, 2, 2, 3, 4]),
+                    "O" => self.rng.pick(&[0i64, 0, 1, 2]),
                     _ => self.rng.pick(&[1i64, 1, 2, 2, 3, 4, 5, 0]),
                 });
                 let _ = self.b.unify(&letter, Letter::Dim(Dim::from(size)));
