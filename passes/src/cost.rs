@@ -177,6 +177,8 @@ fn primitives(op: &Op, args: &[&Type], target: Target) -> u64 {
     match op {
         Op::RmsNorm(_) | Op::LayerNorm(_) | Op::Rope(_) | Op::Sdpa(_) => target.fused_primitives(),
         Op::Gelu(_) => 4,
+        // It has none, and is decomposed.
+        Op::Erfc(_) => 32,
         Op::Silu(_) => 2,
         Op::Gather(_) | Op::IndexCopy(_) => 2,
         Op::Cat(_) => u64::try_from(args.len()).map_or(2, |n| n.max(2)),
@@ -270,6 +272,7 @@ fn operations(op: &Op, args: &[&Type], out: &Type, point: &BTreeMap<Symbol, i64>
         | Op::Acosh(_)
         | Op::Atanh(_)
         | Op::Erf(_)
+        | Op::Erfc(_)
         | Op::Sigmoid(_)
         | Op::Silu(_)
         | Op::Gelu(_)

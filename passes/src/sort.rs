@@ -35,6 +35,8 @@ pub enum Range {
     Finite,
     /// Above zero and finite.
     Positive,
+    /// From 20 to 80: e to that is large beside 1, and no overflow of `f32`.
+    Threshold,
     /// So low that a score with it is as good as masked, −10³⁰ and below, but finite.
     HidingFinite,
     /// −∞.
@@ -50,6 +52,7 @@ impl Range {
             Range::Any => true,
             Range::Finite => x.is_finite(),
             Range::Positive => x.is_finite() && x > 0.0,
+            Range::Threshold => (20.0..=80.0).contains(&x),
             Range::HidingFinite => x.is_finite() && x <= HIDING,
             Range::MinusInfinity => x == f64::NEG_INFINITY,
             Range::Hiding => x <= HIDING,
@@ -63,6 +66,7 @@ impl fmt::Display for Range {
             Range::Any => "any",
             Range::Finite => "finite",
             Range::Positive => "> 0",
+            Range::Threshold => "from 20 to 80",
             Range::HidingFinite => "at most −1e30, finite",
             Range::MinusInfinity => "−∞",
             Range::Hiding => "at most −1e30",

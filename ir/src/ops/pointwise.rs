@@ -14,12 +14,14 @@ pub(super) use support::{
     wide_float,
 };
 
+pub use fused::SCALED_ERFC;
+
 pub use super::table::{
     Abs, Acos, Acosh, Add, Asin, Asinh, Atan, Atan2, Atanh, BitwiseAnd, BitwiseNot, BitwiseOr,
-    BitwiseXor, Cast, Ceil, Cos, Cosh, Div, Eq, Erf, Exp, Expm1, Floor, FloorDiv, Ge, Gelu, Gt, Le,
-    Log, Log1p, Log2, Log10, LogAddExp, LogicalAnd, LogicalNot, LogicalOr, Lt, Maximum, Minimum,
-    Mul, Ne, Neg, Pow, Reciprocal, Remainder, Round, Rsqrt, Sigmoid, Sign, Silu, Sin, Sinh, Sqrt,
-    Square, Sub, Tan, Tanh, Trunc, Where,
+    BitwiseXor, Cast, Ceil, Cos, Cosh, Div, Eq, Erf, Erfc, Exp, Expm1, Floor, FloorDiv, Ge, Gelu,
+    Gt, Le, Log, Log1p, Log2, Log10, LogAddExp, LogicalAnd, LogicalNot, LogicalOr, Lt, Maximum,
+    Minimum, Mul, Ne, Neg, Pow, Reciprocal, Remainder, Round, Rsqrt, Sigmoid, Sign, Silu, Sin,
+    Sinh, Sqrt, Square, Sub, Tan, Tanh, Trunc, Where,
 };
 use super::util::{one, tensor};
 use super::{EvalCx, OpImpl};
@@ -120,10 +122,7 @@ fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// The error function to a few units in the last place of a double.
-///
-/// Near zero the series 2/√π · x·exp(−x²) · Σ (2x²)ⁿ / (1·3·…·(2n+1)), whose terms have one sign; further out 1 − erfc by the continued fraction
-/// erfc x = exp(−x²)/√π · 1/(x + ½/(x + 1/(x + (3/2)/(x + …)))).
+/// The error function to a few units in the last place of a double: 2/√π · x·exp(−x²) · Σ (2x²)ⁿ / (1·3·…·(2n+1)) near zero, where the terms have one sign; further out 1 − erfc.
 fn erf(x: f64) -> f64 {
     let a = x.abs();
     if a < 2.0 {
@@ -137,16 +136,22 @@ fn erf(x: f64) -> f64 {
     if a.is_nan() {
         return x;
     }
-    // From 6 on, erfc is less than half a unit in the last place of 1.
-    let erfc = if a < 6.0 {
-        let tail = (1..=100)
-            .rev()
-            .fold(a, |tail, n| a + f64::from(n) / 2.0 / tail);
-        0.5 * std::f64::consts::FRAC_2_SQRT_PI * (-a * a).exp() / tail
-    } else {
-        0.0
-    };
-    (1.0 - erfc).copysign(x)
+    (1.0 - erfc(a)).copysign(x)
+}
+
+/// 1 − erf: beyond 2 by the continued fraction exp(−x²)/√π · 1/(x + ½/(x + 1/(x + (3/2)/(x + …)))).
+fn erfc(x: f64) -> f64 {
+    // Not above 2 for NaN either.
+    if x <= -2.0 {
+        return 2.0 - erfc(-x);
+    }
+    if x.is_nan() || x < 2.0 {
+        return 1.0 - erf(x);
+    }
+    let tail = (1..=100)
+        .rev()
+        .fold(x, |tail, n| x + f64::from(n) / 2.0 / tail);
+    0.5 * std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp() / tail
 }
 
 impl OpImpl for LogicalNot {

@@ -296,6 +296,8 @@ ops! {
     "silu" pointwise::Silu("x") {} [Pointwise, Fused] aten ["aten.silu.default"];
     /// x · Φ(x), or its tanh approximation ½x(1 + tanh(√(2/π)(x + 0.044715x³))).
     "gelu" pointwise::Gelu("x") { tanh: bool } [Pointwise, Fused] aten [];
+    /// 1 − erf(x), with as many digits where little is left of it.
+    "erfc" pointwise::Erfc("x") {} [Pointwise, Fused] aten [];
 
     // Reductions. `axes` sorted and distinct; with `keepdim` they stay as size 1.
     /// Sum over the axes; integers and bools sum to i64.

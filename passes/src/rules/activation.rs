@@ -2,11 +2,17 @@
 
 use crate::pass::Numerics::{Exact, Reassociates, Ulps};
 use crate::rule::Rule;
-use crate::sort::Elem::Float;
-use crate::sort::Sort::{self, Flag, Holds, Shape, Tensor};
+use crate::sort::Elem::{Float, Single};
+use crate::sort::Range::Threshold;
+use crate::sort::Sort::{self, Flag, Holds, Number, Shape, Tensor};
 
 const X: &[(&str, Sort)] = &[("x", Tensor(Float("T"), "L.."))];
 const NARROW: &[(&str, Sort)] = &[("x", Tensor(Float("T"), "L..")), ("U", Holds("T"))];
+
+const THRESHOLD: &[(&str, Sort)] = &[
+    ("x", Tensor(Single("T"), "L..")),
+    ("t", Number("T", Threshold)),
+];
 
 /// The table.
 pub const RULES: &[Rule] = &[
@@ -107,6 +113,14 @@ pub const RULES: &[Rule] = &[
         class: Reassociates,
     },
     Rule {
+        name: "gelu_erfc",
+        doc: "½ · x · erfc(−x/√2). The fused op takes the difference 1 − erf, as PyTorch's does, and loses what is left of it far below 0, where it is next to nothing beside x.",
+        vars: X,
+        lhs: "mul(mul(?x, erfc(mul(?x, -0.7071067811865476))), 0.5)",
+        rhs: "gelu[tanh=false](?x)",
+        class: Reassociates,
+    },
+    Rule {
         name: "gelu_erf_complement",
         doc: "½ · x · (1 − erf(−x/√2)), as erfc gives it.",
         vars: X,
@@ -145,6 +159,22 @@ pub const RULES: &[Rule] = &[
         lhs: "mul(mul(?x, add(tanh(mul(add(?x, mul(mul(?x, square(?x)), 0.044715)), 0.7978845608028654)), 1)), 0.5)",
         rhs: "gelu[tanh=true](?x)",
         class: Reassociates,
+    },
+    Rule {
+        name: "softplus",
+        doc: "log(1 + eˣ), and x itself above a threshold, is log(eˣ + e⁰), which neither overflows nor needs a threshold: above 20 the two agree to the last digit of f32.",
+        vars: THRESHOLD,
+        lhs: "where(lt(?t, ?x), ?x, log1p(exp(?x)))",
+        rhs: "logaddexp(?x, zero_of(?x))",
+        class: Ulps(4),
+    },
+    Rule {
+        name: "softplus_guarded",
+        doc: "As `softplus`, where the op is there already.",
+        vars: THRESHOLD,
+        lhs: "where(lt(?t, ?x), ?x, logaddexp(?x, 0))",
+        rhs: "logaddexp(?x, zero_of(?x))",
+        class: Ulps(4),
     },
     Rule {
         name: "gelu_narrow",

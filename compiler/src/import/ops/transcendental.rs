@@ -3,6 +3,7 @@
 use std::f64::consts::{LN_2, PI};
 
 use fuseline_ir::Value;
+use fuseline_ir::ops::pointwise::SCALED_ERFC;
 use fuseline_ir::ops::table as op;
 
 use super::pointwise::{activation, one_minus, operands, widened};
@@ -50,19 +51,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             let (s, q) = operands(cx, call)?;
             widened(cx, &[s, q], |cx, v| zeta(cx, v[0], v[1]))
         },
-        "erfc" => |cx, call| {
-            activation(cx, call, |cx, x| {
-                let erf = cx.build.add(op::Erf {}, &[x])?;
-                let small = one_minus(cx, erf)?;
-                // Beyond ½ the difference would lose what is left of it.
-                let square = cx.build.add(op::Square {}, &[x])?;
-                let below = cx.build.add(op::Neg {}, &[square])?;
-                let decay = cx.build.add(op::Exp {}, &[below])?;
-                let scaled = scaled_erfc(cx, x)?;
-                let large = cx.build.add(op::Mul {}, &[decay, scaled])?;
-                above(cx, x, 0.5, large, small)
-            })
-        },
+        "erfc" => |cx, call| activation(cx, call, |cx, x| cx.build.add(op::Erfc {}, &[x])),
         "special_erfcx" => |cx, call| {
             activation(cx, call, |cx, x| {
                 let size = cx.build.add(op::Abs {}, &[x])?;
@@ -258,24 +247,12 @@ fn zeta(cx: &mut Importer<'_>, s: Value, q: Value) -> Result<Value> {
     cx.build.add(op::Add {}, &[sum, rest])
 }
 
-/// `eˣ² erfc(x)` for x ≥ 0: a Chebyshev fit in `1 / (1 + x/2)` with a relative error below 1.2·10⁻⁷.
+/// `eˣ² erfc(x)` for x ≥ 0: see [`SCALED_ERFC`].
 fn scaled_erfc(cx: &mut Importer<'_>, x: Value) -> Result<Value> {
-    const FIT: [f64; 10] = [
-        -1.26551223,
-        1.00002368,
-        0.37409196,
-        0.09678418,
-        -0.18628806,
-        0.27886807,
-        -1.13520398,
-        1.48851587,
-        -0.82215223,
-        0.17087277,
-    ];
     let half = cx.build.with_float(op::Mul {}, x, 0.5)?;
     let raised = cx.build.with_float(op::Add {}, half, 1.0)?;
     let t = cx.build.add(op::Reciprocal {}, &[raised])?;
-    let exponent = polynomial(cx, t, &FIT)?;
+    let exponent = polynomial(cx, t, &SCALED_ERFC)?;
     let grown = cx.build.add(op::Exp {}, &[exponent])?;
     cx.build.add(op::Mul {}, &[t, grown])
 }

@@ -237,8 +237,24 @@ fn fused_activations_mean_their_decomposition() {
             both_ways(Silu {}, &[&x]),
             both_ways(Gelu { tanh: false }, &[&x]),
             both_ways(Gelu { tanh: true }, &[&x]),
+            both_ways(Erfc {}, &[&x]),
         ] {
             assert_close(&a, &b, tolerance);
         }
+    }
+}
+
+#[test]
+fn erfc_keeps_its_digits() {
+    for (x, y) in [
+        (-3.0, 1.999977909503001),
+        (0.5, 0.4795001221869535),
+        (2.0, 0.004677734981047266),
+        (9.0, 4.13703174651381e-37),
+        (f64::INFINITY, 0.0),
+        (f64::NEG_INFINITY, 2.0),
+    ] {
+        let out = run(Erfc {}, &[&f(&[], &[x])]).unwrap().get(0).as_f64();
+        assert!((out - y).abs() <= 1e-6 * y, "{x}: {out}");
     }
 }

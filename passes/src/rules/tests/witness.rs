@@ -541,6 +541,7 @@ impl Maker<'_> {
             Range::Any if self.rng.below(4) == 0 => self.rng.pick(&STRAY),
             Range::Any | Range::Finite => any,
             Range::Positive => self.rng.pick(&[1e-5, 1e-6, 1e-3, 0.5, 1.0]),
+            Range::Threshold => self.rng.pick(&[20.0, 32.0]),
             Range::HidingFinite if dtype == DType::F16 => return None,
             Range::HidingFinite => match dtype {
                 DType::BF16 => -3.3895313892515355e38,
