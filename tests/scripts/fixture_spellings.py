@@ -632,6 +632,11 @@ def sum_of_products(self, x):
     return 0.5 * x + 0.5 * x * torch.erf(x * math.sqrt(0.5))
 
 
+@gelu
+def complement(self, x):
+    return 0.5 * x * torch.erfc(-x / math.sqrt(2))
+
+
 gelu_tanh = group("gelu_tanh", rows, ROWS)
 
 
@@ -719,3 +724,16 @@ def rows_first(self, x):
 def einsum(self, x):
     gate, up = torch.einsum("bsd,fd->bsf", x, self.gate), torch.einsum("bsd,fd->bsf", x, self.up)
     return torch.einsum("bsf,df->bsd", F.silu(gate) * up, self.down)
+
+
+softplus = group("softplus", rows, ROWS)
+
+
+@softplus
+def op(self, x):  # noqa: F811
+    return F.softplus(x)
+
+
+@softplus
+def guarded(self, x):
+    return torch.where(x > 20, x, torch.log1p(torch.exp(x)))

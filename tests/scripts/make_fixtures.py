@@ -219,6 +219,7 @@ def main():
     import fixture_decoders
     import fixture_host  # noqa: F401, registers its cases with fixture_modules
     import fixture_modules
+    import fixture_rotary  # noqa: F401, registers its cases with fixture_spellings
     import fixture_spellings
     import fixture_networks  # noqa: F401, registers its cases with fixture_modules
     import fixture_operators  # noqa: F401, as well

@@ -33,7 +33,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "slice-of-split",
-        doc: "slice along the first of several axes that a reshape divided one into -> reshape of a slice of that one",
+        doc: "slice along the first of several axes that a reshape divided one into, joined again or without that axis -> slice of that one, reshaped",
         apply: slice_of_split,
     },
     Rule {
@@ -191,11 +191,16 @@ fn slice_of_groups(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     b.add(strided, &[x]).map(Some)
 }
 
-/// Exact: place i of the first axis is the run of places from i·m on, where m is the product of the others.
+/// Exact: place i of the first axis is the run of places from i·m on, where m is the product of the others. Only where one place is taken, or nothing is left of the division:
+/// several parts that stay divided share it.
 fn slice_of_split(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
-    let (Op::Slice(s), &[divided]) = (op, args) else {
+    let (Op::Reshape(joined), &[part]) = (op, args) else {
         return Ok(None);
     };
+    let Op::Slice(s) = b.op(part).clone() else {
+        return Ok(None);
+    };
+    let divided = b.arg(part, 0);
     if s.step != 1 || !matches!(b.op(divided), Op::Reshape(_)) {
         return Ok(None);
     }
@@ -204,17 +209,21 @@ fn slice_of_split(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let Some((axis, inner)) = first_of_several(to, from, s.axis) else {
         return Ok(None);
     };
-    let Some(Type::Tensor(out)) = b.infer(op, args) else {
-        return Ok(None);
-    };
     let run = mv::Slice {
         axis,
         start: &s.start * &inner,
         stop: &s.stop * &inner,
         step: 1,
     };
+    let one = (&s.stop - &s.start).is(1);
+    let whole = b.infer(&run.clone().into(), &[x]);
+    let same = whole.is_some_and(|ty| ty.as_tensor().is_some_and(|t| t.shape == joined.shape));
+    if !one && !same {
+        return Ok(None);
+    }
+    let shape = joined.shape.clone();
     let part = b.add(run, &[x])?;
-    b.reshape(part, out.shape).map(Some)
+    b.reshape(part, shape).map(Some)
 }
 
 /// Exact: the places of each part follow those of the one before. Only where the parts were reshaped before, so that no work is added.
