@@ -9,6 +9,7 @@
 mod affine;
 mod element;
 mod floats;
+mod moved;
 mod scheme;
 mod uses;
 mod weight;
@@ -26,8 +27,9 @@ use fuseline_passes::PassError;
 use fuseline_passes::decompose::copy_ends;
 use serde::Serialize;
 
+use moved::Swapped;
 use uses::{Place, Uses};
-use weight::{List, Part, Swapped, Weight};
+use weight::{List, Part, Weight};
 
 /// What to quantise, and to what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -151,6 +153,8 @@ impl Quantised {
 /// # Errors
 /// A node that can't be added again: a bug.
 pub fn apply(graph: &Graph, plan: &Plan, names: &Names) -> Result<(Graph, Quantised), PassError> {
+    let moved = settled(graph, plan, names)?;
+    let graph = &moved;
     let uses = Uses::of(graph);
     let mut done = Quantised::default();
     let mut out = graph.rebuilt();
@@ -204,6 +208,26 @@ pub fn apply(graph: &Graph, plan: &Plan, names: &Names) -> Result<(Graph, Quanti
         out.constants.remove(name);
     }
     Ok((out, done))
+}
+
+/// The graph with those weights that the plan gives a scheme stored as they are read, where no product can take them as they are.
+fn settled(graph: &Graph, plan: &Plan, names: &Names) -> Result<Graph, PassError> {
+    let uses = Uses::of(graph);
+    let chosen = |name: &Symbol| {
+        let known = names.get(name)?;
+        plan.map.get(known).unwrap_or(plan.scheme)
+    };
+    let mut weights = BTreeSet::new();
+    for (name, constant) in &graph.constants {
+        if constant.ty.rank() >= 2 && chosen(name).is_some() && uses.place(name).is_err() {
+            weights.insert(name.clone());
+        }
+    }
+    moved::settled(graph, &weights).map_err(|error| PassError::Op {
+        pass: "quantize",
+        place: format!("graph \"{}\"", graph.name),
+        error,
+    })
 }
 
 /// Whether a weight is what experts add to their products, by the name that PyTorch's modules give it: a table like an embedding, but small and added as it is.

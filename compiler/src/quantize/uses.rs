@@ -150,9 +150,19 @@ impl<'g> Uses<'g> {
                 places.push(summed);
                 Ok(())
             }
-            // On the left, chosen matrices are summed over their last axis.
-            Op::Matmul(_) if at == 0 && view.taken && !view.swapped => {
-                places.push(Place::Last);
+            Op::Matmul(_) if at == 1 && rank == 3 => {
+                places.push(summed);
+                Ok(())
+            }
+            // On the left, matrices are summed over their last axis.
+            Op::Matmul(_) | Op::Addmm(_) if at == 0 && rank == 2 => {
+                places.push(summed.other());
+                Ok(())
+            }
+            Op::Matmul(_)
+                if at == 0 && (view.taken && !view.swapped || !view.taken && rank == 3) =>
+            {
+                places.push(summed.other());
                 Ok(())
             }
             Op::GatherMm(_) if at == 1 => {

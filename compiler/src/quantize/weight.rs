@@ -353,51 +353,6 @@ fn pack(codes: &[u8], bits: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// The matrices of a weight with rows and columns exchanged, taken from where the weight is.
-pub(super) struct Swapped {
-    pub data: Arc<dyn Payload>,
-    /// Bytes of an element.
-    pub width: usize,
-    /// Matrices, one after the other.
-    pub count: usize,
-    /// Rows of a matrix as it is stored: the length of a row of the result.
-    pub rows: usize,
-    /// Columns of a matrix as it is stored.
-    pub columns: usize,
-}
-
-impl Payload for Swapped {
-    fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
-        self.range(0..self.count * self.rows * self.columns * self.width)
-    }
-
-    /// The ends of the range lie between elements.
-    fn range(&self, range: Range<usize>) -> Result<Cow<'_, [u8]>, String> {
-        let (width, line) = (self.width, self.rows * self.width);
-        let (first, last) = (range.start / line, range.end.div_ceil(line));
-        let mut out = vec![0; (last - first) * line];
-        let mut at = first;
-        while at < last {
-            // Columns of one matrix become rows of the result.
-            let (matrix, column) = (at / self.columns, at % self.columns);
-            let count = (self.columns - column).min(last - at);
-            for row in 0..self.rows {
-                let start = ((matrix * self.rows + row) * self.columns + column) * width;
-                let taken = self.data.range(start..start + count * width)?;
-                for (n, element) in taken.chunks_exact(width).enumerate() {
-                    let to = (at - first + n) * line + row * width;
-                    out[to..to + width].copy_from_slice(element);
-                }
-            }
-            at += count;
-        }
-        let skipped = range.start - first * line;
-        out.truncate(skipped + range.len());
-        out.drain(..skipped);
-        Ok(Cow::Owned(out))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -464,25 +419,5 @@ mod tests {
             [0x1f, 0x7c, 0xf0, 0xc1, 0x07]
         );
         assert_eq!(packed(&[0, 15, 8, 7, 0, 0, 0, 1], 4), [0xf0, 0x78, 0, 0x10]);
-    }
-
-    #[test]
-    fn matrices_with_rows_and_columns_exchanged() {
-        let data: Vec<u8> = (0..2 * 3 * 5 * 2).collect();
-        let swapped = Swapped {
-            data: Arc::new(data.clone()),
-            width: 2,
-            count: 2,
-            rows: 3,
-            columns: 5,
-        };
-        let all = swapped.bytes().unwrap();
-        let element = |m: usize, c: usize, r: usize| ((m * 5 + c) * 3 + r) * 2;
-        for (m, r, c) in [(0, 0, 0), (0, 2, 1), (1, 0, 4), (1, 2, 3)] {
-            assert_eq!(all[element(m, c, r)], data[((m * 3 + r) * 5 + c) * 2]);
-        }
-        for (from, to) in [(0, 2), (4, 34), (26, 60)] {
-            assert_eq!(swapped.range(from..to).unwrap(), &all[from..to]);
-        }
     }
 }
