@@ -20,16 +20,12 @@ const FORMS_DIFFER: &[(&str, &str)] = &[
         "core adds the axis of each step by one reshape at the end, plain step by step",
     ),
     (
-        "hand_kvio_mutate_fp32",
-        "plain splits the heads of queries, keys and values apart, core once",
-    ),
-    (
         "hand_lstm_nn_fp32",
         "as the GRU; and core adds the two biases at each step",
     ),
     (
         "hand_ssm_loop_fp32",
-        "core writes softplus as log1p(exp x), plain as softplus",
+        "as the GRU",
     ),
     (
         "whisper_encoder_fp32",
