@@ -93,3 +93,46 @@ class RunningWithoutBound(nn.Module):
 
     def calls(self):
         return [(torch.tensor([1.0, 3, NAN, 2, 3]), torch.randint(-5, 5, (5, 3))), (torch.randn(7), torch.randint(-5, 5, (7, 3)))]
+
+
+@module("edges_of_operators", forms=("model",))
+class EdgesOfOperators(nn.Module):
+    """Tensors without axes or elements, booleans and integers where floats are usual, numbers that only data tell."""
+
+    def __init__(self):
+        super().__init__()
+        self.bounded = nn.Embedding(5, 3, max_norm=0.8)
+
+    def forward(self, x, n, point, zero, image, a, b):
+        bits = x > 0
+        return (torch.gather(point, 0, zero), torch.gather(x[0], 0, zero), torch.gather(point, 0, zero.view(1).repeat(3)), torch.kron(bits, bits), torch.linalg.vander(x[0, :1], N=2),
+                F.log_softmax(x[:, :0], 1), torch.logsumexp(x[:, :0], 1), x[0].masked_scatter(bits, x), *torch.native_layer_norm(x.bfloat16(), (4,), None, None, 1e-5),
+                F.avg_pool1d(n.view(1, 1, -1), 5), F.avg_pool2d(n.view(1, 3, 4) - 5, 2, ceil_mode=True, divisor_override=3), F.cosine_similarity(point, point * 2, dim=0), F.pairwise_distance(n, n + 2),
+                torch.sgn(bits), torch.square(bits), torch.linalg.matrix_power(x[:3, :3], 0), *F.max_pool2d(image, 2, return_indices=True), *F.adaptive_max_pool2d(image, 1, return_indices=True),
+                torch.linspace(a, b, 5), torch.linspace(0, b, 4), n.sum_to_size(1, 4), self.bounded(n[:, 0].abs() % 5))
+
+    def calls(self):
+        image = torch.tensor([NAN, NAN, 1, 2, 3, NAN, 5, 6]).view(1, 1, 2, 4)
+        return [(torch.randn(3, 4), torch.randint(-9, 9, (3, 4)), torch.tensor(2.5), torch.tensor(0), image, torch.tensor(0.5), torch.tensor(2.0))]
+
+
+@module("each_of_a_list", forms=("model",))
+class EachOfAList(nn.Module):
+    def forward(self, x):
+        both = [x + 1, x[0] * 2]
+        torch._foreach_mul_(both, 2.0)
+        return (*both, *torch._foreach_pow(both, [2.0, 3.0]), *torch._foreach_maximum(both, [x, x]), *torch._foreach_norm(both), *torch._foreach_sub(both, [x, x], alpha=2),
+                *torch._foreach_addcmul([x], [x], [x], value=2.0), *torch._foreach_lerp([x], [x * 2], 0.3))
+
+    def calls(self):
+        return [(torch.randn(3, 4),)]
+
+
+@module("batch_norm_in_training", forms=("model",))
+class BatchNormInTraining(nn.Module):
+    def forward(self, x, mean, variance):
+        mean, variance = mean.clone(), variance.clone()
+        return F.batch_norm(x, mean, variance, training=True, momentum=0.3), mean, variance
+
+    def calls(self):
+        return [(torch.randn(6, 4), torch.randn(4), torch.rand(4) + 0.5)]

@@ -7,7 +7,8 @@
 `torch.testing._internal` holds, for every operator (`op_db`) and every module of torch.nn (`module_db`), sample inputs that PyTorch tests itself with.
 `export` takes some of each dtype: the first ones, empty and 0-d ones, and a few drawn with a fixed seed; calls of one operator become one exported program, whose
 tensors are inputs and whose other arguments are constants. In-place forms and the core form are programs of their own. Eager results are recorded beside it.
-`check` compiles and runs every program and compares every result. A program that doesn't compile is split into its calls, so that each names its own reason.
+`check` compiles and runs every program and compares every result. A program that doesn't compile is split into its calls, so that each names its own reason. `--table`
+adds the element types in which an operator agreed to a file; docs/aten.md is made from tests/recorded/operators.tsv.
 
 What a call draws at random is compared by shape and dtype alone. Skipped, and listed with the reason: calls that
 torch.export refuses, and calls with complex, sparse or quantised tensors as inputs or results.
@@ -22,6 +23,7 @@ import re
 import subprocess
 import sys
 import warnings
+import zipfile
 from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
@@ -35,11 +37,14 @@ warnings.filterwarnings("ignore")
 DTYPES = {torch.float32: 7, torch.bfloat16: 2, torch.float16: 2, torch.int64: 3, torch.int32: 2, torch.bool: 2}
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2, torch.float64: 1e-4}
 SHORT = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16", torch.int64: "i64", torch.int32: "i32", torch.bool: "bool"}
+# torch.export's numbers of element types.
+SERIALISED = {7: "f32", 13: "bf16", 6: "f16", 5: "i64", 4: "i32", 12: "bool"}
 # What a program of this compiler is never asked for: storage tricks, training, other layouts. Matched against whole names.
 SKIPPED = {
     "sparse layouts": r"sparse\..*|to_sparse|_?.*csr.*|.*\bcoo\b.*",
     "training": r"_batch_norm_with_update|.*backward.*",
     "memory that holds nothing": r"empty|empty_like|new_empty|new_empty_strided|empty_strided|empty_permuted|resize_|resize_as_",
+    "the order of equal elements is free": r"argsort",
     "jagged layouts": r".*jagged.*|nested.*",
     "complex results": r"fft\..*|stft|complex|polar|view_as_complex|.*complex",
 }
@@ -222,29 +227,30 @@ def write(folder, calls, program):
 def export_one(name, out):
     torch.set_num_threads(1)
     if (out / name / "meta.json").exists():
-        return name, 0, []
+        return name, 0, [], set()
     what, variant = jobs()[name]
     if reason := skip_reason(name.split(".", 1)[1]):
-        return name, 0, [("all", reason)]
+        return name, 0, [("all", reason)], set()
     calls = list(module_calls(what) if variant == "module" else operator_calls(what, variant))
     kept, skipped, program = usable(calls, variant == "core")
     if kept:
         write(out / name, kept, program)
         for number, call in enumerate(kept):
             call.number = number
-    return name, len(kept), skipped
+    return name, len(kept), skipped, set()
 
 
 def split(name, out):
-    """Writes each call of a program as a program of its own, and gives their folders."""
+    """Each call of a program as a program of its own: their folders, which are made the first time."""
+    if made := sorted((out / name / "split").glob("*/meta.json")):
+        return [path.parent for path in made]
     what, variant = jobs()[name]
     calls = list(module_calls(what) if variant == "module" else operator_calls(what, variant))
     kept, _, _ = usable(calls, variant == "core")
     folders = []
     for call in kept:
         folder = out / name / "split" / call.label
-        if not (folder / "meta.json").exists():
-            write(folder, [call], export_calls([call], variant == "core"))
+        write(folder, [call], export_calls([call], variant == "core"))
         folders.append(folder)
     return folders
 
@@ -300,19 +306,39 @@ def check_folder(folder, binaries, seconds):
     return wrong
 
 
+def operators(folder):
+    """The operators of a program and the element type of the first tensor that each takes, where there is one."""
+    with zipfile.ZipFile(folder / "model.pt2") as archive:
+        path = next(n for n in archive.namelist() if re.search(r"models/[^/]*\.json$", n))
+        graph = json.loads(archive.read(path))["graph_module"]["graph"]
+    found = set()
+    for node in graph["nodes"]:
+        tensors = [a["arg"]["as_tensor"]["name"] for a in node["inputs"] if "as_tensor" in a["arg"]]
+        tensors += [t["name"] for a in node["inputs"] for t in a["arg"].get("as_tensors", [])]
+        dtype = SERIALISED.get(graph["tensor_values"][tensors[0]]["dtype"]) if tensors else None
+        if dtype and node["target"].startswith("torch.ops."):
+            found.add((node["target"].removeprefix("torch.ops."), dtype))
+    return found
+
+
 def check_one(name, out, binaries, seconds):
+    """A program's name, how many calls it has, what is wrong with them, and the operators that are right in all that uses them."""
     torch.set_num_threads(1)
     meta = json.loads((out / name / "meta.json").read_text())
     found = check_folder(out / name, binaries, seconds)
     if isinstance(found, list):
-        return name, len(meta["calls"]), found
+        labels = {label for label, _ in found}
+        right = operators(out / name) if not labels and not any(c[2] for c in meta["calls"]) else set()
+        return name, len(meta["calls"]), found, right
     if len(meta["calls"]) == 1:
-        return name, 1, [(meta["calls"][0][0], found)]
-    wrong = []
+        return name, 1, [(meta["calls"][0][0], found)], set()
+    wrong, right = [], set()
     for folder in split(name, out):
         alone = check_folder(folder, binaries, seconds)
+        if alone == []:
+            right |= operators(folder)
         wrong += alone if isinstance(alone, list) else [(folder.name, alone)]
-    return name, len(meta["calls"]), wrong or [("all", found)]
+    return name, len(meta["calls"]), wrong or [("all", found)], right
 
 
 def gist(message):
@@ -333,7 +359,7 @@ def run_pool(function, names, arguments, workers):
             try:
                 yield done.result()
             except Exception as error:
-                yield waiting[done], 0, [("all", "sweep: " + why(error))]
+                yield waiting[done], 0, [("all", "sweep: " + why(error))], set()
             if number % 100 == 99:
                 print(f"{number + 1} of {len(names)}", file=sys.stderr, flush=True)
 
@@ -353,7 +379,7 @@ def main():
         names = sorted((n for n in jobs() if re.search(o.only, n)), key=lambda n: (n.startswith("core"), n))
         results = run_pool(export_one, names, (o.out,), o.jobs)
         total, reasons = 0, defaultdict(list)
-        for name, count, skipped in results:
+        for name, count, skipped, _ in results:
             total += count
             for label, reason in skipped:
                 reasons[name].append([label, reason])
@@ -361,12 +387,19 @@ def main():
         print(f"{total} calls exported; {sum(map(len, reasons.values()))} skipped, by reason in {o.out / 'skipped.json'}")
         return
     names = sorted(p.parent.name for p in o.out.glob("*/meta.json") if re.search(o.only, p.parent.name))
-    calls, failed = 0, {}
-    for name, count, wrong in run_pool(check_one, names, (o.out, o.bin, o.timeout), o.jobs):
+    calls, failed, agreed = 0, {}, defaultdict(set)
+    for name, count, wrong, right in run_pool(check_one, names, (o.out, o.bin, o.timeout), o.jobs):
         calls += count
+        for operator, dtype in right:
+            agreed[operator].add(dtype)
         if wrong:
             failed[name] = wrong
     (o.out / "failed.json").write_text(json.dumps(dict(sorted(failed.items())), indent=1))
+    if o.table:
+        known = dict(line.split("\t") for line in o.table.read_text().splitlines()) if o.table.exists() else {}
+        for operator, dtypes in agreed.items():
+            known[operator] = " ".join(d for d in SHORT.values() if d in dtypes or d in known.get(operator, "").split())
+        o.table.write_text("".join(f"{operator}\t{dtypes}\n" for operator, dtypes in sorted(known.items())))
     by_gist = defaultdict(Counter)
     for name, wrong in failed.items():
         for _, message in wrong:

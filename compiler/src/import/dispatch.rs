@@ -7,7 +7,7 @@ use fuseline_ir::{Op, Value};
 
 use super::call::Call;
 use super::error::{Fail, Result};
-use super::ops::THEMES;
+use super::ops::{THEMES, complex};
 use super::{Handler, Importer, Out, promote};
 use crate::pt2::schema::{BaseType, Schema};
 
@@ -38,6 +38,7 @@ pub fn road(target: &str) -> Option<Road> {
     known(target)
         .or_else(|| known(&same_as(target)?))
         .or_else(|| in_place(target, Schema::find(target).as_ref()).map(|_| Road::InPlace))
+        .or_else(|| complex::is_own(target).then_some(Road::Handler("complex")))
 }
 
 /// The handler of an operator, by its target without `torch.ops.`.
@@ -155,7 +156,10 @@ fn import_row(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     };
     if !accepted {
         for value in &mut args {
-            let dtype = promote::to_float(cx.build.dtype(*value)?);
+            let dtype = match call.out_dtype(0)? {
+                out if out.is_int() => out,
+                _ => promote::to_float(cx.build.dtype(*value)?),
+            };
             *value = cx.build.cast(*value, dtype)?;
         }
     }

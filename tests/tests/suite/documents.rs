@@ -9,7 +9,7 @@ use fuseline_ir::{DType, Op, Type};
 use fuseline_passes::cost::{FIGURES, table};
 use fuseline_passes::{PASSES, Target, canon, rules};
 use fuseline_tests::{Result, bins, workspace};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 
@@ -181,9 +181,16 @@ fn aten() -> Result {
     let mut text = format!(
         "# The operators of exports\n\nMade from the importer's registry: of {all} overloads that an inference export can hold, {imported} are imported. Operators of a user's own library become calls of \
          the host.\n\nAn operator that is an op of the IR ([ops.md](ops.md)) says what that becomes on the target, and the dtypes that it takes; the others are written in ops of the IR by the named file of \
-         `compiler/src/import/ops/`, for the dtypes that those take, and promote as PyTorch does. `data_dependent` is what goes to the host.\n\n| operator | overloads | how | dtypes |\n|---|---|---|---|\n"
+         `compiler/src/import/ops/`, for the dtypes that those take, and promote as PyTorch does. `data_dependent` is what goes to the host. \"Tested\" are the dtypes of the first tensor in which \
+         `tests/scripts/sweep_operators.py` compared the operator with PyTorch, over the samples of PyTorch's own tests, and both agreed.\n\n| operator | overloads | how | dtypes |\n|---|---|---|---|\n"
     );
     let mut refused = Vec::new();
+    let recorded = fs::read_to_string(workspace::root().join("tests/recorded/operators.tsv"))?;
+    let mut agreed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for line in recorded.lines() {
+        let (target, dtypes) = line.split_once('\t').ok_or("a line without a tab")?;
+        agreed.insert(target, dtypes.split(' ').collect());
+    }
     for (operator, overloads) in &operators {
         let mut by_road: BTreeMap<Road, Vec<&str>> = BTreeMap::new();
         for (overload, road) in overloads {
@@ -193,13 +200,24 @@ fn aten() -> Result {
             }
         }
         for (road, overloads) in by_road {
+            let seen = overloads
+                .iter()
+                .filter_map(|overload| agreed.get(format!("{operator}.{overload}").as_str()))
+                .flatten();
+            let seen: BTreeSet<&str> = seen.copied().collect();
+            let in_order = DType::ALL.iter().map(|dtype| dtype.name());
+            let tested: Vec<&str> = in_order.filter(|name| seen.contains(name)).collect();
+            let tested = match tested.is_empty() {
+                true => String::new(),
+                false => format!("tested: {}", tested.join(", ")),
+            };
             let (how, dtypes) = match road {
                 Road::Op(name) => {
                     let (how, dtypes) = lowered(name)?;
                     (format!("`{name}`: {how}"), dtypes)
                 }
-                Road::Handler(file) => (format!("written in ops, `{file}`"), String::new()),
-                Road::InPlace => ("in place".to_owned(), String::new()),
+                Road::Handler(file) => (format!("written in ops, `{file}`"), tested),
+                Road::InPlace => ("in place".to_owned(), tested),
                 Road::Check => ("left out".to_owned(), String::new()),
             };
             writeln!(

@@ -11,16 +11,10 @@ use crate::import::{Handler, Importer, Out};
 pub(in crate::import) fn find(target: &str) -> Option<Handler> {
     Some(match target {
         "aten.scaled_dot_product_attention.default" => |cx, call| {
-            if call.float(cx, "dropout_p")? != 0.0 {
-                return unsupported("attention with dropout; call model.eval() before the export");
-            }
             let mask = call.opt_value(cx, "attn_mask")?;
             attention(cx, call, mask)
         },
         "aten._scaled_dot_product_flash_attention_for_cpu.default" => |cx, call| {
-            if call.float(cx, "dropout_p")? != 0.0 {
-                return unsupported("attention with dropout; call model.eval() before the export");
-            }
             let mask = call.opt_value(cx, "attn_mask")?;
             attention(cx, call, mask)
         },
@@ -63,13 +57,22 @@ fn attention(cx: &mut Importer<'_>, call: &Call<'_>, mask: Option<Value>) -> Res
         None => None,
     };
     if causal && (!square || mask.is_some()) {
-        let triangle = lower_triangle(cx, rows, keys)?;
+        let triangle = lower_triangle(cx, rows.clone(), keys.clone())?;
         mask = Some(match mask {
             None => triangle,
             Some(_) => return unsupported("attention with a mask that is causal as well"),
         });
     }
     let causal = causal && square;
+    let dropout = call.float(cx, "dropout_p")?;
+    if dropout > 0.0 {
+        let mask = match mask {
+            None if causal => Some(lower_triangle(cx, rows, keys)?),
+            mask => mask,
+        };
+        let out = dropped(cx, [q, k, v], mask, scale, dropout)?;
+        return done(cx.build.reshape(out, out_shape));
+    }
     let mut args = vec![q, k, v];
     if let Some(mask) = mask {
         let dtype = cx.build.dtype(mask)?;
@@ -88,6 +91,48 @@ fn attention(cx: &mut Importer<'_>, call: &Call<'_>, mask: Option<Value>) -> Res
         &args,
     )?;
     done(cx.build.reshape(out, out_shape))
+}
+
+/// Attention in training mode: probabilities are dropped before they meet the values.
+fn dropped(
+    cx: &mut Importer<'_>,
+    [q, k, v]: [Value; 3],
+    mask: Option<Value>,
+    scale: f64,
+    dropout: f64,
+) -> Result<Value> {
+    let heads = cx.build.shape(q)?[1].clone();
+    let mut each = Vec::new();
+    for x in [k, v] {
+        let shape = cx.build.shape(x)?;
+        let Some(group) = heads.exact_div(&shape[1]) else {
+            return invalid("heads that are no multiple of the keys' heads");
+        };
+        let apart = cx.build.unsqueeze(x, 2)?;
+        let mut wide = cx.build.shape(apart)?;
+        wide[2] = group;
+        let repeated = cx.build.broadcast(apart, wide)?;
+        let mut merged = shape;
+        merged[1] = heads.clone();
+        each.push(cx.build.reshape(repeated, merged)?);
+    }
+    let turned = cx.build.swap(each[0], 2, 3)?;
+    let product = cx.build.add(op::Matmul {}, &[q, turned])?;
+    let mut scores = cx.build.with_float(op::Mul {}, product, scale)?;
+    if let Some(mask) = mask {
+        let dtype = cx.build.dtype(scores)?;
+        scores = if cx.build.dtype(mask)? == DType::Bool {
+            let lowest = cx.build.float(f64::NEG_INFINITY, dtype)?;
+            cx.build.select(mask, scores, lowest)?
+        } else {
+            let mask = cx.build.cast(mask, dtype)?;
+            cx.build.plus(scores, mask)?
+        };
+    }
+    let shape = cx.build.shape(scores)?;
+    let likely = cx.build.add(op::Softmax { axis: 3 }, &[scores])?;
+    let (kept, _) = super::random::drop_out(cx, likely, dropout, shape)?;
+    cx.build.add(op::Matmul {}, &[kept, each[1]])
 }
 
 /// The leading axes of an attention, as batch and heads.

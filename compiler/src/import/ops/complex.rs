@@ -145,11 +145,30 @@ impl Pair {
     }
 }
 
+/// Whether an operator has no meaning but for complex tensors, so that only this file knows it.
+pub(in crate::import) fn is_own(target: &str) -> bool {
+    let operator = target
+        .strip_prefix("aten.")
+        .and_then(|rest| rest.split('.').next());
+    matches!(
+        operator,
+        Some(
+            "complex"
+                | "polar"
+                | "imag"
+                | "view_as_complex"
+                | "view_as_complex_copy"
+                | "view_as_real"
+                | "view_as_real_copy"
+        )
+    )
+}
+
 /// The handler of an operator that makes complex tensors or has them among its arguments.
 pub(in crate::import) fn find(call: &Call<'_>) -> Option<Handler> {
     let (operator, _) = call.target.strip_prefix("aten.")?.split_once('.')?;
     match operator {
-        "view_as_complex" => return Some(view_as_complex),
+        "view_as_complex" | "view_as_complex_copy" => return Some(view_as_complex),
         "complex" => {
             return Some(|cx, call| {
                 let (re, im) = (call.value(cx, "real")?, call.value(cx, "imag")?);

@@ -4,7 +4,7 @@ use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Dim, Scalar, Value};
 
 use super::matmul::matmul;
-use super::pointwise::{Arg, done, operands, to_common};
+use super::pointwise::{Arg, boolean, done, operands, to_common};
 use crate::import::call::Call;
 use crate::import::error::{Result, invalid, unsupported};
 use crate::import::{Handler, Importer, Out};
@@ -80,8 +80,16 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
         },
         "linalg_matrix_power" | "matrix_power" => |cx, call| {
             let x = call.value(cx, "self")?;
-            let Ok(n @ 1..=64) = usize::try_from(call.int("n")?) else {
-                return unsupported("this power of a matrix");
+            let n = match call.int("n")? {
+                0 => {
+                    let ty = cx.build.ty(x)?.clone();
+                    let side = ty.shape[..ty.rank().saturating_sub(1)].to_vec();
+                    let ones = cx.build.full(Scalar::Int(1), ty.dtype, side)?;
+                    return done(on_diagonal(cx, ones, 0));
+                }
+                n @ 1..=64 => n,
+                n if n < 0 => return unsupported("the inverse of a matrix"),
+                n => return unsupported(format!("the power {n} of a matrix, above 64")),
             };
             let mut product = x;
             for _ in 1..n {
@@ -116,6 +124,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             );
             let values = to_common(cx, &[Arg::Tensor(a), Arg::Tensor(b)])?;
             let gap = cx.build.add(op::Sub {}, &values)?;
+            let gap = cx.build.cast(gap, call.out_dtype(0)?)?;
             let gap = cx.build.with_float(op::Add {}, gap, eps)?;
             let (last, dtype) = (cx.build.rank(gap)?.saturating_sub(1), cx.build.dtype(gap)?);
             done(super::reduce::vector_norm(
@@ -154,7 +163,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
                     .flat_map(|size| [one(), size.clone()])
                     .collect(),
             )?;
-            let product = cx.build.add(op::Mul {}, &[a, b])?;
+            let product = boolean(cx, op::Mul {}.into(), a, b)?;
             done(cx.build.reshape(
                 product,
                 left.iter().zip(&right).map(|(x, y)| x * y).collect(),

@@ -124,6 +124,9 @@ fn convolve(
     let Ok(groups) = usize::try_from(given.groups) else {
         return invalid("a negative number of groups");
     };
+    if !cx.build.dtype(input)?.is_float() {
+        return unsupported("a convolution of integers; convert input and weights to floats");
+    }
     let batched = cx.build.rank(input)? == rank;
     let x = if batched {
         input

@@ -117,9 +117,13 @@ fn arange(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
 fn linspace(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     let dtype = call.out_dtype(0)?;
     let steps = call.int("steps")?;
-    let (start, end) = (call.float(cx, "start")?, call.float(cx, "end")?);
+    let (start, end) = (call.num(cx, "start")?, call.num(cx, "end")?);
     let wide = crate::import::promote::compute_type(crate::import::promote::to_float(dtype));
     let len = Dim::from(steps);
+    let (Num::Known(start), Num::Known(end)) = (&start, &end) else {
+        return between(cx, &start, &end, (dtype, wide), steps);
+    };
+    let (start, end) = (start.as_f64(), end.as_f64());
     if steps <= 1 {
         return done(cx.build.full(Scalar::float(start), dtype, vec![len]));
     }
@@ -141,6 +145,36 @@ fn linspace(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     };
     let low = ramp(cx, 0, 1, half, start, step)?;
     let high = ramp(cx, steps - half - 1, -1, steps - half, end, -step)?;
+    let both = cx.build.cat(&[low, high], 0)?;
+    done(cx.build.cast(both, dtype))
+}
+
+/// The same between numbers that are known only at run time.
+fn between(
+    cx: &mut Importer<'_>,
+    start: &Num,
+    end: &Num,
+    (dtype, wide): (DType, DType),
+    steps: i64,
+) -> Result<Vec<Out>> {
+    let (start, end) = (cx.number(start, wide)?, cx.number(end, wide)?);
+    if steps <= 1 {
+        let one = cx.build.broadcast(start, vec![Dim::from(steps)])?;
+        return done(cx.build.cast(one, dtype));
+    }
+    let gap = cx.build.minus(end, start)?;
+    let step = cx.build.with_float(op::Div {}, gap, (steps - 1) as f64)?;
+    let half = steps / 2;
+    let mut ramp = |from: i64, by: i64, count: i64| -> Result<Value> {
+        let index = cx
+            .build
+            .arange(from.into(), by.into(), count.into(), DType::I64)?;
+        let index = cx.build.cast(index, wide)?;
+        cx.build.times(index, step)
+    };
+    // Each half from its own end.
+    let (low, high) = (ramp(0, 1, half)?, ramp(steps - half - 1, -1, steps - half)?);
+    let (low, high) = (cx.build.plus(start, low)?, cx.build.minus(end, high)?);
     let both = cx.build.cat(&[low, high], 0)?;
     done(cx.build.cast(both, dtype))
 }

@@ -21,7 +21,10 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             } else {
                 "self"
             };
-            let x = call.value(cx, name)?;
+            let mut x = call.value(cx, name)?;
+            if cx.build.rank(x)? == 0 {
+                x = cx.build.reshape(x, vec![1i64.into()])?;
+            }
             let count = new_size(call, 0)?;
             let rows = nonzero(cx, x, count)?;
             columns(cx, rows).map(|all| all.into_iter().map(Out::Value).collect())
@@ -49,7 +52,8 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             );
             let source = cx.build.cast(source, cx.build.dtype(x)?)?;
             let mask = cx.build.cast(mask, DType::Bool)?;
-            let shape = cx.build.shape(x)?;
+            let shape = call.out_shape(0)?;
+            let x = cx.build.broadcast(x, shape.clone())?;
             let mask = cx.build.broadcast(mask, shape)?;
             let flat = cx
                 .build

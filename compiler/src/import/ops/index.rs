@@ -20,6 +20,29 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             let (weight, indices) = (call.value(cx, "weight")?, call.value(cx, "indices")?);
             done(cx.build.add(op::Take { axis: 0 }, &[weight, indices]))
         },
+        "embedding_renorm" => |cx, call| {
+            let (weight, indices) = (call.value(cx, "self")?, call.value(cx, "indices")?);
+            let (most, p) = (call.float(cx, "max_norm")?, call.float(cx, "norm_type")?);
+            let (shape, dtype) = (cx.build.shape(weight)?, cx.build.dtype(weight)?);
+            let norm = super::reduce::vector_norm(cx, weight, p, vec![1], true, dtype)?;
+            let below = cx.build.with_float(op::Add {}, norm, 1e-7)?;
+            let limit = cx.build.float(most, dtype)?;
+            let factor = cx.build.over(limit, below)?;
+            let long = cx.build.add(op::Gt {}, &[norm, limit])?;
+            let marks = vec![shape[0].clone()];
+            let marks = cx.build.full(Scalar::Int(0), DType::I64, marks)?;
+            let at = cx
+                .build
+                .reshape(indices, vec![cx.build.ty(indices)?.numel()])?;
+            let ones = cx.build.ty(at)?.shape.clone();
+            let ones = cx.build.full(Scalar::Int(1), DType::I64, ones)?;
+            let read = add_at(cx, marks, 0, at, ones)?;
+            let read = cx.build.cast(read, DType::Bool)?;
+            let read = cx.build.unsqueeze(read, 1)?;
+            let changes = cx.build.add(op::LogicalAnd {}, &[read, long])?;
+            let scaled = cx.build.times(weight, factor)?;
+            done(cx.build.select(changes, scaled, weight))
+        },
         "index_select" => |cx, call| {
             let (x, index) = (call.value(cx, "self")?, call.value(cx, "index")?);
             let axis = cx.build.axis(x, call.int("dim")?)?;
@@ -35,10 +58,16 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             let (x, index) = (call.value(cx, "self")?, call.value(cx, "index")?);
             let axis = cx.build.axis(x, call.int("dim")?)?;
             let shape = cx.build.shape(index)?;
-            let x = like_index(cx, x, &shape, axis)?;
-            if shape.is_empty() {
-                return done(Ok(x));
+            let ty = cx.build.ty(x)?.clone();
+            if cx.build.ty(index)?.numel().is(0) {
+                return done(cx.build.full(Scalar::Int(0), ty.dtype, shape));
             }
+            // A tensor without axes is a row of one element here, and an index without axes one of them.
+            if ty.rank() < 2 {
+                let x = cx.build.reshape(x, vec![ty.numel()])?;
+                return done(cx.build.add(op::Take { axis: 0 }, &[x, index]));
+            }
+            let x = like_index(cx, x, &shape, axis)?;
             done(cx.build.add(op::TakeAlong { axis }, &[x, index]))
         },
         "take" => |cx, call| {

@@ -175,7 +175,8 @@ fn vander(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
                 .full(Scalar::Int(0), call.out_dtype(0)?, call.out_shape(0)?),
         );
     }
-    done(cx.build.cat(&columns, last))
+    let table = cx.build.cat(&columns, last)?;
+    done(cx.build.reshape(table, call.out_shape(0)?))
 }
 
 /// Slices along an axis whose norm is above the limit, scaled down to it.

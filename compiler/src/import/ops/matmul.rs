@@ -510,8 +510,11 @@ fn cosine_similarity(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<crate
     ];
     let values = super::pointwise::to_common(cx, &args)?;
     let eps = call.float(cx, "eps")?;
-    let product = cx.build.add(op::Mul {}, &values)?;
+    let mut product = cx.build.add(op::Mul {}, &values)?;
     let axis = cx.build.axis(product, call.int("dim")?)?;
+    if cx.build.rank(product)? == 0 {
+        product = cx.build.reshape(product, vec![1i64.into()])?;
+    }
     let sum = |cx: &mut Importer<'_>, x: Value| {
         cx.build.add(
             op::Sum {

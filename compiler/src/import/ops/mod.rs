@@ -12,6 +12,7 @@ pub(super) mod create;
 pub(super) mod cumulative;
 pub(super) mod data_dependent;
 pub(super) mod fake_quantize;
+pub(super) mod foreach;
 pub(super) mod fourier;
 pub(super) mod functionalized;
 pub(super) mod grouped;
@@ -83,6 +84,7 @@ pub(super) const THEMES: &[(&str, Find)] = &[
     ("calculus", calculus::find),
     ("search", search::find),
     ("fake_quantize", fake_quantize::find),
+    ("foreach", foreach::find),
     ("linalg", linalg::find),
     ("grouped", grouped::find),
     ("windows", windows::find),

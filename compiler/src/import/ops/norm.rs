@@ -5,7 +5,7 @@ use fuseline_ir::{DType, Dim, F64, Scalar, Value};
 
 use super::pointwise::done;
 use crate::import::call::Call;
-use crate::import::error::{Result, invalid, unsupported};
+use crate::import::error::{Result, invalid};
 use crate::import::promote;
 use crate::import::{Handler, Importer, Out};
 
@@ -64,7 +64,12 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             let x = call.value(cx, "input")?;
             let rank = cx.build.rank(x)?;
             let (mean, scale) = moments(cx, x, (rank.saturating_sub(axes)..rank).collect(), eps)?;
-            Ok(vec![out.into(), mean.into(), scale.into()])
+            let mut outs = vec![out.into()];
+            for (n, value) in [(1, mean), (2, scale)] {
+                let wanted = call.out_dtype(n).unwrap_or(cx.build.dtype(value)?);
+                outs.push(cx.build.cast(value, wanted)?.into());
+            }
+            Ok(outs)
         },
         "rms_norm" | "_fused_rms_norm" => rms_norm,
         "batch_norm" => |cx, call| batch_norm(cx, call, call.bool("training")?),
@@ -282,14 +287,15 @@ fn batch_norm(cx: &mut Importer<'_>, call: &Call<'_>, training: bool) -> Result<
             let scale = cx.build.add(op::Rsqrt {}, &[shifted])?;
             (affine(cx, x, (mean, scale), weight, bias)?, None)
         }
-        (Some(_), Some(_)) => {
-            return unsupported(
-                "batch normalisation in training mode; call model.eval() before the export",
-            );
-        }
-        _ => {
-            let axes = (0..rank).filter(|axis| *axis != 1).collect();
-            let moments = moments(cx, x, axes, eps)?;
+        (running_mean, running_variance) => {
+            let axes: Vec<usize> = (0..rank).filter(|axis| *axis != 1).collect();
+            let moments = moments(cx, x, axes.clone(), eps)?;
+            if let (Some(mean), Some(variance)) = (running_mean, running_variance) {
+                let spread = unbiased(cx, x, moments.0, &axes)?;
+                let momentum = call.float(cx, "momentum")?;
+                follow(cx, call, "running_mean", (mean, moments.0), momentum)?;
+                follow(cx, call, "running_var", (variance, spread), momentum)?;
+            }
             (affine(cx, x, moments, weight, bias)?, Some(moments))
         }
     };
@@ -307,6 +313,35 @@ fn batch_norm(cx: &mut Importer<'_>, call: &Call<'_>, training: bool) -> Result<
         outs.push(value.into());
     }
     Ok(outs)
+}
+
+/// The variance that a sample says its population has: divided by one less than the count.
+fn unbiased(cx: &mut Importer<'_>, x: Value, mean: Value, axes: &[usize]) -> Result<Value> {
+    let x = cx.build.cast(x, cx.build.dtype(mean)?)?;
+    let gap = cx.build.minus(x, mean)?;
+    let squares = cx.build.add(op::Square {}, &[gap])?;
+    let (axes, keepdim) = (axes.to_vec(), true);
+    let count = super::reduce::count_of(cx, x, &axes)?;
+    let sum = cx.build.add(op::Sum { axes, keepdim }, &[squares])?;
+    let others = cx.build.with_float(op::Sub {}, count, 1.0)?;
+    cx.build.over(sum, others)
+}
+
+/// In training mode a running statistic moves towards the batch's: `(1 − momentum) · old + momentum · new`.
+fn follow(
+    cx: &mut Importer<'_>,
+    call: &Call<'_>,
+    name: &str,
+    (old, new): (Value, Value),
+    momentum: f64,
+) -> Result<()> {
+    let ty = cx.build.ty(old)?.clone();
+    let new = cx.build.reshape(new, ty.shape)?;
+    let new = cx.build.cast(new, ty.dtype)?;
+    let kept = cx.build.with_float(op::Mul {}, old, 1.0 - momentum)?;
+    let step = cx.build.with_float(op::Mul {}, new, momentum)?;
+    let moved = cx.build.plus(kept, step)?;
+    cx.write(call.tensor(name)?, moved)
 }
 
 /// Group norm, with the mean and scale of each group as [batch, groups].

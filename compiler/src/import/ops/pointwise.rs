@@ -135,6 +135,14 @@ fn unary(operator: &str) -> Option<Handler> {
                 cx.build.select(nan, x, angle)
             })
         },
+        // A boolean is its own sign.
+        "sign" | "sgn" => |cx, call| {
+            let x = call.value(cx, "self")?;
+            match cx.build.dtype(x)? {
+                DType::Bool => done(Ok(x)),
+                _ => done(cx.build.add(op::Sign {}, &[x])),
+            }
+        },
         "rad2deg" => |cx, call| {
             activation(cx, call, |cx, x| {
                 cx.build
@@ -222,10 +230,9 @@ fn unary(operator: &str) -> Option<Handler> {
                 |axis: &usize| *axis < extra || (to[*axis - extra].is(1) && !from[*axis].is(1));
             let (axes, keepdim) = ((0..from.len()).filter(summed).collect::<Vec<_>>(), false);
             if axes.is_empty() {
-                return done(Ok(x));
+                return done(cx.build.reshape(x, to));
             }
             let sum = cx.build.add(op::Sum { axes, keepdim }, &[x])?;
-            let sum = cx.build.cast(sum, call.out_dtype(0)?)?;
             done(cx.build.reshape(sum, to))
         },
         "mish" => |cx, call| {

@@ -152,7 +152,7 @@ fn max_pool(
         parts,
         [&parts_shape[..rank - n], &[Dim::from(inside)]].concat(),
     )?;
-    let mut rest = super::reduce::first_extreme(cx, flat, rank - n, false, true)?;
+    let mut rest = largest(cx, flat, rank - n)?;
     let first = shape.len() - n;
     let mut position = None;
     let mut scale = Dim::from(1i64);
@@ -229,6 +229,16 @@ fn avg_pool(cx: &mut Importer<'_>, call: &Call<'_>, n: usize) -> Result<Vec<Out>
         None
     };
     let unpadded = windows.padding.iter().all(|padding| *padding == 0);
+    if dtype.is_int() && !dtype.is_float() {
+        let (axes, keepdim) = (axes, false);
+        let sum = cx.build.add(op::Sum { axes, keepdim }, &[parts])?;
+        let count = match divisor {
+            Some(divisor) => cx.build.scalar(Scalar::Int(divisor), DType::I64)?,
+            None => window_counts(cx, &windows, &shape, &out, DType::I64, counts_padding, ceil)?,
+        };
+        let quotient = towards_zero(cx, sum, count)?;
+        return done(cx.build.cast(quotient, dtype));
+    }
     let result = if divisor.is_none() && !ceil && (unpadded || counts_padding) {
         cx.build.add(
             op::Mean {
@@ -254,6 +264,35 @@ fn avg_pool(cx: &mut Importer<'_>, call: &Call<'_>, n: usize) -> Result<Vec<Out>
         }
     };
     done(cx.build.cast(result, dtype))
+}
+
+/// The quotient of integers, rounded towards zero.
+fn towards_zero(cx: &mut Importer<'_>, a: Value, b: Value) -> Result<Value> {
+    let size = cx.build.add(op::Abs {}, &[a])?;
+    let quotient = cx.build.add(op::FloorDiv {}, &[size, b])?;
+    let sign = cx.build.add(op::Sign {}, &[a])?;
+    cx.build.times(sign, quotient)
+}
+
+/// Where the first largest element of an axis is, or the last NaN, if there is one.
+fn largest(cx: &mut Importer<'_>, x: Value, axis: usize) -> Result<Value> {
+    let keepdim = false;
+    let first = cx.build.add(op::Argmax { axis, keepdim }, &[x])?;
+    if !cx.build.dtype(x)?.is_float() {
+        return Ok(first);
+    }
+    let nan = cx.build.add(op::Ne {}, &[x, x])?;
+    let axes = vec![axis];
+    let some = cx.build.add(op::Any { axes, keepdim }, &[nan])?;
+    let marks = cx.build.cast(nan, DType::U8)?;
+    let mirrored = cx.build.add(op::Flip { axes: vec![axis] }, &[marks])?;
+    let from_end = cx.build.add(op::Argmax { axis, keepdim }, &[mirrored])?;
+    let Some(size) = cx.build.shape(x)?.get(axis).cloned() else {
+        return invalid("the largest element of a 0-d tensor");
+    };
+    let end = super::index::dim_tensor(cx, &(&size - &Dim::from(1i64)))?;
+    let last = cx.build.minus(end, from_end)?;
+    cx.build.select(some, last, first)
 }
 
 /// How many positions of each window count: those of the tensor, and of its padding where that counts.
@@ -413,11 +452,7 @@ fn adaptive_indices(cx: &mut Importer<'_>, x: Value, n: usize, out: &[Dim]) -> R
             .fold(Dim::from(1i64), |n, regions| &n * &regions.longest),
     );
     let parts = cx.build.reshape(parts, flat)?;
-    let best = op::Argmax {
-        axis: out.len(),
-        keepdim: false,
-    };
-    let mut rest = cx.build.add(best, &[parts])?;
+    let mut rest = largest(cx, parts, out.len())?;
     let mut sum = None;
     let mut scale = Dim::from(1i64);
     for (axis, regions) in (lead..shape.len()).rev().zip(&all) {

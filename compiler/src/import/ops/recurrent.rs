@@ -208,10 +208,10 @@ fn stack(cx: &mut Importer<'_>, rows: &[Value]) -> Result<Value> {
 
 /// All layers: the outputs of the last one, then the last state of each layer and direction.
 fn layers(cx: &mut Importer<'_>, call: &Call<'_>, kind: Kind) -> Result<Vec<Out>> {
-    let has_dropout = call.float(cx, "dropout")? > 0.0;
-    if call.bool("train")? && has_dropout {
-        return unsupported("dropout in training mode; call model.eval() before the export");
-    }
+    let dropout = match call.bool("train")? {
+        true => call.float(cx, "dropout")?,
+        false => 0.0,
+    };
     let (biases, batch_first) = (call.bool("has_biases")?, call.bool("batch_first")?);
     let directions = if call.bool("bidirectional")? { 2 } else { 1 };
     let count = call.int("num_layers")?;
@@ -268,6 +268,10 @@ fn layers(cx: &mut Importer<'_>, call: &Call<'_>, kind: Kind) -> Result<Vec<Out>
             });
         }
         x = cx.build.cat(&sides, 2)?;
+        if dropout > 0.0 && layer + 1 < count {
+            let shape = cx.build.shape(x)?;
+            (x, _) = super::random::drop_out(cx, x, dropout, shape)?;
+        }
     }
     if batch_first {
         x = cx.build.swap(x, 0, 1)?;

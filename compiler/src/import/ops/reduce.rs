@@ -326,6 +326,14 @@ pub(in crate::import) fn log_sum_exp(
     keepdim: bool,
 ) -> Result<Value> {
     let dtype = cx.build.dtype(x)?;
+    if axes
+        .iter()
+        .any(|axis| cx.build.shape(x).is_ok_and(|shape| shape[*axis].is(0)))
+    {
+        let nothing = cx.build.add(op::Sum { axes, keepdim }, &[x])?;
+        let lowest = cx.build.float(f64::NEG_INFINITY, dtype)?;
+        return cx.build.broadcast(lowest, cx.build.shape(nothing)?);
+    }
     let max = cx.build.add(
         op::Amax {
             axes: axes.clone(),
