@@ -66,7 +66,7 @@ pub struct Facts {
 pub struct Terms {
     /// One-element constants.
     numbers: BTreeMap<Symbol, Scalar>,
-    /// What constants that hold rotary tables are.
+    /// What constants that hold rotary tables or triangles are.
     tables: BTreeMap<Symbol, Arc<Form<Id>>>,
     first: Option<u32>,
     near: u32,
@@ -192,6 +192,9 @@ pub fn load(graph: &Graph, tables: &Tables) -> Result<Loaded, PassError> {
         if let Some(form) = table.form(freqs) {
             egraph.analysis.tables.insert(name.clone(), form);
         }
+    }
+    for (name, form) in closed_form::triangle_forms(graph) {
+        egraph.analysis.tables.insert(name, form);
     }
     let live = graph.live();
     let mut classes: Vec<Option<Id>> = vec![None; graph.nodes().len()];

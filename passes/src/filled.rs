@@ -1,7 +1,8 @@
 //! Attention reads what is filled: keys that no query sees are cut off, and a mask goes where what is left needs none.
 //!
 //! A cache has room for more keys than have been written, and a mask hides the rest. Where the mask is a function of the index ([`closed_form::seen`]) and lets no query see key
-//! `e` or a later one, the keys and values are sliced to the first `e`; what then lets query `i` see the keys up to `i + e − S` is what the op calls causal, and what lets it see
+//! `e` or a later one, the keys and values are sliced to the first `e`; where it lets none see a key before the first query's window, and the window is smaller than the cache, the
+//! slice starts there. What then lets query `i` see the keys up to `i + e − S` is what the op calls causal, and what lets it see
 //! all of them is nothing. Else the mask is what is left of it: written anew as comparisons of positions where it is only those, so that every spelling of a window is one, or
 //! sliced with the keys.
 //!
@@ -70,8 +71,9 @@ enum Left {
 
 /// What becomes of an attention.
 struct Cut {
-    /// How many keys are kept.
-    keys: Dim,
+    /// The first key that is kept, and the one behind the last.
+    start: Dim,
+    stop: Dim,
     left: Left,
 }
 
@@ -133,29 +135,57 @@ fn cut(
     });
     let alone = seen.complete && seen.within.len() == 1;
     let nothing = seen.complete && seen.within.is_empty();
-    let (keys_seen, left) = match cut {
-        None if nothing => (keys.clone(), Left::Nothing),
-        Some((end, 0, _)) if alone => (end, Left::Nothing),
+    let zero = Dim::from(0i64);
+    let (start, stop, left) = match cut {
+        None if nothing => (zero, keys.clone(), Left::Nothing),
+        Some((end, 0, _)) if alone => (zero, end, Left::Nothing),
         Some((end, 1, constant)) if alone && rows == queries && constant == &end - queries => {
-            (end, Left::Causal)
+            (zero, end, Left::Causal)
         }
         cut => {
             let end = cut.map_or_else(|| keys.clone(), |(end, ..)| end);
-            match band(&seen, rows, rank) {
-                Some(band) => (end, band),
-                None if end == *keys => return None,
-                None => (end, Left::Mask),
+            let start = window(&seen, rank, (&end, keys), symbols).unwrap_or(zero);
+            match band(&seen, rows, rank, &start) {
+                Some(_) if one_row_sees_all(&seen, rows, (&start, &end)) => {
+                    (start, end, Left::Nothing)
+                }
+                Some(band) => (start, end, band),
+                None if start.is(0) && end == *keys => return None,
+                None => (start, end, Left::Mask),
             }
         }
     };
-    Some(Cut {
-        keys: keys_seen,
-        left,
-    })
+    Some(Cut { start, stop, left })
 }
 
-/// The mask as a band, where it is one and has a bound.
-fn band(seen: &Seen, rows: &Dim, rank: usize) -> Option<Left> {
+/// The first key that the first query may see, where it is one of a window that is smaller than the keys are at most.
+fn window(seen: &Seen, rank: usize, (end, keys): (&Dim, &Dim), symbols: &Symbols) -> Option<Dim> {
+    let (row, key) = (rank.checked_sub(2)?, rank.checked_sub(1)?);
+    let first = seen.within.iter().find_map(|half| {
+        let step = |axis: usize| half.axes.get(&axis).map_or(Some(0), Dim::as_const);
+        let others = half.axes.keys().all(|a| *a == row || *a == key);
+        let below = others && step(key)? == 1 && matches!(step(row)?, 0 | -1);
+        below.then(|| -&half.constant)
+    })?;
+    let read = (end - &first).range(symbols);
+    let fewer = read.min >= 0 && read.max < keys.range(symbols).max;
+    let start = first.maximum(&Dim::from(0i64));
+    (fewer && !start.is(0)).then_some(start)
+}
+
+/// Whether there is one query, which sees all keys from `start` up to `end`: its window begins there, and its last key is the last one.
+fn one_row_sees_all(seen: &Seen, rows: &Dim, (start, end): (&Dim, &Dim)) -> bool {
+    let one = Dim::from(1i64);
+    let holds = |half: &HalfSpace| match half.axes.values().next().and_then(Dim::as_const) {
+        Some(1) => (-&half.constant).maximum(&Dim::from(0i64)) == *start,
+        Some(-1) => &half.constant + &one == *end,
+        _ => false,
+    };
+    rows.is(1) && seen.complete && seen.within.iter().all(holds)
+}
+
+/// The mask as a band, where it is one and has a bound; of the keys from `start` on.
+fn band(seen: &Seen, rows: &Dim, rank: usize, start: &Dim) -> Option<Left> {
     let (mut lower, mut upper) = (Vec::new(), Vec::new());
     for half in &seen.within {
         let step = |axis: usize| half.axes.get(&axis).and_then(Dim::as_const);
@@ -166,8 +196,8 @@ fn band(seen: &Seen, rows: &Dim, rank: usize) -> Option<Left> {
         let along = step(rank.checked_sub(2)?) == row.map(|_| -sign);
         match sign {
             _ if !others || !along => return None,
-            -1 => upper.push(half.constant.clone()),
-            1 => lower.push(-&half.constant),
+            -1 => upper.push(&half.constant - start),
+            1 => lower.push(&-&half.constant - start),
             _ => return None,
         }
     }
@@ -213,20 +243,20 @@ fn each_row_sees(seen: &Seen, rank: usize, symbols: &Symbols) -> bool {
     seen.complete && not_negative(&constant) && seen.within.iter().all(holds)
 }
 
-/// The first `stop` places of an axis.
+/// The places of an axis from `start` up to `stop`.
 fn slice_to(
     out: &mut Graph,
     x: Value,
     axis: usize,
-    stop: &Dim,
+    (start, stop): (&Dim, &Dim),
     loc: &Loc,
 ) -> Result<Value, OpError> {
-    if out.tensor_ty(x)?.shape.get(axis) == Some(stop) {
+    if start.is(0) && out.tensor_ty(x)?.shape.get(axis) == Some(stop) {
         return Ok(x);
     }
     let slice = movement::Slice {
         axis,
-        start: Dim::from(0i64),
+        start: start.clone(),
         stop: stop.clone(),
         step: 1,
     };
@@ -291,18 +321,20 @@ fn attend(
     let &[q, k, v, mask] = args else {
         return Err(OpError::new("sdpa", "has no mask"));
     };
-    let mut first = |x: Value, axis: usize| slice_to(out, x, axis, &cut.keys, loc);
+    let mut first = |x: Value, axis: usize| slice_to(out, x, axis, (&cut.start, &cut.stop), loc);
     let (k, v) = (first(k, 2)?, first(v, 2)?);
     let mut args = vec![q, k, v];
     match &cut.left {
         Left::Nothing | Left::Causal => {}
         Left::Mask => {
             let last = out.tensor_ty(mask)?.rank().saturating_sub(1);
-            let mut first = |x: Value, axis: usize| slice_to(out, x, axis, &cut.keys, loc);
+            let mut first =
+                |x: Value, axis: usize| slice_to(out, x, axis, (&cut.start, &cut.stop), loc);
             args.push(first(mask, last)?);
         }
         Left::Band { rows, lower, upper } => {
-            args.extend(in_band(out, (rows, &cut.keys), lower, upper, loc)?);
+            let keys = &cut.stop - &cut.start;
+            args.extend(in_band(out, (rows, &keys), lower, upper, loc)?);
         }
     }
     let op = attention::Sdpa {

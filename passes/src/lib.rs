@@ -25,6 +25,7 @@ pub mod explain;
 pub mod extract;
 pub mod filled;
 pub mod fold;
+pub mod heads;
 pub mod hoist;
 pub mod horizontal;
 pub mod layers;

@@ -4,11 +4,13 @@
 //! guarded: `where(any(mask), sdpa, 0)`. A mask that is a comparison of positions, as causal masks and windows are, hides no row; one that
 //! comes from outside, or from data that hides something, may.
 
+use crate::closed_form;
 use crate::pass::PassError;
 use fuseline_ir::lower::{LowerCx, Lowering};
 use fuseline_ir::ops::Flag;
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{DType, Graph, Loc, Node, Op, OpError, Scalar, TensorType, Type, Value};
+use fuseline_ir::{DType, Graph, Loc, Node, Op, OpError, Scalar, Symbol, TensorType, Type, Value};
+use std::collections::BTreeSet;
 
 /// A mask constant with more elements is taken to hide something without a look.
 const MOST_ELEMENTS: i64 = 1 << 22;
@@ -76,6 +78,8 @@ struct Hides {
     hides: Vec<bool>,
     /// Whether the value is computed from positions.
     positional: Vec<bool>,
+    /// Constants that show a key in each row: triangles that are not cut off in their first rows.
+    triangles: BTreeSet<Symbol>,
 }
 
 impl Hides {
@@ -83,6 +87,11 @@ impl Hides {
         let mut all = Hides {
             hides: Vec::new(),
             positional: Vec::new(),
+            triangles: closed_form::triangles(graph)
+                .into_iter()
+                .filter(|(_, t)| t.shift >= 0 && shows(t.below))
+                .map(|(name, _)| name)
+                .collect(),
         };
         for (node, asked) in graph.nodes().iter().zip(asked(graph)) {
             let hides = !asked || all.node(graph, node);
@@ -111,6 +120,8 @@ impl Hides {
             .is_some_and(|ty| ty.dtype == DType::Bool);
         match &node.op {
             Op::Input(_) | Op::State(_) | Op::Host(_) | Op::Get(_) => true,
+            // Each row of a triangle has its first key, at least.
+            Op::Constant(constant) if self.triangles.contains(&constant.name) => false,
             Op::Constant(constant) => {
                 let length = constant.ty.numel().as_const();
                 let few = length.is_some_and(|n| n <= MOST_ELEMENTS);
@@ -160,6 +171,14 @@ fn asked(graph: &Graph) -> Vec<bool> {
         }
     }
     asked
+}
+
+/// Whether a number of a mask shows its key.
+fn shows(number: Scalar) -> bool {
+    match number {
+        Scalar::Bool(shown) => shown,
+        number => number.as_f64() != f64::NEG_INFINITY,
+    }
 }
 
 /// Whether the elements hold a false, or a −∞.

@@ -6,7 +6,7 @@ use crate::pass::{PassCx, PassError, verified};
 use crate::proof::{self, Log};
 use crate::rule::{Compiled, Match, Rule};
 use crate::tables::{self, Tables};
-use crate::{build, extract, layers, leading, rules, sweep};
+use crate::{build, extract, heads, layers, leading, rules, sweep};
 use egg::Id;
 use fuseline_ir::{Graph, Op, Type, Value};
 use std::collections::BTreeMap;
@@ -179,14 +179,34 @@ pub fn saturated_by(
     tables: &Tables,
     cx: &PassCx,
     rules: &[Compiled],
-    log: Option<&mut Log>,
+    mut log: Option<&mut Log>,
 ) -> Result<(Loaded, Report), PassError> {
     let mut loaded = egraph::load(graph, tables)?;
     let mut report = Report::default();
+    on_four_axes(graph, &mut loaded, &mut report, log.as_deref_mut());
     saturate(&mut loaded.egraph, rules, cx, &mut report, log);
     report.classes = loaded.egraph.number_of_classes();
     report.nodes = loaded.egraph.total_number_of_nodes();
     Ok((loaded, report))
+}
+
+/// Gives each attention that isn't written on four axes its twin that is.
+fn on_four_axes(graph: &Graph, loaded: &mut Loaded, report: &mut Report, log: Option<&mut Log>) {
+    let egraph = &mut loaded.egraph;
+    let twins = heads::add(graph, egraph, &loaded.classes);
+    let mut log = log;
+    for (value, twin) in twins {
+        let Some(class) = loaded.classes[value.index()] else {
+            continue;
+        };
+        if let Some(log) = &mut log {
+            let (left, right) = (proof::node_of(egraph, class), proof::node_of(egraph, twin));
+            log.record(heads::NAME, 0, left, right);
+        }
+        egraph.union(class, twin);
+        *report.fired.entry(heads::NAME).or_insert(0) += 1;
+    }
+    egraph.rebuild();
 }
 
 fn saturate(

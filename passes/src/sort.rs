@@ -136,6 +136,8 @@ pub enum Sort {
     Literal(Range),
     /// A shape with as many elements as the variable has.
     Shape(&'static str),
+    /// The axes that the variable has, in some order.
+    Order(&'static str),
     /// `true` or `false`, in an attribute.
     Flag,
     /// One integer: a size, a 0-d tensor or one of one element; or as [`Sort::Listed`].
@@ -295,7 +297,7 @@ impl Sort {
                 b.give(name.all, "offset", Bound::Made(offset))
             }
             // The op that the attribute stands at has checked it.
-            Sort::Shape(_) | Sort::RotarySin | Sort::Given => Some(()),
+            Sort::Shape(_) | Sort::Order(_) | Sort::RotarySin | Sort::Given => Some(()),
         }
     }
 }
@@ -486,6 +488,7 @@ impl fmt::Display for Sort {
             }
             Sort::Literal(range) => write!(f, "a number, {range}"),
             Sort::Shape(x) => write!(f, "a shape for the elements of ?{x}"),
+            Sort::Order(x) => write!(f, "the axes of ?{x} in some order"),
             Sort::Flag => f.write_str("true or false"),
             Sort::Positions(over) => write!(
                 f,

@@ -107,13 +107,27 @@ fn places_that_count_from_the_end_are_written_there() {
 
 #[test]
 fn a_mask_that_says_more_is_kept_for_the_keys_that_are_read() {
-    for mask in [
-        "%c = le(%n, %rows)\n  %m = logical_and(%c, %o)",
-        "%four = full[value=2, ty=i64[]]\n  %c = le(%n, %rows)\n  %b = sub(%rows, %four)\n  %w = lt(%b, %n)\n  %m = logical_and(%c, %w)",
-    ] {
-        let out = after(&graph("false", COUNTED, mask), 2);
-        assert_eq!(attention(&out), (false, "at0 + s".into(), 4), "{out}");
+    let mask = "%c = le(%n, %rows)\n  %m = logical_and(%c, %o)";
+    let out = after(&graph("false", COUNTED, mask), 2);
+    assert_eq!(attention(&out), (false, "at0 + s".into(), 4), "{out}");
+}
+
+#[test]
+fn a_window_is_read_from_its_start() {
+    let window = |keys: i64| {
+        format!(
+            "%keys = full[value={keys}, ty=i64[]]\n  %c = le(%n, %rows)\n  %b = sub(%rows, %keys)\n  %w = lt(%b, %n)\n  %m = logical_and(%c, %w)"
+        )
+    };
+    // At the start of the cache the window isn't filled yet.
+    for at in [0, 1, 2, 4] {
+        let out = after(&graph("false", COUNTED, &window(2)), at);
+        let read = "at0 + s - max(0, at0 - 1)".into();
+        assert_eq!(attention(&out), (false, read, 4), "{out}");
     }
+    // As much as the cache holds: nothing would be gained.
+    let out = after(&graph("false", COUNTED, &window(6)), 2);
+    assert_eq!(attention(&out), (false, "at0 + s".into(), 4), "{out}");
 }
 
 #[test]

@@ -124,11 +124,17 @@ fn canonical_form_is_exact_and_final() {
     assert_eq!(
         silent,
         [
+            "and-not-both",
             "broadcast-heads",
+            "chosen-compared",
             "mask-nothing",
             "matmul-outer",
             "slice-of-groups",
-            "where-less"
+            "split-repeated",
+            "take-repeated",
+            "turned-rows",
+            "where-less",
+            "where-slice",
         ]
     );
 }

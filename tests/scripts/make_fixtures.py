@@ -215,6 +215,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     install_cleaner()
+    import fixture_attention  # noqa: F401, registers its cases with fixture_spellings
     import fixture_control  # noqa: F401, registers its cases with fixture_modules
     import fixture_decoders
     import fixture_host  # noqa: F401, registers its cases with fixture_modules

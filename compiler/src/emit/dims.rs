@@ -1,6 +1,6 @@
 //! Symbolic integers as instructions: each expression is computed once a chain, from the sizes of the segment's inputs.
 
-use super::slots::{Place, Temps};
+use super::slots::Place;
 use fuseline_ir::dim::Atom;
 use fuseline_ir::{DType, Dim, Symbol};
 use fuseline_program::ScalarType;
@@ -34,6 +34,8 @@ pub enum Source {
 pub struct Dims {
     sources: BTreeMap<Symbol, Source>,
     known: BTreeMap<Dim, IntOrVid>,
+    /// Quotients, remainders, minima and maxima.
+    atoms: BTreeMap<Atom, IntOrVid>,
     count: u32,
 }
 
@@ -77,12 +79,7 @@ impl Dims {
     }
 
     /// The dim as a literal or a value slot; instructions that compute it are appended to `chain`.
-    pub fn get(
-        &mut self,
-        dim: &Dim,
-        chain: &mut Vec<Instruction>,
-        temps: &mut Temps,
-    ) -> Build<IntOrVid> {
+    pub fn get(&mut self, dim: &Dim, chain: &mut Vec<Instruction>) -> Build<IntOrVid> {
         if let Some(n) = dim.as_const() {
             return Ok(IntOrVid::Int(n));
         }
@@ -92,7 +89,7 @@ impl Dims {
         // What differs by a number shares the rest.
         let number = dim.terms().iter().find(|(mono, _)| mono.is_empty());
         if let Some((_, n)) = number {
-            let rest = self.get(&(dim - &Dim::from(*n)), chain, temps)?;
+            let rest = self.get(&(dim - &Dim::from(*n)), chain)?;
             let result = self.binary("AddInt", rest, IntOrVid::Int(*n), chain)?;
             self.known.insert(dim.clone(), result);
             return Ok(result);
@@ -101,7 +98,7 @@ impl Dims {
         for (mono, coefficient) in dim.terms() {
             let mut product: Option<IntOrVid> = None;
             for atom in mono {
-                let factor = self.atom(atom, chain, temps)?;
+                let factor = self.atom(atom, chain)?;
                 product = Some(match product {
                     None => factor,
                     Some(p) => self.binary("MultiplyInt", p, factor, chain)?,
@@ -159,34 +156,29 @@ impl Dims {
         Ok(IntOrVid::Vid(self.computed(node, a, b, chain)?))
     }
 
-    fn atom(
-        &mut self,
-        atom: &Atom,
-        chain: &mut Vec<Instruction>,
-        temps: &mut Temps,
-    ) -> Build<IntOrVid> {
-        let mut two = |this: &mut Self, a: &Dim, b: &Dim| -> Build<(IntOrVid, IntOrVid)> {
-            Ok((this.get(a, chain, temps)?, this.get(b, chain, temps)?))
+    fn atom(&mut self, atom: &Atom, chain: &mut Vec<Instruction>) -> Build<IntOrVid> {
+        let (a, b) = match atom {
+            Atom::Sym(symbol) => return self.symbol(symbol, chain),
+            Atom::FloorDiv(a, b) | Atom::Mod(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => (a, b),
         };
-        match atom {
-            Atom::Sym(symbol) => self.symbol(symbol, chain),
-            Atom::FloorDiv(a, b) => {
-                let (a, b) = two(self, a, b)?;
-                self.binary("FloorDivideInt", a, b, chain)
-            }
-            Atom::Mod(a, b) => {
-                let (a, b) = two(self, a, b)?;
-                self.binary("ModInt", a, b, chain)
-            }
-            Atom::Min(a, b) => {
-                let (a, b) = two(self, a, b)?;
-                self.through_tensors("Minimum", a, b, chain, temps)
-            }
-            Atom::Max(a, b) => {
-                let (a, b) = two(self, a, b)?;
-                self.through_tensors("Maximum", a, b, chain, temps)
-            }
+        if let Some(known) = self.atoms.get(atom) {
+            return Ok(*known);
         }
+        let (a, b) = (self.get(a, chain)?, self.get(b, chain)?);
+        let result = match atom {
+            Atom::Sym(_) | Atom::FloorDiv(..) => self.binary("FloorDivideInt", a, b, chain)?,
+            Atom::Mod(..) => self.binary("ModInt", a, b, chain)?,
+            Atom::Min(..) => {
+                let more = self.more(b, a, chain)?;
+                self.binary("SubtractInt", b, more, chain)?
+            }
+            Atom::Max(..) => {
+                let more = self.more(b, a, chain)?;
+                self.binary("AddInt", a, more, chain)?
+            }
+        };
+        self.atoms.insert(atom.clone(), result);
+        Ok(result)
     }
 
     /// The size of an axis, in a new value slot.
@@ -242,52 +234,13 @@ impl Dims {
         Ok(IntOrVid::Vid(vid))
     }
 
-    /// The instruction set has no minimum and maximum of integers: they take the way over 0-d tensors.
-    fn through_tensors(
-        &mut self,
-        node: &str,
-        a: IntOrVid,
-        b: IntOrVid,
-        chain: &mut Vec<Instruction>,
-        temps: &mut Temps,
-    ) -> Build<IntOrVid> {
-        let full = |n: IntOrVid, out: Place| {
-            let v = match n {
-                IntOrVid::Int(n) => fuseline_program::instr::FloatOrVid::Float(n as f64),
-                IntOrVid::Vid(v) => fuseline_program::instr::FloatOrVid::Vid(v),
-            };
-            Instruction::build(
-                "Full",
-                &[
-                    ("out", Field::Tid(out.provisional())),
-                    ("shape", Field::IntOrVids(vec![])),
-                    ("v", Field::FloatOrVid(v)),
-                    ("scalar_type", Field::DType(ScalarType::I64)),
-                ],
-            )
-        };
-        let (ta, tb) = (temps.take(), temps.take());
-        chain.push(full(a, ta)?);
-        chain.push(full(b, tb)?);
-        chain.push(Instruction::build(
-            node,
-            &[
-                ("a", Field::Tid(ta.provisional())),
-                ("b", Field::Tid(tb.provisional())),
-                ("out", Field::Tid(ta.provisional())),
-            ],
-        )?);
-        let out = self.value();
-        chain.push(Instruction::build(
-            "ItemInt",
-            &[
-                ("x", Field::Tid(ta.provisional())),
-                ("out", Field::Vid(out)),
-            ],
-        )?);
-        temps.free(tb);
-        temps.free(ta);
-        Ok(IntOrVid::Vid(out))
+    /// How much more a is than b; 0 where it isn't. The instruction set has neither minimum nor maximum of integers. Sizes fit 32 bits, and so must their differences: then the
+    /// quotient of `b − a` by the largest such number, rounded down, is −1 or 0.
+    fn more(&mut self, a: IntOrVid, b: IntOrVid, chain: &mut Vec<Instruction>) -> Build<IntOrVid> {
+        let difference = self.binary("SubtractInt", b, a, chain)?;
+        let largest = IntOrVid::Int(i64::from(i32::MAX));
+        let sign = self.binary("FloorDivideInt", difference, largest, chain)?;
+        self.binary("MultiplyInt", sign, difference, chain)
     }
 }
 

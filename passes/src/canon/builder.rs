@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// How deep rules may build on each other. Beyond it nodes are made as they are: correct, and reached only by graphs written to reach it.
 const MAX_DEPTH: usize = 48;
 
+/// The most elements of a constant that rules look at.
+const MOST_KNOWN: i64 = 4096;
+
 /// Builds a graph, sharing equal nodes and applying the rules of the canonical form to each.
 pub struct Builder {
     graph: Graph,
@@ -174,6 +177,27 @@ impl Builder {
             Op::Full(full) => Some(full.value),
             _ => None,
         }
+    }
+
+    /// The integers that a small constant holds, in row-major order.
+    pub fn known_integers(&self, v: Value) -> Option<Vec<i64>> {
+        let Op::Constant(constant) = self.op(v) else {
+            return None;
+        };
+        let few = constant
+            .ty
+            .numel()
+            .as_const()
+            .is_some_and(|n| n <= MOST_KNOWN);
+        if !few || !constant.ty.dtype.is_int() {
+            return None;
+        }
+        let data = self.graph.constant_tensor(&constant.name).ok()?;
+        let integer = |n| match data.get(n) {
+            Scalar::Int(n) => Some(n),
+            _ => None,
+        };
+        (0..data.len()).map(integer).collect()
     }
 
     /// Whether every element of the value is the number `n`, and it is not −0.

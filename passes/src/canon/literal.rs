@@ -2,7 +2,7 @@
 
 use super::{Builder, Rewrite, Rule};
 use fuseline_ir::ops::{EvalCx, create};
-use fuseline_ir::{DType, Dim, Op, Scalar, Tensor, TensorType, Type, Value};
+use fuseline_ir::{DType, Dim, Op, OpError, Scalar, Tensor, TensorType, Type, Value};
 use std::collections::BTreeMap;
 
 pub(super) const RULES: &[Rule] = &[
@@ -48,6 +48,18 @@ fn pointwise(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let Some(Type::Tensor(out)) = b.infer(op, args) else {
         return Ok(None);
     };
+    match evaluated(op, &numbers, out.dtype)? {
+        Some(result) => b.full(result, out).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// What a pointwise op makes of numbers of these dtypes. `None` where it can't be computed (an integer divided by zero): that fails where it always did, when it runs.
+pub(super) fn evaluated(
+    op: &Op,
+    numbers: &[(Scalar, DType)],
+    out: DType,
+) -> Result<Option<Scalar>, OpError> {
     let types: Vec<Type> = numbers
         .iter()
         .map(|(_, d)| Type::tensor(*d, vec![]))
@@ -58,20 +70,17 @@ fn pointwise(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         .collect::<Result<Vec<_>, _>>()?;
     let types: Vec<&Type> = types.iter().collect();
     let tensors: Vec<&Tensor> = tensors.iter().collect();
-    let element = Type::tensor(out.dtype, vec![]);
+    let element = Type::tensor(out, vec![]);
     let cx = EvalCx {
         symbols: &BTreeMap::new(),
         args: &types,
         out: &element,
     };
-    // What can't be computed (an integer divided by zero) fails where it always did: when it runs.
     let Ok(results) = op.eval(&cx, &tensors) else {
         return Ok(None);
     };
-    match results.first() {
-        Some(result) if result.len() == 1 => b.full(result.get(0), out).map(Some),
-        _ => Ok(None),
-    }
+    let result = results.first().filter(|r| r.len() == 1);
+    Ok(result.map(|r| r.get(0)))
 }
 
 fn movement(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {

@@ -31,6 +31,11 @@ pub(super) const RULES: &[Rule] = &[
         doc: "matmul(reshape(a), reshape(b)) -> reshape(matmul(a, b)) where the reshapes merge leading axes",
         apply: batch,
     },
+    Rule {
+        name: "turned-rows",
+        doc: "the rows of matmul(reshape(x), w), split and in another order -> matmul of x's rows in that order",
+        apply: turned_rows,
+    },
 ];
 
 /// Exact up to the sign of zero: a sum of one product is that product.
@@ -182,4 +187,47 @@ fn batch(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let y = b.reshape(y, y_shape)?;
     let product = b.add(op.clone(), &[x, y])?;
     b.reshape(product, out.shape).map(Some)
+}
+
+/// Exact: each row of a product is made by itself. Grouped queries that an einsum keeps in the order of the rows get the order of the heads before the product.
+fn turned_rows(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Transpose(turn), &[split]) = (op, args) else {
+        return Ok(None);
+    };
+    if !matches!(b.op(split), Op::Reshape(_)) {
+        return Ok(None);
+    }
+    let product = b.arg(split, 0);
+    let (Op::Matmul(_), &[x, w]) = (b.op(product), b.args(product)) else {
+        return Ok(None);
+    };
+    let (out, apart) = (b.shape(product).to_vec(), b.shape(split).to_vec());
+    let rows = out.len() - 2;
+    let (Some(groups), Some((depth, lead))) = (groups(&out, &apart), b.shape(x).split_last())
+    else {
+        return Ok(None);
+    };
+    let lone = groups.len() == out.len() && groups.iter().all(|g| g.from.len() == 1);
+    let Some(own) = groups.get(rows).map(|g| g.to.clone()).filter(|_| lone) else {
+        return Ok(None);
+    };
+    // The rows' parts change places among themselves, and nothing else moves; x has as many leading axes as the product.
+    let within = |(at, from): (usize, &usize)| {
+        own.contains(&at) == own.contains(from) && (own.contains(&at) || at == *from)
+    };
+    let keeps = turn.perm.iter().enumerate().all(within) && groups[rows + 1].to.len() == 1;
+    if !keeps || *lead != out[..=rows] || !matches!(b.op(x), Op::Reshape(_)) {
+        return Ok(None);
+    }
+    let (depth, whole) = (depth.clone(), b.shape(x).to_vec());
+    let mut parts = apart[..own.end].to_vec();
+    parts.push(depth);
+    let Some(shape) = b.infer(op, args).and_then(|t| t.as_tensor().cloned()) else {
+        return Ok(None);
+    };
+    let x = b.reshape(x, parts)?;
+    let x = b.add(turn.clone(), &[x])?;
+    let x = b.reshape(x, whole)?;
+    let product = b.add(fuseline_ir::ops::matmul::Matmul {}, &[x, w])?;
+    b.reshape(product, shape.shape).map(Some)
 }

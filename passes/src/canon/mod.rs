@@ -10,6 +10,7 @@ mod attention;
 mod broadcast;
 mod builder;
 pub mod cast;
+mod chosen;
 mod index;
 mod literal;
 mod logic;
@@ -50,6 +51,7 @@ pub const RULES: &[&[Rule]] = &[
     cast::RULES,
     arith::RULES,
     logic::RULES,
+    chosen::RULES,
     movement::RULES,
     reduce::RULES,
     slice::RULES,

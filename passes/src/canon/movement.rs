@@ -1,7 +1,7 @@
 //! Reshapes and transposes: at most one of each in a row, and none that moves nothing.
 
 use super::{Builder, Rewrite, Rule};
-use crate::shapes::only_ones_differ;
+use crate::shapes::{Group, groups, only_ones_differ, wide_axes};
 use fuseline_ir::ops::{movement as mv, reduce};
 use fuseline_ir::{Dim, Op, Value};
 
@@ -38,8 +38,13 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "transpose-through-ones",
-        doc: "transpose(reshape(transpose(x))) -> reshape(transpose(x)) where the reshape only adds or removes axes of size 1",
+        doc: "transpose(reshape(x)) -> reshape(transpose(x)) where the reshape only adds axes of size 1, or removes some after a transpose",
         apply: transpose_through_ones,
+    },
+    Rule {
+        name: "split-through-transpose",
+        doc: "reshape(transpose(reshape(x))) -> transpose(reshape(x)) where the outer reshape only splits axes",
+        apply: split_through_transpose,
     },
     Rule {
         name: "flip-chain",
@@ -153,7 +158,8 @@ fn transpose_of_ones(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     b.reshape(x, shape).map(Some)
 }
 
-/// Saves a transpose. The axes that aren't of size 1 keep their order through the reshape, so the outer permutation of them acts before it as well.
+/// Saves a transpose, or lets the reshape meet the one that takes its axes away again. The axes that aren't of size 1 keep their order through the reshape, so the outer
+/// permutation of them acts before it as well.
 fn transpose_through_ones(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let (Op::Transpose(outer), &[r]) = (op, args) else {
         return Ok(None);
@@ -163,7 +169,8 @@ fn transpose_through_ones(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     }
     let x = b.arg(r, 0);
     let (from, to) = (b.shape(x).to_vec(), b.shape(r).to_vec());
-    if !matches!(b.op(x), Op::Transpose(_)) || !only_ones_differ(&from, &to) {
+    let meets = matches!(b.op(x), Op::Transpose(_)) || from.len() < to.len();
+    if !meets || !only_ones_differ(&from, &to) {
         return Ok(None);
     }
     let all = |shape: &[Dim]| wide(shape, &(0..shape.len()).collect::<Vec<_>>());
@@ -190,6 +197,47 @@ fn transpose_through_ones(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         .collect();
     let turned = b.add(mv::Transpose { perm }, &[x])?;
     b.reshape(turned, shape).map(Some)
+}
+
+/// Saves a reshape, and splits an axis before its elements lie apart.
+fn split_through_transpose(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Reshape(to), &[t]) = (op, args) else {
+        return Ok(None);
+    };
+    let Op::Transpose(turn) = b.op(t).clone() else {
+        return Ok(None);
+    };
+    let y = b.arg(t, 0);
+    if !matches!(b.op(y), Op::Reshape(_)) {
+        return Ok(None);
+    }
+    let (mid, from) = (b.shape(t).to_vec(), b.shape(y).to_vec());
+    let Some(groups) = groups(&mid, &to.shape) else {
+        return Ok(None);
+    };
+    let splits = groups.iter().all(|g| g.from.len() == 1 && !g.to.is_empty());
+    let apart = |g: &Group| wide_axes(&to.shape[g.to.clone()]) > 1;
+    if !splits || !groups.iter().any(apart) {
+        return Ok(None);
+    }
+    // Group n is what axis n of the transpose became; the transpose took it from axis perm[n] of y.
+    let mut shape = Vec::with_capacity(to.shape.len());
+    let mut starts = vec![0; from.len()];
+    for (axis, start) in starts.iter_mut().enumerate() {
+        *start = shape.len();
+        let group = turn.perm.iter().position(|p| *p == axis);
+        let Some(group) = group.and_then(|n| groups.get(n)) else {
+            return Ok(None);
+        };
+        shape.extend_from_slice(&to.shape[group.to.clone()]);
+    }
+    let perm = groups
+        .iter()
+        .zip(&turn.perm)
+        .flat_map(|(g, p)| starts[*p]..starts[*p] + g.to.len())
+        .collect();
+    let split = b.reshape(y, shape)?;
+    b.add(mv::Transpose { perm }, &[split]).map(Some)
 }
 
 fn flip_chain(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {

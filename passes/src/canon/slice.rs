@@ -3,7 +3,7 @@
 use super::{Builder, Rewrite, Rule};
 use crate::shapes::groups;
 use fuseline_ir::ops::movement as mv;
-use fuseline_ir::{Dim, Op, Type, Value};
+use fuseline_ir::{Dim, Op, OpError, Type, Value};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -25,6 +25,11 @@ pub(super) const RULES: &[Rule] = &[
         name: "slice-of-broadcast",
         doc: "slice(broadcast(x)) -> a smaller broadcast",
         apply: slice_of_broadcast,
+    },
+    Rule {
+        name: "slice-of-transpose",
+        doc: "one place of an axis of transpose(x) -> transpose of one place of x",
+        apply: slice_of_transpose,
     },
     Rule {
         name: "slice-of-groups",
@@ -50,6 +55,16 @@ pub(super) const RULES: &[Rule] = &[
         name: "cat-chain",
         doc: "cat(cat(x, y), z) along one axis -> cat(x, y, z)",
         apply: cat_chain,
+    },
+    Rule {
+        name: "cat-repeated",
+        doc: "cat of parts of size 1, each as often as the others and in a row -> cat of each once, repeated",
+        apply: cat_repeated,
+    },
+    Rule {
+        name: "split-repeated",
+        doc: "reshape(cat(x, x, …)) that has an axis for the parts -> broadcast(reshape(x))",
+        apply: split_repeated,
     },
     Rule {
         name: "cat-of-slices",
@@ -148,6 +163,22 @@ fn slice_of_broadcast(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         None => x,
     };
     b.broadcast(x, out.shape).map(Some)
+}
+
+/// Only for one place, as packed projections are taken apart: other parts of a transpose share it.
+fn slice_of_transpose(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Slice(s), &[y]) = (op, args) else {
+        return Ok(None);
+    };
+    let Op::Transpose(turn) = b.op(y).clone() else {
+        return Ok(None);
+    };
+    let Some(&axis) = turn.perm.get(s.axis).filter(|_| (&s.stop - &s.start).is(1)) else {
+        return Ok(None);
+    };
+    let x = b.arg(y, 0);
+    let part = b.add(mv::Slice { axis, ..s.clone() }, &[x])?;
+    b.add(turn, &[part]).map(Some)
 }
 
 /// Exact: place j of group i is place n·i + j.
@@ -339,4 +370,72 @@ fn cat_of_slices(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         return b.add(cat, &rest).map(Some);
     }
     Ok(None)
+}
+
+/// Exact: the same elements. Repeating is a view, and what takes repeated heads takes them once.
+fn cat_repeated(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let Op::Cat(cat) = op else {
+        return Ok(None);
+    };
+    let axis = cat.axis;
+    let one = |v: &Value| b.shape(*v).get(axis).is_some_and(|d| d.is(1));
+    let times = args.iter().take_while(|v| args.first() == Some(v)).count();
+    let runs: Vec<&[Value]> = args.chunks(times.max(1)).collect();
+    let even = runs
+        .iter()
+        .all(|run| run.len() == times && run.iter().all(|v| v == &run[0]));
+    if times < 2 || !even || !args.iter().all(one) {
+        return Ok(None);
+    }
+    let once: Vec<Value> = runs.iter().map(|run| run[0]).collect();
+    let x = b.add(cat.clone(), &once)?;
+    repeated(b, x, axis, times).map(Some)
+}
+
+/// `x` with each place of an axis so many times in a row.
+pub(super) fn repeated(
+    b: &mut Builder,
+    x: Value,
+    axis: usize,
+    times: usize,
+) -> Result<Value, OpError> {
+    let mut shape = b.shape(x).to_vec();
+    let Some(size) = shape.get(axis).cloned() else {
+        return Err(OpError::new("repeated", "has no such axis"));
+    };
+    let times = Dim::from(times);
+    if size.is(1) {
+        shape[axis] = times;
+        return b.broadcast(x, shape);
+    }
+    shape.insert(axis + 1, Dim::from(1i64));
+    let apart = b.reshape(x, shape.clone())?;
+    shape[axis + 1] = times.clone();
+    let wide = b.broadcast(apart, shape.clone())?;
+    shape.remove(axis + 1);
+    shape[axis] = &size * &times;
+    b.reshape(wide, shape)
+}
+
+/// Exact: the same elements. Parts that are all the same, stacked by way of a longer axis.
+fn split_repeated(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Reshape(to), &[joined]) = (op, args) else {
+        return Ok(None);
+    };
+    let (Op::Cat(cat), [x, rest @ ..]) = (b.op(joined), b.args(joined)) else {
+        return Ok(None);
+    };
+    if rest.is_empty() || rest.iter().any(|v| v != x) {
+        return Ok(None);
+    }
+    let (x, axis) = (*x, cat.axis);
+    let mut apart = b.shape(x).to_vec();
+    apart.insert(axis, Dim::from(1i64));
+    let mut wide = apart.clone();
+    wide[axis] = Dim::from(b.args(joined).len());
+    if wide != to.shape {
+        return Ok(None);
+    }
+    let x = b.reshape(x, apart)?;
+    b.broadcast(x, wide).map(Some)
 }

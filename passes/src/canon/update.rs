@@ -1,7 +1,7 @@
 //! Reads and writes by index that are slices.
 
 use super::{Builder, Rewrite, Rule};
-use crate::closed_form::Form;
+use crate::closed_form::{Expr, Form};
 use fuseline_ir::ops::{index, movement as mv};
 use fuseline_ir::{DType, Dim, Op, Scalar, Value};
 
@@ -17,9 +17,19 @@ pub(super) const RULES: &[Rule] = &[
         apply: take_rotated,
     },
     Rule {
+        name: "take-repeated",
+        doc: "take(x, indices) of a constant that counts 0, 0, 1, 1, … over the axis -> x, each place repeated",
+        apply: take_repeated,
+    },
+    Rule {
         name: "index-copy-slice",
         doc: "index_copy(x, arange, y) -> slice_update(x, y)",
         apply: index_copy,
+    },
+    Rule {
+        name: "where-slice",
+        doc: "where(arange = n, y, x) of a place n that is known to lie within the axis -> slice_update(x, y)",
+        apply: where_slice,
     },
     Rule {
         name: "update-all",
@@ -129,6 +139,46 @@ fn take_rotated(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     b.add(mv::Cat { axis }, &parts).map(Some)
 }
 
+/// Whether index n is ⌊n / times⌋: as a constant, or computed.
+fn counts(b: &Builder, indices: Value, times: usize) -> bool {
+    if let Some(places) = b.known_integers(indices) {
+        let in_turn = |(n, place): (usize, &i64)| usize::try_from(*place) == Ok(n / times);
+        return places.iter().enumerate().all(in_turn);
+    }
+    let form = b.form_of(b.op(indices), b.args(indices));
+    let Some(Expr::Apply(Op::FloorDiv(_), args)) = form.as_ref().map(|f| &f.expr) else {
+        return false;
+    };
+    let [index, by] = args.as_slice() else {
+        return false;
+    };
+    let by = by.literal().map(Scalar::as_f64);
+    index.expr == Expr::Index(0) && by == Some(times as f64)
+}
+
+/// Exact: the same elements, as a view.
+fn take_repeated(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Take(take), &[x, indices]) = (op, args) else {
+        return Ok(None);
+    };
+    let size = b.shape(x).get(take.axis).and_then(Dim::as_const);
+    let Some(size) = size
+        .and_then(|n| usize::try_from(n).ok())
+        .filter(|n| *n > 0)
+    else {
+        return Ok(None);
+    };
+    let [len] = b.shape(indices) else {
+        return Ok(None);
+    };
+    let len = len.as_const().and_then(|n| usize::try_from(n).ok());
+    let times = len.unwrap_or(0) / size;
+    if times < 2 || len != Some(size * times) || !counts(b, indices, times) {
+        return Ok(None);
+    }
+    super::slice::repeated(b, x, take.axis, times).map(Some)
+}
+
 fn index_copy(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let (Op::IndexCopy(copy), &[x, indices, source]) = (op, args) else {
         return Ok(None);
@@ -141,6 +191,49 @@ fn index_copy(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     };
     let axis = copy.axis;
     b.add(index::SliceUpdate { axis, start, step }, &[x, source])
+        .map(Some)
+}
+
+/// Exact: one place along the axis gets y, the others keep x. Not for a place that may lie outside, where nothing is written.
+fn where_slice(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Where(_), &[c, y, x]) = (op, args) else {
+        return Ok(None);
+    };
+    let Some(out) = b.infer(op, args).filter(|ty| ty == b.ty(x)) else {
+        return Ok(None);
+    };
+    let form = b.form_of(b.op(c), b.args(c));
+    let Some(Expr::Apply(Op::Eq(_), sides)) = form.as_ref().map(|f| &f.expr) else {
+        return Ok(None);
+    };
+    let place = match sides.as_slice() {
+        [index, place] | [place, index] if matches!(index.expr, Expr::Index(_)) => {
+            place.as_dim().map(|place| (index, place))
+        }
+        _ => None,
+    };
+    let (Some((Expr::Index(at), start)), Some(ty)) = (
+        place.map(|(index, place)| (index.expr.clone(), place)),
+        out.as_tensor(),
+    ) else {
+        return Ok(None);
+    };
+    // The condition's axes are the last ones of the result.
+    let lead = ty.rank() - b.shape(c).len();
+    let axis = at + lead;
+    let one = Dim::from(1i64);
+    let inside = b.least(&start) >= 0 && b.at_most(&(&start + &one), &ty.shape[axis]);
+    let mut shape = ty.shape.clone();
+    shape[axis] = one;
+    let own = b.shape(y);
+    let along = (own.len() + axis).checked_sub(ty.rank());
+    let narrow = along.is_none_or(|a| own[a].is(1));
+    if !inside || !narrow || b.dtype(y) != Some(ty.dtype) {
+        return Ok(None);
+    }
+    let y = b.broadcast(y, shape)?;
+    let step = 1;
+    b.add(index::SliceUpdate { axis, start, step }, &[x, y])
         .map(Some)
 }
 

@@ -1,12 +1,17 @@
 //! Masks: which keys a query sees, as linear conditions on the index.
 
 use super::{Expr, Form, Key, position};
-use fuseline_ir::{Dim, Op};
+use fuseline_ir::ops::pointwise as p;
+use fuseline_ir::{DType, Dim, Op};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A score with this number or less added is as good as masked beside one without, in every dtype that can hold it. The lowest `f16` is too near to other scores to count.
 pub const HIDING: f64 = -1e30;
+
+/// A score with this number or less added weighs nothing beside one that is seen, as long as scores are smaller than half of it. It doesn't swallow a score as [`HIDING`] does, so
+/// it only hides where something is seen in each row.
+pub const LOW: f64 = -1e9;
 
 /// `constant + Σ stepₐ·iₐ ≥ 0`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +29,7 @@ pub struct Seen {
     pub within: Vec<HalfSpace>,
     /// Whether they are all that must hold.
     pub complete: bool,
-    /// Whether what is hidden gets −∞, or is left out by a truth value; otherwise a number that [hides](HIDING) is added.
+    /// Whether what is hidden gets −∞, or is left out by a truth value; otherwise a number that is [low](LOW) is added.
     pub infinite: bool,
 }
 
@@ -54,12 +59,50 @@ fn chosen<K: Key>(form: &Arc<Form<K>>, holds: bool, seen: &mut Seen) {
         | (Expr::Apply(Op::LogicalOr(_), args), false) => {
             args.iter().for_each(|a| chosen(a, holds, seen));
         }
+        // One of two conditions of which the narrow one is never met without the wide one: the wide one without the narrow one.
+        (Expr::Apply(Op::Ne(_), args), true) | (Expr::Apply(Op::Eq(_), args), false)
+            if wide_and_narrow(args).is_some() =>
+        {
+            if let Some((wide, narrow)) = wide_and_narrow(args) {
+                chosen(wide, true, seen);
+                chosen(narrow, false, seen);
+            }
+        }
+        (Expr::Apply(op @ (Op::Lt(_) | Op::Le(_)), args), true) if distance_of(args).is_some() => {
+            for side in distance_of(args).into_iter().flatten() {
+                let side = Form::apply(op, DType::Bool, vec![side, args[1].clone()]);
+                chosen(&side, true, seen);
+            }
+        }
         _ => match half_space(form, holds) {
             Some(half) if seen.within.contains(&half) => {}
             Some(half) => seen.within.push(half),
             None => seen.complete = false,
         },
     }
+}
+
+/// Two comparisons of positions, the one that follows from the other first.
+fn wide_and_narrow<K: Key>(args: &[Arc<Form<K>>]) -> Option<(&Arc<Form<K>>, &Arc<Form<K>>)> {
+    let [a, b] = args else { return None };
+    if a.dtype != DType::Bool {
+        return None;
+    }
+    let (x, y) = (half_space(a, true)?, half_space(b, true)?);
+    let further = (&x.constant - &y.constant).as_const()?;
+    let along = x.axes == y.axes;
+    along.then_some(if further >= 0 { (a, b) } else { (b, a) })
+}
+
+/// `x` and `−x`, where the first of two integers is the absolute value of x: both are below what that is below.
+fn distance_of<K: Key>(args: &[Arc<Form<K>>]) -> Option<[Arc<Form<K>>; 2]> {
+    let [distance, _] = args else { return None };
+    let (Expr::Apply(Op::Abs(_), x), true) = (&distance.expr, distance.dtype.is_int()) else {
+        return None;
+    };
+    let x = x.first()?;
+    let minus = Form::apply(&Op::Neg(p::Neg {}), x.dtype, vec![x.clone()]);
+    Some([x.clone(), minus])
 }
 
 /// Adds what must be so for nothing to be added to a score.
@@ -73,8 +116,8 @@ fn added<K: Key>(form: &Arc<Form<K>>, seen: &mut Seen) -> Option<()> {
                 return None;
             };
             let (holds, open, hidden) = match number(no) {
-                Some(n) if n <= HIDING => (true, yes, n),
-                _ => (false, no, number(yes).filter(|n| *n <= HIDING)?),
+                Some(n) if n <= LOW => (true, yes, n),
+                _ => (false, no, number(yes).filter(|n| *n <= LOW)?),
             };
             seen.infinite &= hidden == f64::NEG_INFINITY;
             chosen(condition, holds, seen);
@@ -91,11 +134,9 @@ fn added<K: Key>(form: &Arc<Form<K>>, seen: &mut Seen) -> Option<()> {
             let Expr::Apply(Op::Cast(_), args) = &flag.expr else {
                 return None;
             };
-            let condition = args
-                .first()
-                .filter(|c| c.dtype == fuseline_ir::DType::Bool)?;
+            let condition = args.first().filter(|c| c.dtype == DType::Bool)?;
             // −∞ · 0 is no number.
-            if !(hidden <= HIDING && hidden.is_finite()) {
+            if !(hidden <= LOW && hidden.is_finite()) {
                 return None;
             }
             seen.infinite = false;

@@ -13,9 +13,11 @@ mod movement;
 mod rotary;
 #[cfg(test)]
 mod tests;
+mod triangle;
 
 pub use mask::{HIDING, HalfSpace, Seen, half_space, seen};
 pub use rotary::{Pairing, Position, Rotary, Wave, position, rotary_table};
+pub use triangle::{Triangle, triangle_forms, triangles};
 
 use fuseline_ir::{DType, Dim, Graph, Op, Scalar, Type, Value};
 use std::fmt;
@@ -161,6 +163,7 @@ pub fn of<K: Key>(
 /// The forms of all values of a graph that have one, by number of value.
 pub fn analyse(graph: &Graph) -> Vec<Option<Arc<Form<Value>>>> {
     let mut forms: Vec<Option<Arc<Form<Value>>>> = Vec::with_capacity(graph.nodes().len());
+    let triangles = triangle_forms(graph);
     for (_, node) in graph.values() {
         let args: Vec<_> = node
             .args
@@ -169,6 +172,10 @@ pub fn analyse(graph: &Graph) -> Vec<Option<Arc<Form<Value>>>> {
             .collect();
         let types: Vec<_> = node.args.iter().map(|a| graph.ty(*a)).collect();
         let form = of(&node.op, &args, &types, &node.ty, |n| node.args[n]);
+        let form = form.or_else(|| match &node.op {
+            Op::Constant(constant) => triangles.get(&constant.name).cloned(),
+            _ => None,
+        });
         forms.push(form);
     }
     forms

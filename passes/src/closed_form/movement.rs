@@ -134,12 +134,26 @@ impl<K: Key> Cx<'_, K> {
                 }))
             }
             Op::Gather(gather) => self.gather(&gather.axes),
-            // A running sum of nothing.
-            Op::Cumsum(_) => self
-                .arg(0)?
-                .literal()
-                .filter(|s| s.as_f64() == 0.0)
-                .map(|s| Form::number(out.dtype, s)),
+            // A running sum of one number counts; of nothing it stays.
+            Op::Cumsum(sum) => {
+                let each = self.arg(0)?.literal()?;
+                let dtype = out.dtype;
+                if each.as_f64() == 0.0 {
+                    return Some(Form::number(dtype, each));
+                }
+                let Scalar::Int(each) = each.cast(DType::I64) else {
+                    return None;
+                };
+                let counted = add(
+                    Form::index(sum.axis),
+                    Form::number(DType::I64, Scalar::Int(1)),
+                );
+                let summed = mul(counted, &Dim::from(each));
+                let cast = Op::Cast(p::Cast { dtype });
+                dtype
+                    .is_int()
+                    .then(|| Form::apply(&cast, dtype, vec![summed]))
+            }
             Op::Matmul(_) => self.outer_product(out.rank()),
             _ if op.info().has(Flag::Pointwise) && !op.info().has(Flag::Fused) => {
                 let args = (0..self.types.len())

@@ -6,7 +6,7 @@ use crate::sort::Elem::{Bool, Float};
 use crate::sort::Range::{Any, Finite, Hiding, HidingFinite, MinusInfinity};
 use crate::sort::Sort;
 use crate::sort::Sort::{
-    Causal, Equals, Flag, Holds, Literal, Mask, Number, Shape, Spread, Tame, Tensor,
+    Causal, Equals, Flag, Holds, Literal, Mask, Number, Shape, Share, Spread, Tame, Tensor,
 };
 
 const Q: (&str, Sort) = ("q", Tensor(Float("T"), "B H S D"));
@@ -100,6 +100,44 @@ pub const RULES: &[Rule] = &[
         ],
         lhs: "add(?s, where(?m, 0, ?n))",
         rhs: "where(?m, ?s, ?n)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "hidden_number_turned",
+        doc: "As `hidden_turned`, of a mask that is added: what is hidden where a condition holds is chosen by the opposite condition.",
+        vars: &[
+            ("m", Tensor(Bool, "L..")),
+            ("a", Number("T", Finite)),
+            ("n", Number("T", MinusInfinity)),
+        ],
+        lhs: "where(?m, ?n, ?a)",
+        rhs: "where(logical_not(?m), ?a, ?n)",
+        class: Exact,
+    },
+    Rule {
+        name: "hidden_under_sum",
+        doc: "A position bias is added and then some scores are hidden: the bias is hidden, and the sum is added at once. Scores are taken to be finite.",
+        vars: &[
+            ("s", Tame(Float("T"), "B H S N")),
+            ("b", Spread(Float("T"), "B H S N")),
+            ("m", Spread(Bool, "B H S N")),
+            ("n", Number("T", Hiding)),
+        ],
+        lhs: "softmax[axis=-1](where(?m, add(?s, ?b), ?n))",
+        rhs: "softmax[axis=-1](add(?s, where(?m, ?b, ?n)))",
+        class: Reassociates,
+    },
+    Rule {
+        name: "chosen_by_products",
+        doc: "x · (1 − c) + y · c of a truth value c, as a place of a cache is written by products: a choice. What is left out is taken to be finite.",
+        vars: &[
+            ("x", Tame(Float("T"), "B H N D")),
+            ("y", Tame(Float("T"), "B H 1 D")),
+            ("c", Spread(Bool, "B H N D")),
+            ("o", Share("T", "1")),
+        ],
+        lhs: "add(mul(?x, where(?c, 0, ?o)), mul(?y, cast[dtype=T](?c)))",
+        rhs: "where(?c, ?y, ?x)",
         class: Reassociates,
     },
     Rule {
@@ -228,6 +266,65 @@ pub const RULES: &[Rule] = &[
         lhs: "matmul(?a, ?b)",
         rhs: "matmul(?a, broadcast[shape=[B, H, D, N]](?b))",
         class: Exact,
+    },
+    Rule {
+        name: "sdpa_guarded",
+        doc: "As `sdpa_safe`, where the mask was asked and not the scores.",
+        vars: &[
+            Q,
+            K,
+            V,
+            SCALE,
+            ("m", Spread(Bool, "B H S N")),
+            ("n", Number("T", MinusInfinity)),
+        ],
+        lhs: "matmul(where(any[axes=[-1], keepdim=true](?m), softmax[axis=-1](where(?m, mul(matmul(?q, ?k), ?c), ?n)), 0), ?v)",
+        rhs: "sdpa[scale=?c, causal=false](?q, swapped(?k), ?v, ?m)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "softmax_behind_product",
+        doc: "Weights that are divided by their sum behind the product with the values: the sum is the same for a whole row.",
+        vars: &[("x", Tame(Float("T"), "B H S N")), V],
+        lhs: "div(matmul(exp(sub(?x, amax[axes=[-1], keepdim=true](?x))), ?v), sum[axes=[-1], keepdim=true](exp(sub(?x, amax[axes=[-1], keepdim=true](?x)))))",
+        rhs: "matmul(softmax[axis=-1](?x), ?v)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sink_chosen",
+        doc: "Scores beside a sink, hidden by choosing: hidden by adding, as `sdpa_sink` has them. Scores are taken to be finite.",
+        vars: &[
+            ("s", Tame(Float("T"), "B H S N")),
+            ("m", Spread(Bool, "B H S N")),
+            ("n", Number("T", Hiding)),
+            ("w", Tensor(Float("T"), "B H S 1")),
+        ],
+        lhs: "softmax[axis=-1](cat[axis=-1](where(?m, ?s, ?n), ?w))",
+        rhs: "softmax[axis=-1](cat[axis=-1](add(?s, where(?m, zero_of(?n), ?n)), ?w))",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sink_in_front",
+        doc: "A sink in front of the scores is as good as one behind them.",
+        vars: &[
+            ("s", Tensor(Float("T"), "B H S N")),
+            ("w", Tensor(Float("T"), "B H S 1")),
+        ],
+        lhs: "slice[axis=-1, start=1, stop=N+1, step=1](softmax[axis=-1](cat[axis=-1](?w, ?s)))",
+        rhs: "slice[axis=-1, start=0, stop=N, step=1](softmax[axis=-1](cat[axis=-1](?s, ?w)))",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sink_in_sum",
+        doc: "A sink that is only added to the sum that weights are divided by is one more score, whose weight falls away. What is taken off first is any number of a row.",
+        vars: &[
+            ("s", Tame(Float("T"), "B H S N")),
+            ("w", Tame(Float("T"), "1 H 1 1")),
+            ("m", Tame(Float("T"), "B H S 1")),
+        ],
+        lhs: "div(exp(sub(?s, ?m)), add(sum[axes=[-1], keepdim=true](exp(sub(?s, ?m))), exp(sub(?w, ?m))))",
+        rhs: "slice[axis=-1, start=0, stop=N, step=1](softmax[axis=-1](cat[axis=-1](?s, broadcast[shape=[B, H, S, 1]](?w))))",
+        class: Reassociates,
     },
     Rule {
         name: "sdpa_narrow",

@@ -4,7 +4,7 @@ use crate::pass::Numerics::{Reassociates, Ulps};
 use crate::rule::Rule;
 use crate::sort::Elem::Float;
 use crate::sort::Range::{Any, Positive};
-use crate::sort::Sort::{Holds, Literal, Number, Share, Tensor, Vector};
+use crate::sort::Sort::{Holds, Literal, Number, Share, Tame, Tensor, Vector};
 
 /// The table.
 pub const RULES: &[Rule] = &[
@@ -188,6 +188,17 @@ pub const RULES: &[Rule] = &[
         doc: "eˣ over its sum, with the largest x taken off first. A row of −∞ alone has no meaning.",
         vars: &[("x", Tensor(Float("T"), "L.. D"))],
         lhs: "div(exp(sub(?x, amax[axes=[-1], keepdim=true](?x))), sum[axes=[-1], keepdim=true](exp(sub(?x, amax[axes=[-1], keepdim=true](?x)))))",
+        rhs: "softmax[axis=-1](?x)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "softmax_of_logarithm",
+        doc: "The exponential of x less the logarithm of the sum of eˣ, as `log_softmax` and `logsumexp` give it. What is taken off before the sum is any number of a row.",
+        vars: &[
+            ("x", Tame(Float("T"), "L.. D")),
+            ("m", Tame(Float("T"), "L.. 1")),
+        ],
+        lhs: "exp(sub(?x, add(?m, log(sum[axes=[-1], keepdim=true](exp(sub(?x, ?m)))))))",
         rhs: "softmax[axis=-1](?x)",
         class: Reassociates,
     },

@@ -4,7 +4,7 @@ use crate::pass::Numerics::{Exact, Reassociates, Ulps};
 use crate::rule::Rule;
 use crate::sort::Elem::Float;
 use crate::sort::Range::{Any, Finite};
-use crate::sort::Sort::{Number, Tensor};
+use crate::sort::Sort::{Number, Order, Shape, Tensor};
 
 /// The table.
 pub const RULES: &[Rule] = &[
@@ -71,6 +71,30 @@ pub const RULES: &[Rule] = &[
         lhs: "matmul(?a, broadcast[shape=[B, H, D, N]](mul(?b, ?c)))",
         rhs: "mul(matmul(?a, broadcast[shape=[B, H, D, N]](?b)), ?c)",
         class: Reassociates,
+    },
+    Rule {
+        name: "number_out_of_reshape",
+        doc: "(x · c) reshaped is x reshaped, · c: a factor that is one number moves outwards past what only arranges.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L..")),
+            ("c", Tensor(Float("T"), "")),
+            ("s", Shape("x")),
+        ],
+        lhs: "reshape[shape=$s](mul(?x, ?c))",
+        rhs: "mul(reshape[shape=$s](?x), ?c)",
+        class: Exact,
+    },
+    Rule {
+        name: "number_out_of_transpose",
+        doc: "As `number_out_of_reshape`, of axes in another order.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L..")),
+            ("c", Tensor(Float("T"), "")),
+            ("p", Order("x")),
+        ],
+        lhs: "transpose[perm=$p](mul(?x, ?c))",
+        rhs: "mul(transpose[perm=$p](?x), ?c)",
+        class: Exact,
     },
     Rule {
         name: "numbers_meet",

@@ -213,7 +213,7 @@ impl Segment<'_> {
         };
         chain
             .dims
-            .get(dim, &mut chain.instructions, &mut chain.temps)
+            .get(dim, &mut chain.instructions)
             .map_err(|e| match e {
                 DimError::Symbol(symbol) => EmitError::Symbol {
                     place: self.describe(value),

@@ -165,9 +165,10 @@ impl Batch {
         let merged = match lead.as_slice() {
             [] => vec![1i64.into(), 1i64.into()],
             [one] => vec![1i64.into(), one.clone()],
-            [batch @ .., heads] => vec![
-                batch.iter().fold(Dim::from(1i64), |n, d| &n * d),
-                heads.clone(),
+            // Groups of heads are heads, so that keys and values repeated for a group read as such.
+            [batch, heads @ ..] => vec![
+                batch.clone(),
+                heads.iter().fold(Dim::from(1i64), |n, d| &n * d),
             ],
         };
         cx.build.reshape(x, [merged.as_slice(), matrix].concat())

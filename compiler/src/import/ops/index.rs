@@ -333,6 +333,13 @@ fn scatter(
     if add && whole {
         return done(add_at(cx, x, axis, index, source));
     }
+    if whole && let Some(places) = places_along(cx, index, axis)? {
+        let wraps = false;
+        return done(
+            cx.build
+                .add(op::IndexCopy { axis, wraps }, &[x, places, source]),
+        );
+    }
     let mut position = None;
     for n in 0..shape.len() {
         let at = if n == axis {
@@ -365,6 +372,24 @@ fn scatter(
         )?
     };
     done(cx.build.reshape(flat, shape))
+}
+
+/// The places that an index has along an axis, where they are the same at all others: a vector that was expanded, as caches are written.
+fn places_along(cx: &mut Importer<'_>, index: Value, axis: usize) -> Result<Option<Value>> {
+    let node = cx.build.graph.node(index);
+    let (fuseline_ir::Op::Broadcast(_), &[narrow]) = (&node.op, node.args.as_slice()) else {
+        return Ok(None);
+    };
+    let (shape, own) = (cx.build.shape(index)?, cx.build.shape(narrow)?);
+    let lead = shape.len().saturating_sub(own.len());
+    let along = |n: usize| n + lead == axis;
+    let same = (0..own.len()).all(|n| own[n].is(1) || along(n));
+    let all = axis >= lead && own[axis - lead] == shape[axis];
+    if !same || !all {
+        return Ok(None);
+    }
+    let places = cx.build.reshape(narrow, vec![shape[axis].clone()])?;
+    cx.build.cast(places, DType::I64).map(Some)
 }
 
 /// Row-major position: `before · size + at`.

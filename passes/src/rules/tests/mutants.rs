@@ -158,7 +158,12 @@ fn mutants(rule: &Compiled) -> Vec<Mutant> {
         // These say where something comes from, or what the op that an attribute stands in has said already; they don't restrict anything.
         if matches!(
             sort,
-            Sort::Given | Sort::Shape(_) | Sort::Flag | Sort::RotarySin | Sort::Literal(Range::Any)
+            Sort::Given
+                | Sort::Shape(_)
+                | Sort::Order(_)
+                | Sort::Flag
+                | Sort::RotarySin
+                | Sort::Literal(Range::Any)
         ) {
             continue;
         }

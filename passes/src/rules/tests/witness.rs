@@ -165,6 +165,15 @@ impl Maker<'_> {
                 let shape = self.regrouped(dims);
                 self.attr(name, dims_attr(&shape))
             }
+            Sort::Order(of) => {
+                let mut axes: Vec<usize> = (0..self.dims_of(of)?.len()).collect();
+                for last in (1..axes.len()).rev() {
+                    let other = self.rng.below(last + 1);
+                    axes.swap(last, other);
+                }
+                let axes = axes.into_iter().map(|a| Attr::Int(Dim::from(a)));
+                self.attr(name, Attr::List(axes.collect()))
+            }
             Sort::Packed(packing, schema) => self.packed(name, packing, schema),
             Sort::Index(count, schema) => {
                 self.draw_letters(count);
@@ -316,7 +325,9 @@ impl Maker<'_> {
                 let x = self.rng.pick(&STRAY);
                 self.attr(name, Attr::Float(F64::new(x)))
             }
-            Sort::Flag | Sort::Shape(_) | Sort::Given | Sort::RotarySin => self.row_of(name, sort),
+            Sort::Flag | Sort::Shape(_) | Sort::Order(_) | Sort::Given | Sort::RotarySin => {
+                self.row_of(name, sort)
+            }
             Sort::Packed(_, schema) => self.packed(name, Packing::Any, schema),
             Sort::RotaryCos { sin, columns, .. } => {
                 let plain = self.rng.clone().below(2) == 0;
