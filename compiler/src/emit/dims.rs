@@ -95,7 +95,10 @@ impl Dims {
             return Ok(result);
         }
         let mut sum: Option<IntOrVid> = None;
-        for (mono, coefficient) in dim.terms() {
+        // What is taken off comes last, so that there is something to take it off.
+        let mut terms: Vec<_> = dim.terms().iter().collect();
+        terms.sort_by_key(|(_, coefficient)| *coefficient == -1);
+        for (mono, coefficient) in terms {
             let mut product: Option<IntOrVid> = None;
             for atom in mono {
                 let factor = self.atom(atom, chain)?;
@@ -103,6 +106,10 @@ impl Dims {
                     None => factor,
                     Some(p) => self.binary("MultiplyInt", p, factor, chain)?,
                 });
+            }
+            if let (Some(s), Some(p), -1) = (sum, product, *coefficient) {
+                sum = Some(self.binary("SubtractInt", s, p, chain)?);
+                continue;
             }
             let term = match product {
                 None => IntOrVid::Int(*coefficient),

@@ -23,6 +23,11 @@ pub(super) const RULES: &[Rule] = &[
         apply: compared,
     },
     Rule {
+        name: "chosen-reshaped",
+        doc: "reshape(where(c, a, b)) of numbers a, b -> where(reshape(c), a, b); a truth value cast to numbers alike",
+        apply: reshaped,
+    },
+    Rule {
         name: "chosen-twice",
         doc: "where(c, where(d, x, n), n) -> where(c and d, x, n), also with a not where n stands first; where(c, where(c, x, y), z) -> where(c, x, z)",
         apply: twice,
@@ -113,6 +118,27 @@ fn number(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         return Ok(None);
     };
     chosen(b, (op, args), choice.condition, (yes, no), out)
+}
+
+/// Exact, and it is truth values that get their shape.
+fn reshaped(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Reshape(to), &[v]) = (op, args) else {
+        return Ok(None);
+    };
+    let Some(choice) = Choice::of(b, v).filter(|c| b.shape(c.condition) == b.shape(v)) else {
+        return Ok(None);
+    };
+    let condition = b.reshape(choice.condition, to.shape.clone())?;
+    match b.op(v).clone() {
+        Op::Cast(cast) => b.add(cast, &[condition]).map(Some),
+        _ => chosen(
+            b,
+            (op, args),
+            condition,
+            (choice.yes, choice.no),
+            choice.dtype,
+        ),
+    }
 }
 
 /// Exact: of the four pairs of numbers all but one give the same, or only one of the two conditions matters.
