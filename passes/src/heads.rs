@@ -167,17 +167,17 @@ impl Region {
         };
         let of = |x: Value| Some(Operand::of(graph, x, lead(shape(graph, x)?))?.full);
         let (from, own) = (of(q)?, lead(shape(graph, q)?));
-        let [batch, heads] = from.as_slice() else {
+        let [batch, heads @ ..] = from.as_slice() else {
             return None;
         };
-        let together = |x: Value| of(x).is_some_and(|f| f.len() == 2 && f[0] == *batch);
-        let several = own.first()?.is(1) && !batch.is(1) && together(k) && together(v);
+        let together = |x: Value| of(x).is_some_and(|f| f.len() > 1 && f[0] == *batch);
+        let several = own.first()?.is(1) && !batch.is(1) && [q, k, v].into_iter().all(together);
         let [rows, _] = matrix(shape(graph, q)?)?;
         let [keys, _] = matrix(shape(graph, k)?)?;
         several.then(|| Region {
             inner: BTreeSet::new(),
             batch: batch.clone(),
-            heads: heads.clone(),
+            heads: product(heads),
             rows: rows.clone(),
             keys: keys.clone(),
         })
@@ -268,17 +268,11 @@ impl Lift<'_> {
         let own = lead(shape(self.graph, q)?);
         let mut args = Vec::with_capacity(node.args.len());
         for x in [q, k, v] {
-            let [_, merged, a, b] = shape(self.graph, x)? else {
+            let [_, merged, _, _] = shape(self.graph, x)? else {
                 return None;
             };
-            let shape = vec![
-                batch.clone(),
-                merged.exact_div(&batch)?,
-                a.clone(),
-                b.clone(),
-            ];
-            let x = Operand::of(self.graph, x, &[Dim::from(1i64), merged.clone()])?.full(self)?;
-            args.push(self.reshape(x, shape)?);
+            let x = Operand::of(self.graph, x, &[Dim::from(1i64), merged.clone()])?;
+            args.push(x.repeated(self, &batch, &merged.exact_div(&batch)?)?);
         }
         for mask in mask {
             let mask = Operand::of(self.graph, *mask, own)?;
