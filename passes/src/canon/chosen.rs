@@ -158,11 +158,11 @@ fn numbers(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         made.push(number);
     }
     let (c, d) = (x.condition, y.condition);
-    let (condition, numbers) = match made.as_slice() {
+    let (condition, numbers) = match *made.as_slice() {
         // The same condition twice.
-        &[p, _, _, q] if c == d => (c, (p, q)),
-        &[p, q, r, s] if q == r && r == s => (b.add(pw::LogicalAnd {}, &[c, d])?, (p, q)),
-        &[p, q, r, s] if p == q && q == r => (b.add(pw::LogicalOr {}, &[c, d])?, (p, s)),
+        [p, _, _, q] if c == d => (c, (p, q)),
+        [p, q, r, s] if q == r && r == s => (b.add(pw::LogicalAnd {}, &[c, d])?, (p, q)),
+        [p, q, r, s] if p == q && q == r => (b.add(pw::LogicalOr {}, &[c, d])?, (p, s)),
         _ => return Ok(None),
     };
     chosen(b, (op, args), condition, numbers, out)

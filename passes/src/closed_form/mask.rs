@@ -63,7 +63,7 @@ fn chosen<K: Key>(form: &Arc<Form<K>>, holds: bool, seen: &mut Seen) {
         (Expr::Apply(Op::Ne(_), args), true) | (Expr::Apply(Op::Eq(_), args), false)
             if wide_and_narrow(args).is_some() =>
         {
-            if let Some((wide, narrow)) = wide_and_narrow(args) {
+            if let Some([wide, narrow]) = wide_and_narrow(args) {
                 chosen(wide, true, seen);
                 chosen(narrow, false, seen);
             }
@@ -83,7 +83,7 @@ fn chosen<K: Key>(form: &Arc<Form<K>>, holds: bool, seen: &mut Seen) {
 }
 
 /// Two comparisons of positions, the one that follows from the other first.
-fn wide_and_narrow<K: Key>(args: &[Arc<Form<K>>]) -> Option<(&Arc<Form<K>>, &Arc<Form<K>>)> {
+fn wide_and_narrow<K: Key>(args: &[Arc<Form<K>>]) -> Option<[&Arc<Form<K>>; 2]> {
     let [a, b] = args else { return None };
     if a.dtype != DType::Bool {
         return None;
@@ -91,7 +91,7 @@ fn wide_and_narrow<K: Key>(args: &[Arc<Form<K>>]) -> Option<(&Arc<Form<K>>, &Arc
     let (x, y) = (half_space(a, true)?, half_space(b, true)?);
     let further = (&x.constant - &y.constant).as_const()?;
     let along = x.axes == y.axes;
-    along.then_some(if further >= 0 { (a, b) } else { (b, a) })
+    along.then_some(if further >= 0 { [a, b] } else { [b, a] })
 }
 
 /// `x` and `−x`, where the first of two integers is the absolute value of x: both are below what that is below.
