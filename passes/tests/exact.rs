@@ -126,13 +126,18 @@ fn canonical_form_is_exact_and_final() {
         [
             "and-not-both",
             "broadcast-heads",
+            "cat-of-joined",
             "chosen-compared",
+            "convolution-of-one",
             "mask-nothing",
             "matmul-outer",
             "slice-of-groups",
+            "slice-of-split",
             "split-repeated",
             "take-repeated",
+            "take-rotated",
             "turned-rows",
+            "update-tiled",
             "where-less",
             "where-slice",
         ]
