@@ -1,9 +1,30 @@
 //! Where a program runs.
 
+use std::ffi::c_int;
 use std::fmt;
+use std::io::Write;
 use std::str::FromStr;
 
-use crate::mlx::{MlxError, catch_errors, check};
+use crate::mlx::{MlxError, catch_errors, check, gpu_started};
+
+/// Ends the process. A program that has used a GPU should end this way.
+///
+/// MLX has threads of its own for each GPU, which let go of CUDA's objects when they end. Where the process ends as usual, CUDA may be gone by then, and MLX aborts the
+/// process for it ("driver shutting down", seen with MLX 0.32.2) although all work is done and written. So where a GPU has been used, standard output and error are flushed, and nothing that
+/// C or C++ would do at the end is done.
+pub fn leave(code: u8) -> ! {
+    unsafe extern "C" {
+        fn _exit(code: c_int) -> !;
+    }
+    if !gpu_started() {
+        std::process::exit(code.into());
+    }
+    // Nothing is left to do about a stream that is closed.
+    let _ = std::io::stdout().flush();
+    let _ = std::io::stderr().flush();
+    // SAFETY: the function takes any number and does not return.
+    unsafe { _exit(code.into()) }
+}
 
 /// A kind of device that MLX can run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -28,8 +28,6 @@ pub(crate) struct Frame<'a> {
     pub(crate) stream: &'a Stream,
     /// What the call may still do.
     pub(crate) budget: &'a Budget,
-    /// Where a few integers are worked out: a stream of the CPU.
-    pub(crate) host: &'a Stream,
     /// The caches that instructions name by layer.
     pub(crate) caches: Caches,
     /// How those are kept.

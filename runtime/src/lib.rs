@@ -52,7 +52,7 @@ mod session;
 mod tensor;
 mod value;
 
-pub use device::Device;
+pub use device::{Device, leave};
 pub use error::{Error, InputProblem};
 pub use fault::Fault;
 pub use fuseline_program::{Dim, FormatError, ScalarType};

@@ -27,7 +27,6 @@ pub(crate) struct Loader<'a> {
     pub(crate) named: BTreeMap<&'a str, &'a format::Data<'a>>,
     pub(crate) kernels: &'a Kernels,
     pub(crate) stream: Stream,
-    pub(crate) host: Stream,
     pub(crate) segments: Vec<Segment>,
     pub(crate) states: Vec<State>,
     /// What is missing, all of it, for one message.
@@ -326,7 +325,6 @@ impl Loader<'_> {
             values: vec![None; counts.values as usize],
             stream: &self.stream,
             budget: &budget,
-            host: &self.host,
             caches: Caches::default(),
             layout: &layout,
         };

@@ -301,7 +301,6 @@ impl Program {
                 .collect(),
             kernels,
             stream: Stream::on(device)?,
-            host: Stream::on(Device::Cpu)?,
             segments: Vec::new(),
             states: Vec::new(),
             needs: Vec::new(),

@@ -111,11 +111,17 @@ fn scan(i: &Scan, graph: &MlxGraph, frame: &mut Frame<'_>, depth: usize) -> Resu
         }
         .into());
     }
+    // The body may write to the slots that these are in: what is cut up is what was there before it.
+    let originals = i
+        .originals
+        .iter()
+        .map(|tid| frame.get(*tid)?.share().map_err(Fault::from));
+    let originals = originals.collect::<Result<Vec<Array>, Fault>>()?;
     let mut collected: Vec<Vec<Array>> = i.outputs.iter().map(|_| Vec::new()).collect();
     for step in 0..length {
         frame.budget.step()?;
-        for (original, sliced) in i.originals.iter().zip(&i.sliced) {
-            let slice = ops::select(frame.get(*original)?, step, i.scan_axis, frame)?;
+        for (original, sliced) in originals.iter().zip(&i.sliced) {
+            let slice = ops::select(original, step, i.scan_axis, frame)?;
             frame.put(*sliced, slice)?;
         }
         run_nested(graph, chain, frame, depth + 1)?;

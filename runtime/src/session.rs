@@ -5,7 +5,6 @@ mod inferred;
 
 use fuseline_program::{Dim, IoSlot, ScalarType};
 
-use crate::device::Device;
 use crate::error::{Error, InputProblem};
 use crate::fault::Fault;
 use crate::frame::{Budget, Frame, Number};
@@ -23,8 +22,6 @@ use crate::{kernels, replay};
 pub struct Session {
     program: Program,
     stream: Stream,
-    /// A stream of the CPU, for a few integers.
-    host: Stream,
     /// Each of the program's states; none before its first use and after a reset.
     state: States,
     /// The caches that instructions name by layer.
@@ -48,13 +45,11 @@ struct Changes {
 impl Session {
     pub(crate) fn new(program: Program) -> Result<Self, Error> {
         let stream = Stream::on(program.device())?;
-        let host = Stream::on(Device::Cpu)?;
         let state = program.0.states.iter().map(|_| None).collect();
         let values = program.0.methods.iter().map(|_| None).collect();
         Ok(Self {
             program,
             stream,
-            host,
             state,
             caches: Caches::default(),
             values,
@@ -249,7 +244,6 @@ impl Session {
             values: Vec::new(),
             stream: &self.stream,
             budget,
-            host: &self.host,
             caches: Caches::default(),
             layout: &self.program.0.layout,
         }

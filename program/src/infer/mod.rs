@@ -224,13 +224,12 @@ impl Walk<'_> {
             .first()
             .and_then(|first| self.axis(first, axis))
             .unwrap_or(Length::Unknown);
-        for (sliced, original) in i.sliced.iter().zip(&originals) {
-            let slice = shapes::without(original, axis);
-            self.slots
-                .insert(Slot::Tensor(*sliced), Known::Tensor(slice));
-        }
         for round in 0.. {
             self.looks += self.slots.len() as u64;
+            for (sliced, original) in i.sliced.iter().zip(&originals) {
+                let slice = Known::Tensor(shapes::without(original, axis));
+                self.slots.insert(Slot::Tensor(*sliced), slice);
+            }
             let before = self.slots.clone();
             self.chain(body, depth + 1);
             let after = std::mem::take(&mut self.slots);
@@ -239,7 +238,10 @@ impl Walk<'_> {
             let filled = after
                 .into_iter()
                 .filter(|(slot, _)| !before.contains_key(slot));
-            let stable = self.slots == before;
+            // A step's slices are put in place anew, whatever the body makes of them.
+            let is_slice = |slot: &Slot| i.sliced.iter().any(|tid| Slot::Tensor(*tid) == *slot);
+            let mut kept = before.iter().filter(|(slot, _)| !is_slice(slot));
+            let stable = kept.all(|(slot, known)| self.slots.get(slot) == Some(known));
             self.slots.extend(filled);
             self.lost |= round == ROUNDS;
             if stable || self.lost {

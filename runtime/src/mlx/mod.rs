@@ -12,7 +12,7 @@ mod array;
 mod stream;
 
 pub(crate) use array::{Array, Optional, Vector, code_of, eval, start};
-pub(crate) use stream::Stream;
+pub(crate) use stream::{Stream, gpu_started};
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_void};

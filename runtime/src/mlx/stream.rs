@@ -76,14 +76,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How the start of the GPU went, if a stream there has been asked for.
+static GPU_STARTED: OnceLock<Result<(), MlxError>> = OnceLock::new();
+
+/// Whether a stream on a GPU has been asked for.
+pub(crate) fn gpu_started() -> bool {
+    GPU_STARTED.get().is_some()
+}
+
 /// Starts MLX's scheduler before the first stream on a GPU is made, for the sake of an orderly end.
 ///
 /// MLX keeps streams for any thread in a table that is destroyed when the process ends, and that waits for their work. CUDA's own shutdown must come
 /// after that, so CUDA and what MLX keeps of it have to be started before the table is made: the scheduler does so when it is first used. Without
 /// this the process aborts at its end, "driver shutting down". Emptying the table earlier, in a handler of `atexit`, corrupts the heap. (Both seen with MLX 0.32.2.)
 fn start_gpu() -> Result<(), MlxError> {
-    static STARTED: OnceLock<Result<(), MlxError>> = OnceLock::new();
-    STARTED
+    GPU_STARTED
         .get_or_init(|| {
             // SAFETY: the handle is made, used and freed here.
             unsafe {

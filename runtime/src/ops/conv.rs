@@ -10,6 +10,29 @@ use crate::fault::Fault;
 use crate::frame::Frame;
 use crate::mlx::Array;
 
+/// Refuses what MLX does not look at: operands without `spatial` axes between the first and the last, and axes of no length, which its loops on the CPU divide by. Only a batch may be
+/// empty.
+pub(super) fn check(x: &Array, w: &Array, spatial: usize) -> Result<(), Fault> {
+    for (operand, first) in [(x, 1), (w, 0)] {
+        if operand.rank() != spatial + 2 {
+            return Err(Fault::Axis {
+                axis: i32::try_from(spatial).unwrap_or(i32::MAX) + 1,
+                rank: operand.rank(),
+            });
+        }
+        if operand
+            .shape()
+            .iter()
+            .skip(first)
+            .any(|length| *length == 0)
+        {
+            let what = "the length of an axis of a convolution";
+            return Err(Fault::Attribute { what, value: 0 });
+        }
+    }
+    Ok(())
+}
+
 /// One spatial axis of a convolution.
 pub(super) struct Axis {
     pub(super) stride: i32,

@@ -42,14 +42,10 @@ use op;
 
 /// Runs one instruction that is no control flow; those that are belong to [`crate::replay`].
 pub(crate) fn execute(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
-    if !early::is_early(instruction, f) {
-        return dispatch(instruction, f);
+    match early::result(instruction, f)? {
+        Some((out, array)) => f.put(out, array),
+        None => dispatch(instruction, f),
     }
-    let device = std::mem::replace(&mut f.stream, f.host);
-    let done = dispatch(instruction, f);
-    f.stream = device;
-    done?;
-    early::compute(instruction, f)
 }
 
 fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
@@ -302,6 +298,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             )
         }
         I::Conv1D(i) => {
+            conv::check(f.get(i.x)?, f.get(i.w)?, 1)?;
             steps(&[i.stride, i.dilation, i.groups], &[i.padding])?;
             let axes = [conv::Axis {
                 stride: i.stride,
@@ -318,6 +315,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             )
         }
         I::Conv2D(i) => {
+            conv::check(f.get(i.x)?, f.get(i.w)?, 2)?;
             steps(
                 &[i.stride_h, i.stride_w, i.dilation_h, i.dilation_w, i.groups],
                 &[i.padding_h, i.padding_w],
@@ -354,6 +352,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             f.put(i.out, out)
         }
         I::Conv3D(i) => {
+            conv::check(f.get(i.x)?, f.get(i.w)?, 3)?;
             steps(
                 &[
                     i.stride_d,
@@ -406,6 +405,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             f.put(i.out, out)
         }
         I::ConvTranspose1D(i) => {
+            conv::check(f.get(i.x)?, f.get(i.w)?, 1)?;
             steps(
                 &[i.stride, i.dilation, i.groups],
                 &[i.padding, i.output_padding],
@@ -425,6 +425,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             f.put(i.out, out)
         }
         I::ConvTranspose2D(i) => {
+            conv::check(f.get(i.x)?, f.get(i.w)?, 2)?;
             steps(
                 &[i.stride_h, i.stride_w, i.dilation_h, i.dilation_w, i.groups],
                 &[
@@ -453,6 +454,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             f.put(i.out, out)
         }
         I::ConvTranspose3D(i) => {
+            conv::check(f.get(i.x)?, f.get(i.w)?, 3)?;
             steps(
                 &[
                     i.stride_d,

@@ -3,8 +3,8 @@
 
 use crate::programs::{GraphBuilder, fixed};
 use fuseline_program::instr::{
-    Add, AddInt, AsType, Conv2D, Conv3D, ConvTranspose3D, FloatOrVid, Full, IdCopy, If, IntOrVid,
-    Median, ModInt, Noop, RandomBits, Scan, SymSize, Transpose, Tri,
+    Add, AddInt, AsType, Conv2D, Conv3D, ConvTranspose1D, ConvTranspose3D, FloatOrVid, Full,
+    IdCopy, If, IntOrVid, Median, ModInt, Noop, RandomBits, Scan, SymSize, Transpose, Tri,
 };
 use fuseline_program::{Instruction, ScalarType, Tid, Vid};
 use fuseline_runtime::{Device, Options, Program, Tensor, Value};
@@ -162,6 +162,64 @@ fn scan_carries_from_step_to_step_and_stacks_what_each_leaves() {
     ]];
     let rows = [1.0, 2.0, 3.0, 10.0, 20.0, 30.0];
     assert_eq!(run(&sums, &[&rows]), [1.0, 3.0, 6.0, 10.0, 30.0, 60.0]);
+}
+
+/// As above, but the body puts something shorter into the slot of what is cut up: its steps are those of what was there before.
+#[test]
+fn scan_cuts_up_what_its_body_overwrites() {
+    let (x, out, sliced) = (Tid(0), Tid(1), Tid(2));
+    let mut shrinking = graph(&[2, 3], &[2, 3], Vec::new());
+    shrinking.temps = 1;
+    shrinking.main = vec![
+        IdCopy { x, out }.into(),
+        Scan {
+            originals: vec![x],
+            sliced: vec![sliced],
+            outputs: vec![out],
+            carry: Vec::new(),
+            body_chain_idx: 1,
+            scan_axis: 1,
+        }
+        .into(),
+    ];
+    shrinking.more = vec![vec![
+        IdCopy { x: sliced, out }.into(),
+        IdCopy { x: sliced, out: x }.into(),
+    ]];
+    let rows = [1.0, 2.0, 3.0, 10.0, 20.0, 30.0];
+    assert_eq!(run(&shrinking, &[&rows]), rows);
+}
+
+/// A convolution without channels would end the process; one over tensors of too many axes would read beyond them.
+#[test]
+fn convolutions_of_nothing_and_of_other_ranks_are_errors() {
+    for shape in [&[1, 3, 0][..], &[1, 0, 2], &[1, 3, 2, 2], &[3, 2]] {
+        let mut conv = graph(shape, &[1], Vec::new());
+        let (x, out) = (Tid(0), Tid(1));
+        conv.main = vec![
+            ConvTranspose1D {
+                x,
+                w: x,
+                out,
+                stride: 1,
+                padding: 0,
+                dilation: 1,
+                output_padding: 0,
+                groups: 1,
+            }
+            .into(),
+        ];
+        let file = conv.file();
+        let program = Program::open(&file.path).expect("a program");
+        let mut session = program.session().expect("a session");
+        let count = shape.iter().product::<u32>() as usize;
+        let lengths: Vec<usize> = shape.iter().map(|n| *n as usize).collect();
+        let input = Tensor::from_slice(&lengths, &vec![1.0_f32; count]).expect("a tensor");
+        let said = session
+            .run("forward", &[input.into()])
+            .expect_err("an error");
+        assert!(said.to_string().contains("ConvTranspose1D"), "{said}");
+    }
 }
 
 /// The length of `x` decides: more than three doubles it, else it is copied. Both branches write the same slot.

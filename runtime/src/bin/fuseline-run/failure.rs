@@ -3,7 +3,6 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::ExitCode;
 
 use fuseline_runtime::{Error, Fault, TensorError};
 
@@ -93,13 +92,13 @@ impl Failure {
     }
 
     /// Writes the message and gives the exit code.
-    pub fn report(self) -> ExitCode {
+    pub fn report(self) -> u8 {
         match self {
-            Self::Quiet => ExitCode::SUCCESS,
+            Self::Quiet => 0,
             Self::Message { code, text } => {
                 // Nothing is left to do if standard error is closed.
                 let _ = writeln!(io::stderr(), "fuseline-run: {text}");
-                ExitCode::from(code)
+                code
             }
         }
     }

@@ -11,7 +11,6 @@ mod tensors;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use fuseline_program::caps::parse_bytes;
@@ -107,7 +106,7 @@ impl ModelArgs {
     }
 }
 
-fn main() -> ExitCode {
+fn main() {
     let cli = Cli::parse();
     tidy_up_on_signals();
     let done = catch_unwind(AssertUnwindSafe(|| match &cli.command {
@@ -117,12 +116,13 @@ fn main() -> ExitCode {
         Command::Calibrate(args) => calibrate::calibrate(args),
         Command::Perplexity(args) => perplexity::perplexity(args),
     }));
-    match done {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+    let code = match done {
+        Ok(Ok(())) => 0,
         Ok(Err(failure)) => failure.report(),
         // The panic's message is on standard error already.
         Err(_) => Failure::bug("this is a bug in fuseline-run: please report it").report(),
-    }
+    };
+    fuseline_runtime::leave(code)
 }
 
 /// Reads a file whole.
