@@ -397,3 +397,71 @@ impl Payload for Converted {
         Ok(Cow::Owned(out))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fuseline_ir::text;
+
+    /// The largest difference between what a graph gives for numbers of `to` and what it gives when it is converted, in units of the last place of numbers as
+    /// large as the result's root mean square.
+    fn off(body: &str, to: DType) -> f64 {
+        let text = format!(
+            "graph \"forward\" {{\n  %x = input[name=\"x\", ty=f32[2, 4096]]\n{body}  output \"y\" = %y\n}}"
+        );
+        let wide = text::parse(&text).unwrap();
+        let (narrow, from) = convert(&wide, to, &Names::new()).unwrap();
+        assert_eq!(from, Some(DType::F32));
+        narrow.verify().unwrap();
+        // Far from 0, so that sums are large beside what is added to them.
+        let x = |i: usize| to.round(3.0 + (i as f64 * 0.7).sin() + (i as f64 * 0.013).cos());
+        let x = Tensor::from_fn(DType::F32, vec![2, 4096], |i| Scalar::float(x(i))).unwrap();
+        let run = |graph: &Graph| {
+            let results = graph
+                .eval(std::slice::from_ref(&x), &BTreeMap::new())
+                .unwrap();
+            results.outputs[0].to_f64()
+        };
+        let (exact, found) = (run(&wide), run(&narrow));
+        let mean = exact.iter().map(|y| y * y).sum::<f64>() / exact.len() as f64;
+        let last_place = if to == DType::BF16 { -7 } else { -10 };
+        let unit =
+            |y: f64| (y.abs().max(mean.sqrt()).log2().floor() + f64::from(last_place)).exp2();
+        let pairs = exact.iter().zip(&found);
+        pairs
+            .map(|(a, b)| (a - b).abs() / unit(*a))
+            .fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn norms_and_softmax_accumulate_in_f32() {
+        let softmax = "
+  %m = amax[axes=[1], keepdim=true](%x)
+  %d = sub(%x, %m)
+  %e = exp(%d)
+  %s = sum[axes=[1], keepdim=true](%e)
+  %y = div(%e, %s)
+";
+        let rms = "
+  %q = mul(%x, %x)
+  %m = mean[axes=[1], keepdim=true](%q)
+  %r = rsqrt(%m)
+  %y = mul(%x, %r)
+";
+        let layer = "
+  %m = mean[axes=[1], keepdim=true](%x)
+  %d = sub(%x, %m)
+  %q = mul(%d, %d)
+  %v = mean[axes=[1], keepdim=true](%q)
+  %r = rsqrt(%v)
+  %y = mul(%d, %r)
+";
+        // What is not summed is rounded at most twice, half a unit each.
+        for body in [softmax, rms, layer] {
+            for to in [DType::BF16, DType::F16] {
+                let off = off(body, to);
+                assert!(off <= 1.01, "{off} units in {to}:{body}");
+            }
+        }
+    }
+}

@@ -18,6 +18,9 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
         "cumprod" => |cx, call| {
             let (x, axis) = input(cx, call)?;
             let Some(axis) = axis else { return done(Ok(x)) };
+            // Narrow floats are multiplied in f32 and rounded once.
+            let dtype = cx.build.dtype(x)?;
+            let x = cx.build.cast(x, promote::compute_type(dtype))?;
             if unbounded(cx, x, axis)? {
                 let before = prefixes(cx, x, axis, Scalar::Int(1))?;
                 let (axes, keepdim) = (vec![axis + 1], false);
@@ -28,7 +31,8 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             let result = running(cx, vec![(x, one)], axis, &|cx, before, now| {
                 Ok(vec![cx.build.add(op::Mul {}, &[before[0], now[0]])?])
             })?;
-            done(first(result))
+            let result = first(result)?;
+            done(cx.build.cast(result, dtype))
         },
         "logcumsumexp" | "_logcumsumexp" => |cx, call| {
             let x = call.value(cx, "self")?;

@@ -11,7 +11,7 @@ use super::index::cut;
 use super::pointwise::{boolean, done};
 use crate::import::call::Call;
 use crate::import::error::{Result, invalid};
-use crate::import::{Handler, Importer, Out};
+use crate::import::{Handler, Importer, Out, promote};
 
 pub(in crate::import) fn find(target: &str) -> Option<Handler> {
     Some(match target {
@@ -223,7 +223,7 @@ fn summed(
     cx.build.select(hit, result, x)
 }
 
-/// `x` with `source` added at an index, one of each other's shape but along `axis`. Booleans are added as or.
+/// `x` with `source` added at an index, one of each other's shape but along `axis`. Booleans are added as or; narrow floats are added in f32 and rounded once.
 pub(super) fn add_at(
     cx: &mut Importer<'_>,
     x: Value,
@@ -234,7 +234,7 @@ pub(super) fn add_at(
     let dtype = cx.build.dtype(x)?;
     let wide = match dtype {
         DType::Bool => DType::I32,
-        other => other,
+        other => promote::compute_type(other),
     };
     let (x, source) = (cx.build.cast(x, wide)?, cx.build.cast(source, wide)?);
     let sum = cx.build.add(op::ScatterAdd { axis }, &[x, index, source])?;
