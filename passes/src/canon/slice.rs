@@ -42,9 +42,9 @@ pub(super) const RULES: &[Rule] = &[
         apply: slice_of_split,
     },
     Rule {
-        name: "cat-of-joined",
-        doc: "cat along the first of several axes that a reshape then joins -> cat of the parts, joined each",
-        apply: cat_of_joined,
+        name: "cat-of-raised",
+        doc: "cat along an axis that a reshape gave each part, not behind all others -> reshape of a cat along the axis behind it",
+        apply: cat_of_raised,
     },
     Rule {
         name: "cat-one",
@@ -257,33 +257,28 @@ fn slice_of_split(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     b.reshape(part, shape).map(Some)
 }
 
-/// Exact: the places of each part follow those of the one before. Only where the parts were reshaped before, so that no work is added.
-fn cat_of_joined(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
-    let (Op::Reshape(joined), &[cat]) = (op, args) else {
+/// Exact: the places of each part follow those of the one before. One reshape in the place of many.
+fn cat_of_raised(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let Op::Cat(cat) = op else { return Ok(None) };
+    let axis = cat.axis;
+    let own = |v: Value| {
+        let (raised, x) = (b.shape(v), b.arg(v, 0));
+        let without = [raised.get(..axis)?, raised.get(axis + 1..)?].concat();
+        let whole = raised.get(axis)?.is(1) && axis + 1 < raised.len();
+        (whole && b.shape(x) == without).then_some(x)
+    };
+    let parts: Option<Vec<Value>> = args
+        .iter()
+        .map(|v| matches!(b.op(*v), Op::Reshape(_)).then(|| own(*v))?)
+        .collect();
+    let (Some(parts), Some(Type::Tensor(out))) = (parts, b.infer(op, args)) else {
         return Ok(None);
     };
-    let Op::Cat(c) = b.op(cat) else {
-        return Ok(None);
-    };
-    let Some((axis, inner)) = first_of_several(b.shape(cat), &joined.shape, c.axis) else {
-        return Ok(None);
-    };
-    let along = c.axis;
-    let shape = joined.shape.clone();
-    let parts = b.args(cat).to_vec();
-    if !parts.iter().all(|p| matches!(b.op(*p), Op::Reshape(_))) {
+    if parts.len() < 2 {
         return Ok(None);
     }
-    let mut own = Vec::new();
-    for part in parts {
-        let Some(len) = b.shape(part).get(along) else {
-            return Ok(None);
-        };
-        let mut shape = shape.clone();
-        shape[axis] = len * &inner;
-        own.push(b.reshape(part, shape)?);
-    }
-    b.add(mv::Cat { axis }, &own).map(Some)
+    let all = b.add(mv::Cat { axis }, &parts)?;
+    b.reshape(all, out.shape).map(Some)
 }
 
 /// Where `axis` of the divided shape is the first of several that are one axis of the whole one: that axis, and the size of the others together.
