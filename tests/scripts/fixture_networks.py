@@ -137,3 +137,58 @@ class BranchesAndLoops(nn.Module):
 
     def calls(self):
         return [(x,) for x in (torch.ones(3, 4), torch.full((3, 4), 3.0), -torch.ones(3, 4))]
+
+
+@module("convolutional_network", {"x": {0: Dim("b", min=1, max=3)}}, forms=("model", "core"), note="batch norms, kernels of one position, residual sums, pooling to one place, a rolled image")
+class ConvolutionalNetwork(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False)
+        self.stem_norm = nn.BatchNorm2d(8)
+        self.wide = nn.Conv2d(8, 16, 1, bias=False)
+        self.wide_norm = nn.BatchNorm2d(16)
+        self.back = nn.Conv2d(16, 8, 1)
+        self.scale = nn.Parameter(torch.rand(8, 1, 1) + 0.5)
+        self.head = nn.Linear(8, 5)
+        for part in self.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.running_mean.copy_(torch.randn_like(part.running_mean))
+                part.running_var.copy_(torch.rand_like(part.running_var) + 0.5)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.stem_norm(self.stem(x))), 3, 2, 1)
+        y = F.relu6(self.wide_norm(self.wide(x)))
+        x = torch.roll(x, (-1, 2), (2, 3)) + self.back(y) * self.scale
+        return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+    def calls(self):
+        return [(torch.randn(b, 3, 8, 8),) for b in (2, 1, 3)]
+
+
+@module("spectrum_of_any_length", {"x": {1: Dim("n", min=1, max=12)}}, forms=("model",))
+class SpectrumOfAnyLength(nn.Module):
+    def forward(self, x):
+        half = torch.fft.rfft(x, dim=1)
+        return torch.fft.fft(torch.fft.fft(x, dim=-1), dim=-2).real, torch.view_as_real(half)
+
+    def calls(self):
+        return [(torch.randn(2, n, 4),) for n in (7, 1, 8, 12)]
+
+
+@module("sizes_of_slices", {"x": {1: Dim("n", min=2, max=12)}}, forms=("model",), note="a table is cut to a length that a tensor on the way holds, as DeBERTa's relative positions are")
+class SizesOfSlices(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(16, 4))
+
+    def forward(self, x):
+        span = torch.tensor(min(x.shape[1], 8))
+        start, stop = (8 - span).item(), (8 + span).item()
+        torch._check(start >= 0)
+        torch._check(stop <= 16)
+        torch._check(stop - start >= 2)
+        part = self.table[start:stop]
+        return x @ part.mean(0)[:, None], part * 2
+
+    def calls(self):
+        return [(torch.randn(1, n, 4),) for n in (5, 2, 8, 12)]

@@ -28,7 +28,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "matmul-batch",
-        doc: "matmul(reshape(a), reshape(b)) -> reshape(matmul(a, b)) where the reshapes merge leading axes",
+        doc: "matmul(reshape(a), b) -> reshape(matmul(a, reshape(b))) where the reshape merges leading axes; either operand, or both",
         apply: batch,
     },
     Rule {
@@ -162,9 +162,7 @@ fn batch(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let candidates = match (ones(&x_lead), ones(&y_lead)) {
         (false, true) => [before(b, x), None],
         (true, false) => [None, before(b, y)],
-        _ if x_lead == y_lead && [x, y].iter().all(|v| matches!(b.op(*v), Op::Reshape(_))) => {
-            [before(b, x), before(b, y)]
-        }
+        _ if x_lead == y_lead => [before(b, x), before(b, y)],
         _ => return Ok(None),
     };
     let Some(lead) = candidates.into_iter().flatten().min_by_key(Vec::len) else {

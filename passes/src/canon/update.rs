@@ -13,7 +13,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "take-rotated",
-        doc: "take(x, i) where i counts from within the axis to its end and goes on at 0 -> cat of two slices",
+        doc: "take(x, i) where i counts from within the axis to its end and goes on at 0 -> cat of two slices; x where it starts at 0",
         apply: take_rotated,
     },
     Rule {
@@ -120,11 +120,14 @@ fn take_rotated(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
             _ => None,
         }
     };
-    let Some(first) = at(0).filter(|n| (1..size).contains(n)) else {
+    let Some(first) = at(0).filter(|n| (0..size).contains(n)) else {
         return Ok(None);
     };
     if !(1..size).all(|i| at(i) == Some((first + i) % size)) {
         return Ok(None);
+    }
+    if first == 0 {
+        return Ok(Some(x));
     }
     let mut parts = Vec::with_capacity(2);
     for (start, stop) in [(first, size), (0, first)] {
