@@ -162,7 +162,14 @@ fn batch(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let candidates = match (ones(&x_lead), ones(&y_lead)) {
         (false, true) => [before(b, x), None],
         (true, false) => [None, before(b, y)],
-        _ if x_lead == y_lead => [before(b, x), before(b, y)],
+        _ if x_lead == y_lead => {
+            // With several axes, an operand that was not reshaped has the rank that the model thinks in.
+            let reshaped = [x, y].map(|v| matches!(b.op(v), Op::Reshape(_)));
+            if x_lead.len() > 1 && reshaped != [true, true] {
+                return Ok(None);
+            }
+            [before(b, x), before(b, y)]
+        }
         _ => return Ok(None),
     };
     let Some(lead) = candidates.into_iter().flatten().min_by_key(Vec::len) else {
