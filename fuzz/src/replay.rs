@@ -12,6 +12,8 @@ pub fn run(file: &[u8]) {
     let path = disk::file("pte", file);
     let options = Options {
         device: Some(Device::Cpu),
+        // A loop without end is an error after millions of rounds otherwise, which takes minutes.
+        max_jumps: Some(64),
         ..Options::default()
     };
     let Ok(program) = Program::open_with(path.path(), &options) else {
