@@ -33,7 +33,7 @@ pub struct Args {
     /// Where `--emit` goes
     #[arg(long, value_name = "FILE", default_value = "-", requires = "emit")]
     emit_to: PathBuf,
-    /// What became of that value of the case, pass by pass: the rules in order, with the terms between
+    /// What became of that value of the case, pass by pass: the rules in order, with the terms between. Saturation then takes the graph whole, also where it would solve layers that are alike as one
     #[arg(long, value_name = "VALUE", conflicts_with_all = ["diff", "print_after"])]
     explain: Option<String>,
     #[command(flatten)]
