@@ -126,7 +126,7 @@ fn canonical_form_is_exact_and_final() {
         [
             "and-not-both",
             "broadcast-heads",
-            "cat-of-joined",
+            "cat-of-raised",
             "chosen-compared",
             "convolution-of-one",
             "mask-nothing",
