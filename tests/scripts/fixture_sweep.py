@@ -109,7 +109,8 @@ class EdgesOfOperators(nn.Module):
                 F.log_softmax(x[:, :0], 1), torch.logsumexp(x[:, :0], 1), x[0].masked_scatter(bits, x), *torch.native_layer_norm(x.bfloat16(), (4,), None, None, 1e-5),
                 F.avg_pool1d(n.view(1, 1, -1), 5), F.avg_pool2d(n.view(1, 3, 4) - 5, 2, ceil_mode=True, divisor_override=3), F.cosine_similarity(point, point * 2, dim=0), F.pairwise_distance(n, n + 2),
                 torch.sgn(bits), torch.square(bits), torch.linalg.matrix_power(x[:3, :3], 0), *F.max_pool2d(image, 2, return_indices=True), *F.adaptive_max_pool2d(image, 1, return_indices=True),
-                torch.linspace(a, b, 5), torch.linspace(0, b, 4), n.sum_to_size(1, 4), self.bounded(n[:, 0].abs() % 5))
+                torch.linspace(a, b, 5), torch.linspace(0, b, 4), n.sum_to_size(1, 4), bits[0, 0].sum_to_size(()), point.unfold(0, 1, 1), torch.tensordot(x[:, :1], n.float(), ((1, 0), (1, 0))),
+                x.clone().as_strided_((2, 2), (1, 2), 1), F.embedding_bag(n[0].abs() % 3, x, zero.view(1), padding_idx=-1), self.bounded(n[:, 0].abs() % 5))
 
     def calls(self):
         image = torch.tensor([NAN, NAN, 1, 2, 3, NAN, 5, 6]).view(1, 1, 2, 4)

@@ -396,7 +396,7 @@ fn triangle_indices(cx: &mut Importer<'_>, call: &Call<'_>, lower: bool) -> Resu
 
 /// Sums over pairs of axes: the left tensor's come last, the right's first, and both are matrices.
 fn tensordot(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
-    let (a, b) = operands(cx, call)?;
+    let (mut a, mut b) = operands(cx, call)?;
     let axes = |cx: &Importer<'_>, name: &str, x: Value| {
         call.ints(name)?
             .into_iter()
@@ -404,6 +404,19 @@ fn tensordot(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
             .collect::<Result<Vec<usize>>>()
     };
     let (left, right) = (axes(cx, "dims_self", a)?, axes(cx, "dims_other", b)?);
+    // A size of 1 meets any size, so that the other tensor's elements are summed.
+    let (own, other) = (cx.build.shape(a)?, cx.build.shape(b)?);
+    for (i, j) in left.iter().zip(&right) {
+        let (x, axis) = match (own[*i].is(1), other[*j].is(1)) {
+            (true, false) => (&mut b, *j),
+            (false, true) => (&mut a, *i),
+            _ => continue,
+        };
+        let (axes, keepdim) = (vec![axis], true);
+        let dtype = cx.build.dtype(*x)?;
+        let sum = cx.build.add(op::Sum { axes, keepdim }, &[*x])?;
+        *x = cx.build.cast(sum, dtype)?;
+    }
     let (shape_a, shape_b) = (cx.build.shape(a)?, cx.build.shape(b)?);
     let free = |shape: &[Dim], used: &[usize]| {
         (0..shape.len())

@@ -112,7 +112,14 @@ fn embedding_bag(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     let one = cx.build.scalar(Scalar::Int(1), DType::I64)?;
     let bag = cx.build.add(op::Sub {}, &[begun, one])?;
     let padding = if has("padding_idx") {
-        call.opt_int("padding_idx")?.filter(|n| *n >= 0)
+        let rows = cx.build.shape(table)?.first().and_then(Dim::as_const);
+        match (call.opt_int("padding_idx")?, rows) {
+            // Of the overload with this argument a negative one counts from the end, of the others it is none.
+            (Some(n), Some(rows)) if n < 0 && call.target.ends_with(".padding_idx") => {
+                Some(n + rows)
+            }
+            (n, _) => n.filter(|n| *n >= 0),
+        }
     } else {
         None
     };

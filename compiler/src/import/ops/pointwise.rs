@@ -230,6 +230,7 @@ fn unary(operator: &str) -> Option<Handler> {
                 |axis: &usize| *axis < extra || (to[*axis - extra].is(1) && !from[*axis].is(1));
             let (axes, keepdim) = ((0..from.len()).filter(summed).collect::<Vec<_>>(), false);
             if axes.is_empty() {
+                let x = cx.build.cast(x, call.out_dtype(0)?)?;
                 return done(cx.build.reshape(x, to));
             }
             let sum = cx.build.add(op::Sum { axes, keepdim }, &[x])?;

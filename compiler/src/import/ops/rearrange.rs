@@ -116,6 +116,11 @@ fn unfold(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     let x = call.value(cx, "self")?;
     let axis = cx.build.axis(x, call.int("dimension")?)?;
     let (size, step) = (call.int("size")?, call.int("step")?);
+    if cx.build.rank(x)? == 0 {
+        // One window, of no more than the one element.
+        let row = cx.build.reshape(x, vec![1i64.into()])?;
+        return done(cx.build.slice(row, 0, 0i64.into(), size.into()));
+    }
     let windows = match call.out_shape(0)?.get(axis) {
         Some(windows) => windows.clone(),
         None => return invalid("unfold without the axis of windows"),

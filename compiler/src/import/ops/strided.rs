@@ -14,7 +14,8 @@ use crate::import::{Handler, Importer, Out};
 pub(in crate::import) fn find(target: &str) -> Option<Handler> {
     let (operator, _) = target.rsplit_once('.')?;
     Some(match operator {
-        "aten.as_strided" => |cx, call| {
+        // In place it changes how the tensor is seen, not what it holds.
+        "aten.as_strided" | "aten.as_strided_" => |cx, call| {
             let (flat, at) = strided(cx, call)?;
             done(cx.build.add(op::Take { axis: 0 }, &[flat, at]))
         },
