@@ -74,6 +74,14 @@ pub(super) fn in_place(target: &str, schema: Option<&Schema>) -> Option<Handler>
     find(&functional(target)?).filter(|_| writes)
 }
 
+/// The in-place operator of a functional one. Of some, such as `aten.cauchy.default`, only that one stands in the table of schemas; the arguments and defaults are the same.
+pub(super) fn writing(target: &str) -> Option<String> {
+    let (operator, overload) = target.rsplit_once('.')?;
+    operator
+        .starts_with("aten.")
+        .then(|| format!("{operator}_.{overload}"))
+}
+
 /// The operator that an in-place one is named after: `aten.add.Tensor` of `aten.add_.Tensor`.
 fn functional(target: &str) -> Option<String> {
     let (operator, overload) = target.rsplit_once('.')?;

@@ -215,7 +215,7 @@ impl<'a> Importer<'a> {
         if ops::higher_order::is_higher_order(target) {
             return self.higher_order(node, scope);
         }
-        let schema = Schema::find(target);
+        let schema = Schema::find(target).or_else(|| Schema::find(&dispatch::writing(target)?));
         let call = Call {
             node,
             target,
