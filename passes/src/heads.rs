@@ -219,13 +219,20 @@ fn apart(
         .flat_map(|v| graph.node(*v).args.iter());
     let operands = [values].into_iter().chain(products.copied());
     operands.into_iter().find_map(|v| {
-        let own = Operand::of(graph, v, std::slice::from_ref(merged))?;
-        match own.full.as_slice() {
-            [batch, heads] => Some((batch.clone(), heads.clone())),
-            _ => own
-                .merged_from(graph)
-                .and_then(|batch| Some((batch.clone(), merged.exact_div(batch)?))),
+        let parted = |lead: &[Dim]| match lead {
+            [batch, heads @ ..] if !heads.is_empty() && product(lead) == *merged => {
+                Some((batch.clone(), product(heads)))
+            }
+            _ => None,
+        };
+        if let Some(known) = parted(lead(shape(graph, v)?)) {
+            return Some(known);
         }
+        let own = Operand::of(graph, v, std::slice::from_ref(merged))?;
+        parted(&own.full).or_else(|| {
+            let batch = own.merged_from(graph)?;
+            Some((batch.clone(), merged.exact_div(batch)?))
+        })
     })
 }
 
