@@ -505,8 +505,11 @@ fn input(position: usize, value: u32, method: &format::Method<'_>) -> Input {
     });
     let named = reader.and_then(|(graph, slot)| graph.name_of(slot));
     let name = named.map_or_else(|| format!("in{position}"), |name| plain(name).to_owned());
-    // ExecuTorch puts something before the names in a model.
-    let theirs = named.is_some_and(|name| plain(name) != name);
+    // Only ExecuTorch names what a graph returns.
+    let theirs = reader.is_some_and(|(graph, _)| {
+        let mut outputs = graph.outputs.iter();
+        outputs.any(|slot| graph.name_of(*slot).is_some())
+    });
     let kind = match method.values.get(value as usize) {
         Some(format::Value::Tensor(tensor)) => {
             let own = tensor.sizes.iter().map(|size| {
@@ -544,10 +547,10 @@ fn input(position: usize, value: u32, method: &format::Method<'_>) -> Input {
 }
 
 /// torch.export notes 2 as the least length of a dimension, whether a caller has given 1, 2 or nothing, because it traces lengths 0 and 1 apart, and ExecuTorch hands
-/// that on. Its programs run with 1 too. Our own compiler knows what was given, so that in its files a range with an upper bound stands as it is.
+/// that on. Its programs run with 1 too. Our own compiler knows what was given, so that the ranges of its files stand as they are.
 fn from_one(dim: &Dim, theirs: bool) -> Dim {
     match *dim {
-        Dim::Dynamic { min: 2, max } if theirs || max.is_none() => Dim::Dynamic { min: 1, max },
+        Dim::Dynamic { min: 2, max } if theirs => Dim::Dynamic { min: 1, max },
         other => other,
     }
 }

@@ -30,6 +30,8 @@ pub struct GraphBuilder {
     pub init: Vec<Instruction>,
     /// Chains that others run, from number 1, or from 2 where there is an init chain.
     pub more: Vec<Vec<Instruction>>,
+    /// Whether results have names as well.
+    pub names_results: bool,
 }
 
 impl GraphBuilder {
@@ -65,6 +67,12 @@ impl GraphBuilder {
                 .zip(inputs.clone()),
         )
         .chain(self.state.iter().map(|(name, _)| *name).zip(state.clone()))
+        .chain(
+            ["result"]
+                .into_iter()
+                .filter(|_| self.names_results)
+                .zip(outputs.clone()),
+        )
         .map(|(name, slot)| NamedSlot {
             name: name.to_owned(),
             slot,

@@ -191,6 +191,44 @@ fn a_failing_call_leaves_the_state_alone() {
     assert_eq!(scattered.unwrap(), [9.0, 2.0, 8.0, 7.0]);
 }
 
+/// Whether a program takes one element where its graph says `2..4`, with names as ExecuTorch gives them or as our compiler does.
+fn takes_one(names_results: bool) -> bool {
+    let meta = fuseline_program::TensorMeta {
+        dtype: F32,
+        shape: vec![Dim::Dynamic {
+            min: 2,
+            max: Some(4),
+        }],
+    };
+    let graph = GraphBuilder {
+        inputs: vec![("0a1b/x", meta.clone())],
+        outputs: vec![meta],
+        main: vec![
+            Add {
+                a: Tid(0),
+                b: Tid(0),
+                out: Tid(1),
+            }
+            .into(),
+        ],
+        names_results,
+        ..GraphBuilder::default()
+    };
+    let program = cpu(&graph.file());
+    let mut session = program.session().unwrap();
+    match session.run("forward", &[floats(&[1], &[1.0])]) {
+        Ok(_) => true,
+        Err(Error::Input { name, .. }) if name == "x" => false,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_least_length_of_2_is_the_callers_own_unless_executorch_wrote_the_file() {
+    assert!(takes_one(true));
+    assert!(!takes_one(false));
+}
+
 #[test]
 fn inputs_are_checked_by_name_type_rank_and_range() {
     let program = cpu(&cache());
