@@ -26,6 +26,15 @@ NOT_EXPORTED = re.compile(
     r"linalg_(?!vector_norm|norm|matrix_norm|matrix_power|vander|cross|diagonal|vecdot|multi_dot)"
 )
 
+# Functional forms that PyTorch generates, without a row of their own in its list.
+GENERATED = [
+    (
+        "_native_batch_norm_legit_functional.default",
+        "Tensor input, Tensor? weight, Tensor? bias, Tensor running_mean, Tensor running_var, bool training, float momentum, float eps)"
+        " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    )
+]
+
 # Operators outside ATen that exports for ExecuTorch's MLX delegate hold, from their definitions in ExecuTorch 1.5.1 and TorchAO 0.18.
 CUSTOM = """\
 mlx.custom_sdpa.default(Tensor query, Tensor key, Tensor value, SymInt start_pos, Tensor? attn_mask=None, float dropout_p=0.0, bool is_causal=False, float? scale=None) -> Tensor
@@ -50,7 +59,7 @@ transformers.grouped_mm_fallback.default(Tensor input, Tensor weight, Tensor off
 def main() -> None:
     with zipfile.ZipFile(sys.argv[1]) as wheel:
         text = wheel.read(OPERATORS).decode()
-    rows = []
+    rows = list(GENERATED)
     for schema in re.findall(r"^- func: (.*)$", text, re.M):
         schema = re.sub(r"\s+", " ", schema).strip()
         name, rest = schema.split("(", 1)

@@ -129,7 +129,7 @@ class EachOfAList(nn.Module):
         return [(torch.randn(3, 4),)]
 
 
-@module("batch_norm_in_training", forms=("model",))
+@module("batch_norm_in_training", forms=("model", "core"))
 class BatchNormInTraining(nn.Module):
     def forward(self, x, mean, variance):
         mean, variance = mean.clone(), variance.clone()

@@ -74,7 +74,9 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
         "rms_norm" | "_fused_rms_norm" => rms_norm,
         "batch_norm" => |cx, call| batch_norm(cx, call, call.bool("training")?),
         "_native_batch_norm_legit_no_training" => |cx, call| batch_norm(cx, call, false),
-        "_native_batch_norm_legit" | "native_batch_norm" => {
+        "_native_batch_norm_legit"
+        | "native_batch_norm"
+        | "_native_batch_norm_legit_functional" => {
             |cx, call| batch_norm(cx, call, call.bool("training")?)
         }
         "instance_norm" => |cx, call| {
@@ -262,7 +264,8 @@ fn normalised(
     affine(cx, x, moments, weight, bias)
 }
 
-/// Batch norm with the recorded statistics, or with the batch's own where there are none.
+/// Batch norm with the recorded statistics, or with the batch's own where there are none. In training mode the recorded ones move: they are written to, and those that
+/// the functional form returns as its last results are new.
 fn batch_norm(cx: &mut Importer<'_>, call: &Call<'_>, training: bool) -> Result<Vec<Out>> {
     let (x, eps) = (call.value(cx, "input")?, call.float(cx, "eps")?);
     let (weight, bias) = (call.opt_value(cx, "weight")?, call.opt_value(cx, "bias")?);
@@ -277,6 +280,8 @@ fn batch_norm(cx: &mut Importer<'_>, call: &Call<'_>, training: bool) -> Result<
     };
     let (mean, variance) = (stats("running_mean", cx)?, stats("running_var", cx)?);
     let wide = promote::compute_type(cx.build.dtype(x)?);
+    let functional = call.target == "aten._native_batch_norm_legit_functional.default";
+    let mut recorded = [mean, variance];
     let (out, saved) = match (mean, variance) {
         (Some(mean), Some(variance)) if !training => {
             let (mean, variance) = (
@@ -293,15 +298,20 @@ fn batch_norm(cx: &mut Importer<'_>, call: &Call<'_>, training: bool) -> Result<
             if let (Some(mean), Some(variance)) = (running_mean, running_variance) {
                 let spread = unbiased(cx, x, moments.0, &axes)?;
                 let momentum = call.float(cx, "momentum")?;
-                follow(cx, call, "running_mean", (mean, moments.0), momentum)?;
-                follow(cx, call, "running_var", (variance, spread), momentum)?;
+                let mean = follow(cx, mean, moments.0, momentum)?;
+                let variance = follow(cx, variance, spread, momentum)?;
+                if !functional {
+                    cx.write(call.tensor("running_mean")?, mean)?;
+                    cx.write(call.tensor("running_var")?, variance)?;
+                }
+                recorded = [Some(mean), Some(variance)];
             }
             (affine(cx, x, moments, weight, bias)?, Some(moments))
         }
     };
     // The further results are statistics for the backward pass: empty where they were given.
     let mut outs = vec![Out::Value(out)];
-    for n in 1..call.out_names().len() {
+    for n in 1..call.out_names().len().min(3) {
         let (dtype, shape) = (call.out_dtype(n)?, call.out_shape(n)?);
         let value = match saved {
             Some((mean, scale)) => {
@@ -311,6 +321,9 @@ fn batch_norm(cx: &mut Importer<'_>, call: &Call<'_>, training: bool) -> Result<
             None => cx.build.full(Scalar::Int(0), dtype, shape)?,
         };
         outs.push(value.into());
+    }
+    if functional {
+        outs.extend(recorded.into_iter().flatten().map(Out::Value));
     }
     Ok(outs)
 }
@@ -327,21 +340,14 @@ fn unbiased(cx: &mut Importer<'_>, x: Value, mean: Value, axes: &[usize]) -> Res
     cx.build.over(sum, others)
 }
 
-/// In training mode a running statistic moves towards the batch's: `(1 − momentum) · old + momentum · new`.
-fn follow(
-    cx: &mut Importer<'_>,
-    call: &Call<'_>,
-    name: &str,
-    (old, new): (Value, Value),
-    momentum: f64,
-) -> Result<()> {
+/// Where a running statistic has moved towards the batch's: `(1 − momentum) · old + momentum · new`.
+fn follow(cx: &mut Importer<'_>, old: Value, new: Value, momentum: f64) -> Result<Value> {
     let ty = cx.build.ty(old)?.clone();
     let new = cx.build.reshape(new, ty.shape)?;
     let new = cx.build.cast(new, ty.dtype)?;
     let kept = cx.build.with_float(op::Mul {}, old, 1.0 - momentum)?;
     let step = cx.build.with_float(op::Mul {}, new, momentum)?;
-    let moved = cx.build.plus(kept, step)?;
-    cx.write(call.tensor(name)?, moved)
+    cx.build.plus(kept, step)
 }
 
 /// Group norm, with the mean and scale of each group as [batch, groups].
