@@ -137,3 +137,14 @@ class BatchNormInTraining(nn.Module):
 
     def calls(self):
         return [(torch.randn(6, 4), torch.randn(4), torch.rand(4) + 0.5)]
+
+
+@module("split_by_data", {"x": {1: torch.export.Dim("n", min=1, max=9)}, "at": None})
+class SplitByData(nn.Module):
+    """Positions in a tensor: negative ones, ones that go back, and ones past the end."""
+
+    def forward(self, x, at):
+        return tuple(part * 2 for part in torch.tensor_split(x, at, 1))
+
+    def calls(self):
+        return [(torch.randn(2, n), torch.tensor(at)) for n, at in ((6, [1, 3]), (5, [-2, 1]), (9, [4, 20]), (1, [0, 0]), (4, [-9, -1]))]

@@ -4,12 +4,12 @@
 //! they can, record them as such; for those that decide by strides (`reshape`, `contiguous`), so does this.
 
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{Dim, Value};
+use fuseline_ir::{DType, Dim, Range, Scalar, Symbol, Value};
 
 use super::pointwise::done;
 use crate::import::build::wrap_axis;
 use crate::import::call::Call;
-use crate::import::error::{Result, invalid};
+use crate::import::error::{Result, invalid, unsupported};
 use crate::import::memory::TensorId;
 use crate::import::symbolic;
 use crate::import::{Handler, Importer, Out};
@@ -18,6 +18,7 @@ use crate::pt2::exported::TensorMeta;
 pub(in crate::import) fn find(target: &str) -> Option<Handler> {
     let (operator, overload) = target.strip_prefix("aten.")?.split_once('.')?;
     Some(match operator {
+        "tensor_split" if overload == "tensor_indices_or_sections" => split_by_data,
         "alias" | "detach" | "detach_" | "lift_fresh" => same,
         "clone" | "alias_copy" | "detach_copy" | "lift_fresh_copy" | "_lazy_clone" => copy_of_self,
         "to"
@@ -347,6 +348,26 @@ pub(in crate::import) fn from_start(index: Dim, size: &Dim, cx: &Importer<'_>) -
     }
 }
 
+/// As [`from_start`] and then held within the axis, as Python's slices are, where data decide the index: also one of either sign.
+fn within(index: Dim, size: &Dim, cx: &Importer<'_>) -> Dim {
+    let symbols = &cx.build.graph.symbols;
+    let mut index = from_start(index, size, cx);
+    let range = index.range(symbols);
+    if range.min < 0 && range.max >= 0 {
+        let below = (&Dim::from(0i64) - &index)
+            .maximum(&0i64.into())
+            .minimum(&1i64.into());
+        index = &index + &(&below * size);
+    }
+    if index.range(symbols).min < 0 {
+        index = index.maximum(&0i64.into());
+    }
+    if (&index - size).range(symbols).max > 0 {
+        index = index.minimum(size);
+    }
+    index
+}
+
 /// The view `start, start + step, … < stop` of an axis.
 fn part(
     cx: &mut Importer<'_>,
@@ -414,7 +435,7 @@ pub(in crate::import) fn slice_bounds(
     // Python's slices stop at the ends of the axis.
     let symbols = &cx.build.graph.symbols;
     let beyond = (&start - &size).range(symbols).min >= 0;
-    let start = if start.range(symbols).max < 0 {
+    let mut start = if start.range(symbols).max < 0 {
         0i64.into()
     } else if beyond {
         size.clone()
@@ -422,8 +443,9 @@ pub(in crate::import) fn slice_bounds(
         start
     };
     if let Some(symbol) = count.as_symbol().filter(|s| s.starts_with('u')) {
+        start = within(start, &size, cx);
         let stop = match call.opt_dim("end")? {
-            Some(stop) => from_start(stop, &size, cx).minimum(&size),
+            Some(stop) => within(stop, &size, cx),
             None => size,
         };
         let reach = &(&stop - &start) + &Dim::from(step - 1);
@@ -468,6 +490,58 @@ fn split(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
             other => Ok(other),
         });
         return tensors.collect();
+    }
+    Ok(outs)
+}
+
+/// Parts of an axis between positions that stand in a tensor: counted from the end where they are negative, and no part where they go back.
+fn split_by_data(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    let x = call.tensor("self")?;
+    let axis = wrap_axis(call.int("dim")?, rank(cx, x)?)?;
+    let names = call.out_names();
+    let at = call.value(cx, "tensor_indices_or_sections")?;
+    if cx.build.rank(at)? != 1 {
+        return unsupported("a number of parts that depends on data");
+    }
+    let length = size(cx, x, axis)?;
+    let end = super::index::dim_tensor(cx, &length)?;
+    let zero = cx.build.scalar(Scalar::Int(0), DType::I64)?;
+    let at = cx.build.cast(at, DType::I64)?;
+    let negative = cx.build.add(op::Lt {}, &[at, zero])?;
+    let wrapped = cx.build.plus(at, end)?;
+    let at = cx.build.select(negative, wrapped, at)?;
+    let at = cx.build.add(op::Maximum {}, &[at, zero])?;
+    let at = cx.build.add(op::Minimum {}, &[at, end])?;
+    let mut outs = Vec::new();
+    let (mut start, mut first) = (zero, Dim::from(0i64));
+    for (n, name) in names.iter().enumerate() {
+        let Some(count) = call.out_shape(n)?.get(axis).cloned() else {
+            return invalid("a part without the axis that was split");
+        };
+        let stop = if n + 1 == names.len() {
+            end
+        } else {
+            let one = cx.build.slice(at, 0, n.into(), (n + 1).into())?;
+            cx.build.reshape(one, Vec::new())?
+        };
+        let gap = cx.build.minus(stop, start)?;
+        let gap = cx.build.add(op::Maximum {}, &[gap, zero])?;
+        super::counting::measured(cx, gap, &count)?;
+        let last = &first + &count;
+        outs.push(Out::Tensor(part(cx, x, axis, first, last, 1)?));
+        // Where the next part begins is not the sum of the lengths: positions may go back.
+        let symbol = Symbol::from(format!("{name}_stop"));
+        let max = length.range(&cx.build.graph.symbols).max;
+        cx.build
+            .graph
+            .declare_symbol(symbol.clone(), Range { min: 0, max });
+        cx.build.add(
+            op::Item {
+                symbol: symbol.clone(),
+            },
+            &[stop],
+        )?;
+        (start, first) = (stop, Dim::symbol(symbol));
     }
     Ok(outs)
 }
