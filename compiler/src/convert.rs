@@ -313,6 +313,7 @@ impl<'p, 'g> Rebuild<'p, 'g> {
                 }
                 Op::Cast(op) if op.dtype == plan.from => op.dtype = plan.to,
                 Op::Dequantize(op) if op.dtype == plan.from => op.dtype = plan.to,
+                Op::UpdateAndAttend(op) if op.out_dtype == plan.from => op.out_dtype = plan.to,
                 _ => {}
             }
         }

@@ -3,7 +3,8 @@
 //! A [`Graph`] is a list of *values* in topological order. Each is the result of one [`Op`] applied to earlier values, and each has a [`Type`]: a tensor with
 //! a dtype and a shape of symbolic sizes, an integer that is an expression over the sizes, or a tuple that [`ops::table::Get`] takes apart. Nothing in a graph has an effect:
 //! two nodes with the same op and arguments are the same value, a node that nothing reads can go, and nodes can be reordered as long as arguments
-//! come first.
+//! come first. Ops with [`Flag::Effect`] keep to that: the call that must come before is an argument, so that no two calls on one thing are the same
+//! value ([`ops::table::UpdateAndAttend`]), and [`ops::table::After`] reads those that nothing else reads. Their results are no constants, even of constants.
 //!
 //! **What comes from outside** are leaves: `input` (given at each call), `constant` (a weight; its bytes stay where they are until someone asks) and `state`.
 //! A *state* is a buffer that the model mutates. Its old value is read at the entry, by a `state` leaf, and its new one is named at the exit, in

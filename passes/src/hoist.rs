@@ -1,6 +1,6 @@
 //! Which values depend on constants alone: they cost nothing per step, since the init chain computes them once, when the program is loaded.
 
-use fuseline_ir::{Graph, Node, Op};
+use fuseline_ir::{Flag, Graph, Node, Op};
 
 /// For each value, whether it depends on constants alone and has a static type. Constants themselves and literals (`full`, `arange`) count.
 pub fn const_only(graph: &Graph) -> Vec<bool> {
@@ -20,6 +20,7 @@ pub fn may_be_constant(node: &Node) -> bool {
     let literal = match &node.op {
         Op::Constant(_) | Op::Full(_) | Op::Arange(_) => true,
         Op::Host(_) | Op::Item(_) => false,
+        op if op.info().has(Flag::Effect) => false,
         _ => !node.args.is_empty(),
     };
     let static_type = node

@@ -1,4 +1,6 @@
 """Modules with operators that the host must run: those of a library, and those whose results' sizes depend on data."""
+import contextlib
+
 import torch
 from fixture_modules import WIDTH, Sandwich, module
 from torch._higher_order_ops.while_loop import while_loop
@@ -108,3 +110,49 @@ class HostCount(torch.nn.Module):
 
     def calls(self):
         return [(torch.randn(n),) for n in (4, 2, 8)]
+
+
+INSTALLED = contextlib.ExitStack()
+
+
+def install_caches(layers, heads, width, capacity):
+    """Makes the caches that `kvcache::update_and_attend` uses in eager mode. A step at position p forgets what a layer has from p on, so each run begins anew."""
+    from executorch.extension.llm.cache import reference_cache as reference
+    from executorch.extension.llm.cache.update_and_attend import REGISTRY
+
+    class Caches(reference.ContiguousReferenceCache):
+        def update_and_fetch(self, layer_id, k, v, position):
+            self._used[layer_id] = int(position.flatten()[0])
+            return super().update_and_fetch(layer_id, k, v, position)
+
+    sizing = reference.CacheSizing.STATIC
+    REGISTRY.install("fixture", Caches(reference.CacheConfig(layers, heads, width, capacity, sizing)))
+    INSTALLED.enter_context(REGISTRY.active("fixture"))
+
+
+ROWS = Dim("rows", min=1, max=8)
+
+
+@module(
+    "session_caches", {"q": {2: ROWS}, "k": {2: ROWS}, "v": {2: ROWS}, "at": {0: ROWS}},
+    note="caches outside of the program (needs executorch==1.5.1): two layers, each with two steps a call, of which the second must see what the first has kept",
+)
+class SessionCaches(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        install_caches(2, 2, 8, 32)
+
+    def forward(self, q, k, v, at):
+        attend = torch.ops.kvcache.update_and_attend
+        for layer in range(2):
+            q = attend(q, k + layer, v, at, layer, 0.35, torch.float32)
+            q = attend(q, k * 0.5, v + 1, at + k.shape[2], layer, 0.25, torch.float32)
+        return q
+
+    def calls(self):
+        made, start = [], 0
+        for n in (3, 1, 2):
+            at = torch.arange(start, start + n).reshape(n, 1)
+            made.append((torch.randn(1, 4, n, 8), torch.randn(1, 2, n, 8), torch.randn(1, 2, n, 8), at))
+            start += 2 * n
+        return made

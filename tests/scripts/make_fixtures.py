@@ -1,6 +1,6 @@
 """Makes the exported programs in tests/fixtures/decoders and tests/fixtures/modules.
 
-    pip install torch==2.13.0 transformers==5.23.0 safetensors numpy
+    pip install torch==2.13.0 transformers==5.23.0 safetensors numpy executorch==1.5.1
     python tests/scripts/make_fixtures.py [--out tests/fixtures] [--only REGEX]
 
 Each case becomes a folder as tests/fixtures/README.md describes. Weights and inputs come from fixed seeds, so a second run

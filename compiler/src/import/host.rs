@@ -27,6 +27,7 @@ use crate::pt2::schema::{Literal, Schema};
 const KNOWN: &[&str] = &[
     "aten",
     "higher_order",
+    "kvcache",
     "mlx",
     "prim",
     "prims",

@@ -399,6 +399,8 @@ impl<'a> Importer<'a> {
             self.build.graph.output(unique, value);
         }
         let written = self.set_states()?;
+        self.keep_cached()
+            .map_err(|fail| at("the caches of a session", fail))?;
         Ok((self.build.graph, written))
     }
 

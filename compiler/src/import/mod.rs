@@ -26,7 +26,7 @@ mod symbolic;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Dim, Graph, Loc, Scalar, Symbol, Value};
@@ -89,6 +89,8 @@ struct Importer<'a> {
     regions: usize,
     /// How many keys of random numbers were handed out.
     draws: i64,
+    /// The last call so far for each layer whose cache belongs to a session.
+    cached: BTreeMap<i64, Value>,
 }
 
 /// A graph of the file, and what its names stand for so far.
@@ -140,6 +142,7 @@ impl<'a> Importer<'a> {
             host_ops,
             regions: 0,
             draws: 0,
+            cached: BTreeMap::new(),
         }
     }
 

@@ -20,26 +20,26 @@ use crate::types::{TensorType, Type};
 pub use super::table::Sdpa;
 
 /// The sizes that an attention is made of.
-struct Sizes<'a> {
+pub(super) struct Sizes<'a> {
     /// Batch.
-    b: &'a Dim,
+    pub(super) b: &'a Dim,
     /// Heads of q.
-    h: &'a Dim,
+    pub(super) h: &'a Dim,
     /// Heads of k and v.
     k: &'a Dim,
     /// Heads of q for each of k and v.
     groups: i64,
     /// Query rows.
-    s: &'a Dim,
+    pub(super) s: &'a Dim,
     /// Key rows.
-    t: &'a Dim,
+    pub(super) t: &'a Dim,
     /// Head size of q and k.
     d: &'a Dim,
     /// Head size of v.
-    e: &'a Dim,
+    pub(super) e: &'a Dim,
 }
 
-fn sizes<'a>(
+pub(super) fn sizes<'a>(
     q: &'a TensorType,
     k: &'a TensorType,
     v: &'a TensorType,

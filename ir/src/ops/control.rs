@@ -10,7 +10,7 @@ use crate::lower::{Inst, LowerCx, Lowering, Operand};
 use crate::tensor::Tensor;
 use crate::types::Type;
 
-pub use super::table::{Branch, Get, Host, Item, WhileLoop};
+pub use super::table::{After, Branch, Get, Host, Item, WhileLoop};
 
 impl OpImpl for Item {
     fn infer(&self, args: &[&Type]) -> Result<Type, OpError> {
@@ -49,6 +49,23 @@ impl OpImpl for Get {
 
     fn eval(&self, _cx: &EvalCx<'_>, _args: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
         fail("a tuple has no tensor of its own: the evaluator reads its items")
+    }
+
+    fn lower(&self, _cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
+        Ok(Lowering::Alias(0))
+    }
+}
+
+impl OpImpl for After {
+    fn infer(&self, args: &[&Type]) -> Result<Type, OpError> {
+        tensor(args, 0).map(|x| Type::Tensor(x.clone()))
+    }
+
+    fn eval(&self, _cx: &EvalCx<'_>, args: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
+        match args {
+            [x, ..] => Ok(vec![(*x).clone()]),
+            [] => fail("takes a tensor"),
+        }
     }
 
     fn lower(&self, _cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
@@ -184,6 +201,7 @@ impl OpImpl for WhileLoop {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::testing::run;
 
     #[test]
     fn item_needs_one_integer_by_its_static_type() {
@@ -215,5 +233,12 @@ mod tests {
             Ok(Type::tensor(DType::F32, vec![]))
         );
         assert!(Get { index: 2 }.infer(&[&pair]).is_err());
+    }
+    #[test]
+    fn after_is_its_first_argument() {
+        let x = Tensor::floats(DType::F32, vec![2], vec![1.0, 2.0]).unwrap();
+        let first = Tensor::ints(DType::I64, vec![], vec![7]).unwrap();
+        assert_eq!(run(After {}, &[&x, &first]).unwrap(), x);
+        assert!(run(After {}, &[&x]).is_err());
     }
 }

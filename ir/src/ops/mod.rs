@@ -1,6 +1,7 @@
 //! The ops: one row each in [`table`], one impl each in a file by theme.
 
 pub mod attention;
+pub mod cached;
 pub mod control;
 pub mod conv;
 pub mod create;
@@ -45,6 +46,9 @@ pub enum Flag {
     Movement,
     /// Reduces over axes.
     Reduction,
+    /// Reads and changes what belongs to a session and is no value of the graph: it runs once each time the program does, and constant arguments make it no constant.
+    /// Arguments say its place among others (see [`table::UpdateAndAttend`]), and that it is needed ([`table::After`]).
+    Effect,
 }
 
 /// What an op's impl supplies; its row supplies the rest.

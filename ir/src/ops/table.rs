@@ -161,6 +161,8 @@ ops! {
     "item" control::Item("x") { symbol: Symbol } [] aten [];
     /// The n-th result of an op that has several.
     "get" control::Get("x") { index: usize } [] aten [];
+    /// x, once the others have been computed, for what they do besides.
+    "after" control::After("x", "first*") {} [] aten [];
     /// A kernel of the host, called between delegate segments. Stands for an op that the target can't express. `call` has the kernel's arguments in order: `$n` where
     /// tensor n goes, literals, lists of both. `ty` is its result, a tuple of tensors where there are several; their sizes may be symbols that only the result defines.
     "host" control::Host("xs?*") { kernel: Symbol, reason: Symbol, call: Vec<Attr>, ty: Type } [] aten [];
@@ -395,6 +397,10 @@ ops! {
     /// softmax(scale · q·kᵀ + mask) · v. q [B, H, S, D], k [B, K, T, D], v [B, K, T, E], H a multiple of K; the mask broadcasts to [B, H, S, T]: bool
     /// (true: attend) or added. `causal`: query i sees keys up to i + T − S.
     "sdpa" attention::Sdpa("q", "k", "v", "mask?") { scale: F64, causal: bool } [Fused] aten [];
+    /// Causal attention over a cache that a session keeps for layer `layer_id`: k and v become its rows at the positions, then each query attends to all rows up to its own
+    /// position. q [B, H, S, D], k [B, K, S, D], v [B, K, S, E], H a multiple of K, each of any float dtype; position: S successive integers, in any shape; the result is of
+    /// `out_dtype`. `after`: the call for this layer before this one, since arguments alone order what shares a cache.
+    "update_and_attend" cached::UpdateAndAttend("q", "k", "v", "position", "after?") { layer_id: i64, scale: F64, out_dtype: DType } [Effect] aten [];
     /// Rotary embedding of the first `dims` of the last axis of x [B, …, S, D]: pair j turned by the angle scale·(offset + s) / freqs[j]. Pairs are (j, j + dims/2), or
     /// neighbours where `traditional`. offset: one integer, or one for each of the batch, or the position offset + s itself for each row, in a shape of two axes or more that broadcasts to [B, …, S]; freqs: f32, dims/2 periods, of which `base` gives baseʲ˸ (j = 2i/dims) where they are left out.
     "rope" rope::Rope("x", "offset", "freqs?") { dims: usize, traditional: bool, base: Option<F64>, scale: F64 } [Fused] aten [];

@@ -21,6 +21,7 @@ mod quantize;
 mod random;
 mod random_numbers;
 mod round_trip;
+mod session_caches;
 mod sessions;
 mod snapshots;
 mod spellings;

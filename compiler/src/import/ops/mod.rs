@@ -1,6 +1,7 @@
 //! Operators, by theme: what each means in ops of the IR. A theme is a file whose `find` knows its operators by name.
 
 pub(super) mod attention;
+pub(super) mod cached;
 pub(super) mod calculus;
 pub(super) mod columns;
 pub(super) mod complex;
@@ -61,6 +62,7 @@ pub(super) const THEMES: &[(&str, Find)] = &[
     ("create", create::find),
     ("norm", norm::find),
     ("attention", attention::find),
+    ("cached", cached::find),
     ("conv", conv::find),
     ("pool", pool::find),
     ("order", order::find),

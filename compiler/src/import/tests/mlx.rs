@@ -180,3 +180,50 @@ fn a_recurrence_is_written_out() {
     assert_eq!(out[0].to_f64(), [3.0, 7.25]);
     assert_eq!(out[1].to_f64(), [3.625]);
 }
+
+/// A call on the cache of a layer, whose keys, values and queries are `x`.
+fn cached(program: Program, name: &str, layer: i64) -> Program {
+    program.call(
+        &[(name, dense(F32, &[1, 1, 2, 4]))],
+        "kvcache.update_and_attend.default",
+        &[
+            ("q", t("x")),
+            ("k", t("x")),
+            ("v", t("x")),
+            ("position", t("at")),
+            ("layer_id", int(layer)),
+            ("scale", json!({"as_float": 0.5})),
+            ("out_dtype", json!({"as_scalar_type": F32})),
+        ],
+    )
+}
+
+#[test]
+fn calls_on_a_sessions_caches_keep_their_order_and_are_all_needed() {
+    let program = Program::default()
+        .input("x", dense(F32, &[1, 1, 2, 4]))
+        .input("at", dense(I64, &[2]));
+    let program = cached(program, "first", 0);
+    let program = cached(program, "other", 1);
+    let program = cached(program, "second", 0);
+    let graph = program.output("x").graph();
+    let text = graph.to_string();
+    assert_eq!(text.matches("update_and_attend").count(), 3, "{text}");
+    let live = graph.live();
+    for (value, node) in graph.values() {
+        assert!(live[value.index()], "{}", graph.describe(value, node));
+    }
+    // The second call for layer 0 takes the first one; layer 1 has a call of its own.
+    let calls = graph.nodes().iter().filter(|n| n.args.len() >= 4);
+    let counts: Vec<usize> = calls.map(|n| n.args.len()).collect();
+    assert_eq!(counts, [4, 4, 5], "{text}");
+}
+
+#[test]
+fn a_program_of_nothing_but_calls_on_caches_is_refused() {
+    let program = Program::default()
+        .input("x", dense(F32, &[1, 1, 2, 4]))
+        .input("at", dense(I64, &[2]));
+    let error = cached(program, "first", 0).error();
+    assert!(error.contains("a session's caches"), "{error}");
+}
