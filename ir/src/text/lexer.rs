@@ -65,6 +65,8 @@ pub fn lex(text: &str) -> Result<Vec<Spanned>, ParseError> {
             Token::RangeTo
         } else if c.is_ascii_digit() {
             number(chars.take_number()).map_err(fail)?
+        } else if let Some(least) = chars.least() {
+            least
         } else if c.is_alphabetic() || c == '_' {
             Token::Word(chars.take_while(is_name).to_string())
         } else if c == '%' {
@@ -113,7 +115,22 @@ struct Chars<'a> {
     column: usize,
 }
 
+/// The least integer of 64 bits, whose digits alone do not fit.
+const LEAST: &str = "-9223372036854775808";
+
 impl<'a> Chars<'a> {
+    /// Takes [`LEAST`], where it stands whole.
+    fn least(&mut self) -> Option<Token> {
+        let after = self.rest.strip_prefix(LEAST)?;
+        if after.starts_with(|c: char| c.is_ascii_digit() || ".eE".contains(c)) {
+            return None;
+        }
+        LEAST.chars().for_each(|_| {
+            self.next();
+        });
+        Some(Token::Int(i64::MIN))
+    }
+
     fn peek(&self) -> Option<char> {
         self.rest.chars().next()
     }
