@@ -13,24 +13,23 @@ use crate::mlx::Array;
 /// Refuses what MLX does not look at: operands without `spatial` axes between the first and the last, and axes of no length, which its loops on the CPU divide by. Only a batch may be
 /// empty.
 pub(super) fn check(x: &Array, w: &Array, spatial: usize) -> Result<(), Fault> {
-    for (operand, first) in [(x, 1), (w, 0)] {
-        if operand.rank() != spatial + 2 {
-            return Err(Fault::Axis {
-                axis: i32::try_from(spatial).unwrap_or(i32::MAX) + 1,
-                rank: operand.rank(),
-            });
-        }
-        if operand
-            .shape()
-            .iter()
-            .skip(first)
-            .any(|length| *length == 0)
-        {
-            let what = "the length of an axis of a convolution";
-            return Err(Fault::Attribute { what, value: 0 });
-        }
+    ranks(x, w, spatial)?;
+    let (x, w) = (x.shape(), w.shape());
+    if x.iter().skip(1).chain(w).any(|length| *length == 0) {
+        let what = "the length of an axis of a convolution";
+        return Err(Fault::Attribute { what, value: 0 });
     }
     Ok(())
+}
+
+fn ranks(x: &Array, w: &Array, spatial: usize) -> Result<(), Fault> {
+    match [x, w].iter().find(|operand| operand.rank() != spatial + 2) {
+        None => Ok(()),
+        Some(operand) => Err(Fault::Axis {
+            axis: i32::try_from(spatial).unwrap_or(i32::MAX) + 1,
+            rank: operand.rank(),
+        }),
+    }
 }
 
 /// One spatial axis of a convolution.
@@ -40,20 +39,16 @@ pub(super) struct Axis {
     pub(super) dilation: i32,
 }
 
-/// `x` with its padding in it, where MLX's own would go wrong; else `None`. `x` and `w` have their spatial axes behind the first.
+/// `x` with its padding in it, where MLX's own would go wrong or `x` has nothing but its padding; else `None`. What MLX is given then passes [`check`].
+/// `x` and `w` have their spatial axes behind the first.
 pub(super) fn padded(
     x: &Array,
     w: &Array,
     axes: &[Axis],
     f: &Frame<'_>,
 ) -> Result<Option<Array>, Fault> {
+    ranks(x, w, axes.len())?;
     let (x_shape, w_shape) = (x.shape(), w.shape());
-    if f.stream.device() != Device::Cpu
-        || x_shape.len() != axes.len() + 2
-        || w_shape.len() != axes.len() + 2
-    {
-        return Ok(None);
-    }
     let few = axes.iter().enumerate().any(|(at, axis)| {
         let (stride, padding) = (i64::from(axis.stride), i64::from(axis.padding));
         let length = i64::from(x_shape[at + 1]) + 2 * padding;
@@ -61,7 +56,9 @@ pub(super) fn padded(
         let results = (length - window).div_euclid(stride) + 1;
         padding > results * stride
     });
-    if !few {
+    let nothing = x_shape[1..=axes.len()].contains(&0);
+    if !nothing && (!few || f.stream.device() != Device::Cpu) {
+        check(x, w, axes.len())?;
         return Ok(None);
     }
     let spatial: Vec<i32> = (1..).take(axes.len()).collect();
@@ -72,7 +69,7 @@ pub(super) fn padded(
     });
     fill_bytes(lengths, x.dtype())?;
     let zero = scalar(0.0, x.dtype())?;
-    Ok(Some(op!(
+    let x = op!(
         f,
         mlx_pad,
         x.raw(),
@@ -84,5 +81,7 @@ pub(super) fn padded(
         widths.len(),
         zero.raw(),
         c"constant".as_ptr(),
-    )))
+    );
+    check(&x, w, axes.len())?;
+    Ok(Some(x))
 }

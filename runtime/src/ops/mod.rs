@@ -298,7 +298,6 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             )
         }
         I::Conv1D(i) => {
-            conv::check(f.get(i.x)?, f.get(i.w)?, 1)?;
             steps(&[i.stride, i.dilation, i.groups], &[i.padding])?;
             let axes = [conv::Axis {
                 stride: i.stride,
@@ -315,7 +314,6 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             )
         }
         I::Conv2D(i) => {
-            conv::check(f.get(i.x)?, f.get(i.w)?, 2)?;
             steps(
                 &[i.stride_h, i.stride_w, i.dilation_h, i.dilation_w, i.groups],
                 &[i.padding_h, i.padding_w],
@@ -352,7 +350,6 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             f.put(i.out, out)
         }
         I::Conv3D(i) => {
-            conv::check(f.get(i.x)?, f.get(i.w)?, 3)?;
             steps(
                 &[
                     i.stride_d,
