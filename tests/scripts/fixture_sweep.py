@@ -148,3 +148,14 @@ class SplitByData(nn.Module):
 
     def calls(self):
         return [(torch.randn(2, n), torch.tensor(at)) for n, at in ((6, [1, 3]), (5, [-2, 1]), (9, [4, 20]), (1, [0, 0]), (4, [-9, -1]))]
+
+
+@module("wide_padding", forms=("model",))
+class WidePadding(nn.Module):
+    """Transposed convolutions with a padding wider than the kernel reaches, and batch norm of nothing."""
+
+    def forward(self, x, flat, kernel, none, mean, variance):
+        return (F.conv_transpose3d(x, kernel, None, 2, 1, 1, 1, (2, 3, 2)), F.conv_transpose2d(flat, kernel[..., 0], None, 2, 2, 1, 1, 2), F.batch_norm(none, mean, variance))
+
+    def calls(self):
+        return [(torch.randn(1, 1, 4, 5, 2), torch.randn(1, 1, 4, 5), torch.randn(1, 1, 4, 1, 1), torch.zeros(0), torch.zeros(0), torch.ones(0))]

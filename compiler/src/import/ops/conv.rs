@@ -151,7 +151,18 @@ fn convolve(
     let dtype = cx.build.dtype(x)?;
     let product = if given.transposed {
         let output_padding = per_axis(call, "output_padding", n, 0)?;
+        let kernel = cx.build.shape(weight)?;
         let weight = transposed_weight(cx, weight, groups)?;
+        // MLX takes no padding that is wider than the kernel reaches: what such a one takes away beyond that is cut off after.
+        let mut cut = vec![0; n];
+        for (axis, pad) in pad.iter_mut().enumerate() {
+            let reach = kernel[axis + 2].as_const();
+            let reach = reach.and_then(|size| usize::try_from(size - 1).ok());
+            if let Some(reach) = reach.map(|reach| reach * dilation[axis]) {
+                cut[axis] = pad.saturating_sub(reach);
+                *pad -= cut[axis];
+            }
+        }
         let op = op::ConvTranspose {
             stride,
             padding: pad,
@@ -159,7 +170,12 @@ fn convolve(
             output_padding,
             groups,
         };
-        cx.build.add(op, &[x, weight])?
+        let mut product = cx.build.add(op, &[x, weight])?;
+        for (axis, cut) in cut.into_iter().enumerate().filter(|(_, cut)| *cut > 0) {
+            let stop = &cx.build.shape(product)?[axis + 1] - &Dim::from(cut);
+            product = cx.build.slice(product, axis + 1, cut.into(), stop)?;
+        }
+        product
     } else {
         let weight = cx.build.transpose(weight, to_last)?;
         cx.build.add(

@@ -270,6 +270,10 @@ fn batch_norm(cx: &mut Importer<'_>, call: &Call<'_>, training: bool) -> Result<
     let (x, eps) = (call.value(cx, "input")?, call.float(cx, "eps")?);
     let (weight, bias) = (call.opt_value(cx, "weight")?, call.opt_value(cx, "bias")?);
     let rank = cx.build.rank(x)?;
+    // Without elements a tensor needs no axis of channels.
+    if rank < 2 && cx.build.ty(x)?.numel().is(0) {
+        return done(Ok(x));
+    }
     let has = |name: &str| call.schema.is_some_and(|schema| schema.arg(name).is_some());
     let stats = |name: &str, cx: &mut Importer<'_>| {
         if has(name) {
