@@ -122,7 +122,8 @@ impl<'a> Chars<'a> {
     /// Takes [`LEAST`], where it stands whole.
     fn least(&mut self) -> Option<Token> {
         let after = self.rest.strip_prefix(LEAST)?;
-        if after.starts_with(|c: char| c.is_ascii_digit() || ".eE".contains(c)) {
+        let fraction = after.starts_with('.') && !after.starts_with("..");
+        if fraction || after.starts_with(|c: char| c.is_ascii_digit() || "eE".contains(c)) {
             return None;
         }
         LEAST.chars().for_each(|_| {

@@ -67,7 +67,7 @@ fn an_escape_ends_at_its_brace() {
 /// The digits of the least integer fit 64 bits only together with their sign.
 #[test]
 fn the_least_integer_reads_back() {
-    let text = "graph \"least\" {\n  %0 = full[value=-9223372036854775808, ty=i64[2]] : i64[2]\n  output \"out0\" = %0\n}\n";
+    let text = "graph \"least\" {\n  symbol u in -9223372036854775808..=inf\n  %0 = full[value=-9223372036854775808, ty=i64[2]] : i64[2]\n  output \"out0\" = %0\n}\n";
     let graph = parse(text).unwrap();
     assert!(graph.to_string().contains("value=-9223372036854775808"));
     assert!(parse(&text.replace("5808", "5809")).is_err());
