@@ -12,8 +12,8 @@ pub fn run(file: &[u8]) {
     let path = disk::file("pte", file);
     let options = Options {
         device: Some(Device::Cpu),
-        // A loop without end is an error after millions of rounds otherwise, which takes minutes.
-        max_jumps: Some(64),
+        // A loop without end takes minutes to be an error otherwise.
+        max_steps: Some(1 << 12),
         ..Options::default()
     };
     let Ok(program) = Program::open_with(path.path(), &options) else {

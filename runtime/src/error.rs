@@ -117,14 +117,12 @@ pub enum Error {
         /// Why.
         fault: Fault,
     },
-    /// A loop goes on and on.
-    #[error(
-        "`{method}`: a loop jumped back {limit} times and did not end (Options::max_jumps allows more)"
-    )]
+    /// A loop over the steps of a method goes on and on.
+    #[error("`{method}`: loops take more than {limit} steps, which Options::max_steps sets")]
     Endless {
         /// The method.
         method: String,
-        /// How often it may.
+        /// The limit.
         limit: u64,
     },
     /// An operator of the host failed.

@@ -147,11 +147,11 @@ pub enum Fault {
         /// The limit.
         limit: usize,
     },
-    /// Branches, jumps and loops go on and on.
-    #[error("more than {limit} steps in one call")]
+    /// Branches and loops go on and on.
+    #[error("branches and loops take more than {limit} steps, which Options::max_steps sets")]
     Steps {
         /// The limit.
-        limit: u32,
+        limit: u64,
     },
     /// An instruction that can't run here.
     #[error("{node} needs {needs}")]

@@ -1,10 +1,9 @@
 //! The slots of one program while it runs.
 
-use std::cell::Cell;
-
 use fuseline_program::instr::{FloatOrVid, IntOrVid};
 use fuseline_program::{Tid, Vid};
 
+use crate::budget::Budget;
 use crate::fault::Fault;
 use crate::mlx::{Array, Optional, Stream};
 use crate::ops::{CacheLayout, Caches};
@@ -26,33 +25,14 @@ pub(crate) struct Frame<'a> {
     pub(crate) values: Vec<Option<Number>>,
     /// Where operations run.
     pub(crate) stream: &'a Stream,
-    /// What the call may still do.
+    /// What the call may still do again.
     pub(crate) budget: &'a Budget,
+    /// The steps of each chain.
+    pub(crate) steps: &'a [u64],
     /// The caches that instructions name by layer.
     pub(crate) caches: Caches,
     /// How those are kept.
     pub(crate) layout: &'a CacheLayout,
-}
-
-/// How much a call of a method may still do in chains that branches and loops run: those let a small file ask for more steps than a machine makes in a year. No
-/// model comes near the limit.
-pub(crate) struct Budget(Cell<u32>);
-
-impl Budget {
-    /// Instructions of such chains, and repetitions, in one call.
-    const STEPS: u32 = 1 << 21;
-
-    /// What a call begins with.
-    pub(crate) fn new() -> Self {
-        Self(Cell::new(Self::STEPS))
-    }
-
-    /// Takes one step, if there is one left.
-    pub(crate) fn step(&self) -> Result<(), Fault> {
-        let left = self.0.get().checked_sub(1);
-        self.0.set(left.ok_or(Fault::Steps { limit: Self::STEPS })?);
-        Ok(())
-    }
 }
 
 impl Frame<'_> {

@@ -37,6 +37,7 @@
 //! Everything is an [`Error`]. MLX's C interface would end the process at the first one; the handler in `mlx` is installed
 //! before anything can fail.
 
+mod budget;
 mod device;
 mod error;
 mod fault;
@@ -52,6 +53,7 @@ mod session;
 mod tensor;
 mod value;
 
+pub use budget::MAX_STEPS;
 pub use device::{Device, leave};
 pub use error::{Error, InputProblem};
 pub use fault::Fault;
@@ -59,7 +61,7 @@ pub use fuseline_program::{Dim, FormatError, ScalarType};
 pub use kernels::{KernelError, Kernels};
 pub use mlx::MlxError;
 pub use ops::CacheOptions;
-pub use program::{Input, InputKind, MAX_JUMPS, Options, Output, Program, StateInfo};
+pub use program::{Input, InputKind, Options, Output, Program, StateInfo};
 pub use session::Session;
 pub use tensor::{Element, Tensor, TensorError};
 pub use value::Value;

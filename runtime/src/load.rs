@@ -8,9 +8,10 @@ use fuseline_program::diff::plain;
 use fuseline_program::instr::{Instruction, Slot};
 use fuseline_program::{Dim, IoSlot, Mapping, MlxGraph, ScalarType, Storage, Tid};
 
+use crate::budget::{self, Budget};
 use crate::error::Error;
 use crate::fault::Fault;
-use crate::frame::{Budget, Frame};
+use crate::frame::Frame;
 use crate::kernels::{Kernels, in_place};
 use crate::mlx::{self, Array, Stream};
 use crate::ops::{self, CacheLayout, CacheOptions, Caches};
@@ -27,6 +28,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) named: BTreeMap<&'a str, &'a format::Data<'a>>,
     pub(crate) kernels: &'a Kernels,
     pub(crate) stream: Stream,
+    /// What an init chain may take.
+    pub(crate) max_steps: u64,
     pub(crate) segments: Vec<Segment>,
     pub(crate) states: Vec<State>,
     /// What is missing, all of it, for one message.
@@ -317,7 +320,8 @@ impl Loader<'_> {
             usize::try_from(counts.tensors()).unwrap_or_default(),
             || None,
         );
-        let budget = Budget::new();
+        let budget = Budget::new(self.max_steps);
+        let steps = budget::chain_steps(graph);
         let layout = CacheLayout::default();
         let mut frame = Frame {
             constants: &[],
@@ -325,6 +329,7 @@ impl Loader<'_> {
             values: vec![None; counts.values as usize],
             stream: &self.stream,
             budget: &budget,
+            steps: &steps,
             caches: Caches::default(),
             layout: &layout,
         };
@@ -362,6 +367,7 @@ impl Loader<'_> {
         }
         Ok(Segment {
             graph: graph.clone(),
+            steps,
             constants,
             state,
         })

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fuseline_program as format;
 use fuseline_program::{Dim, Mapping, MlxGraph, Ptd, ScalarType, SlotClass, Tid};
 
+use crate::budget::{self, MAX_STEPS};
 use crate::device::Device;
 use crate::error::{Error, InputProblem};
 use crate::frame::Frame;
@@ -28,8 +29,8 @@ pub struct Options {
     pub device: Option<Device>,
     /// Operators that run on the host; none given means [`Kernels::standard`].
     pub kernels: Option<Kernels>,
-    /// How often one call may jump back, so that a loop in a file that never ends is an error; none given means [`MAX_JUMPS`].
-    pub max_jumps: Option<u64>,
+    /// How many steps one call may take in branches and loops, so that a loop in a file that never ends is an error; none given means [`MAX_STEPS`].
+    pub max_steps: Option<u64>,
     /// How to keep the caches that instructions name by layer.
     pub cache: CacheOptions,
     /// Files with weights that the program does not hold itself: ExecuTorch's `.ptd`.
@@ -39,15 +40,12 @@ pub struct Options {
     pub max_memory: Option<u64>,
 }
 
-/// How often one call may jump back if nobody says otherwise.
-pub const MAX_JUMPS: u64 = 1 << 22;
-
 pub(crate) struct Inner {
     pub(crate) device: Device,
     pub(crate) methods: Vec<Method>,
     pub(crate) segments: Vec<Segment>,
     pub(crate) states: Vec<State>,
-    pub(crate) max_jumps: u64,
+    pub(crate) max_steps: u64,
     pub(crate) layout: CacheLayout,
     pub(crate) memory: MemoryLimit,
     /// The file and those beside it, which arrays may lie in.
@@ -192,6 +190,8 @@ pub(crate) enum Argument {
 /// A part of a method that MLX runs.
 pub(crate) struct Segment {
     pub(crate) graph: MlxGraph,
+    /// The steps of each chain, as a [`crate::budget::Budget`] counts them.
+    pub(crate) steps: Vec<u64>,
     /// What is in the constant slots once the init chain has run.
     pub(crate) constants: Vec<Array>,
     /// The state slots, and which of the program's states each holds.
@@ -290,6 +290,7 @@ impl Program {
                 &standard
             }
         };
+        let max_steps = options.max_steps.unwrap_or(MAX_STEPS);
         let mut loader = Loader {
             files,
             program: &pte.program,
@@ -301,6 +302,7 @@ impl Program {
                 .collect(),
             kernels,
             stream: Stream::on(device)?,
+            max_steps,
             segments: Vec::new(),
             states: Vec::new(),
             needs: Vec::new(),
@@ -324,7 +326,7 @@ impl Program {
             methods,
             segments: loader.segments,
             states: loader.states,
-            max_jumps: options.max_jumps.unwrap_or(MAX_JUMPS),
+            max_steps,
             layout,
             memory,
             files: Arc::clone(files),
@@ -385,6 +387,19 @@ impl Program {
 }
 
 impl Inner {
+    /// What a step of a method takes of a [`crate::budget::Budget`] when it is repeated.
+    pub(crate) fn steps(&self, step: &Step) -> u64 {
+        let (read, written) = step.slots();
+        let inside = match step {
+            Step::Delegate { segment, .. } => {
+                let segment = &self.segments[*segment];
+                budget::delegate_steps(&segment.graph, &segment.steps)
+            }
+            _ => 1,
+        };
+        inside.saturating_add((read.len() + written.len()) as u64)
+    }
+
     /// That no bytes of the program have turned out to be missing.
     pub(crate) fn check_files(&self) -> Result<(), Error> {
         let whole = self.files.iter().try_for_each(Mapping::check);

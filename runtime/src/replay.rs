@@ -33,9 +33,6 @@ fn run_nested(
         if depth > DEPTH {
             return Err(here(Fault::Depth { limit: DEPTH }));
         }
-        if depth > 0 {
-            frame.budget.step().map_err(here)?;
-        }
         run_one(instruction, graph, frame, depth).map_err(|e| e.or(here))?;
     }
     Ok(())
@@ -89,7 +86,16 @@ fn branch(i: &If, graph: &MlxGraph, frame: &mut Frame<'_>, depth: usize) -> Resu
     } else {
         i.else_chain_idx
     };
+    take(chain, frame)?;
     Ok(run_nested(graph, chain, frame, depth + 1)?)
+}
+
+/// Takes the steps of a chain that is run within another.
+fn take(chain: u32, frame: &Frame<'_>) -> Result<(), Fault> {
+    let steps = frame.steps.get(chain as usize).copied();
+    frame
+        .budget
+        .take(steps.unwrap_or_default().saturating_add(1))
 }
 
 /// Runs the body once for each position along the axis; what it leaves in the outputs is stacked along the same axis.
@@ -119,7 +125,10 @@ fn scan(i: &Scan, graph: &MlxGraph, frame: &mut Frame<'_>, depth: usize) -> Resu
     let originals = originals.collect::<Result<Vec<Array>, Fault>>()?;
     let mut collected: Vec<Vec<Array>> = i.outputs.iter().map(|_| Vec::new()).collect();
     for step in 0..length {
-        frame.budget.step()?;
+        frame
+            .budget
+            .take((originals.len() + collected.len()) as u64)?;
+        take(chain, frame)?;
         for (original, sliced) in originals.iter().zip(&i.sliced) {
             let slice = ops::select(original, step, i.scan_axis, frame)?;
             frame.put(*sliced, slice)?;

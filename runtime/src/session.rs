@@ -5,9 +5,10 @@ mod inferred;
 
 use fuseline_program::{Dim, IoSlot, ScalarType};
 
+use crate::budget::Budget;
 use crate::error::{Error, InputProblem};
 use crate::fault::Fault;
-use crate::frame::{Budget, Frame, Number};
+use crate::frame::{Frame, Number};
 use crate::kernels::KernelError;
 use crate::mlx::{self, Array, Stream};
 use crate::ops::{self, Caches};
@@ -89,8 +90,7 @@ impl Session {
             caches: self.caches.share()?,
             values: Vec::new(),
         };
-        let mut jumps = 0;
-        let budget = Budget::new();
+        let budget = Budget::new(program.0.max_steps);
         for chain in &method.chains {
             let mut at = 0;
             while let Some(step) = chain.get(at) {
@@ -102,14 +102,13 @@ impl Session {
                 if !is_false(&values[*condition])? {
                     continue;
                 }
-                if *target < at {
-                    jumps += 1;
-                    if jumps > program.0.max_jumps {
-                        return Err(Error::Endless {
-                            method: method.name.clone(),
-                            limit: program.0.max_jumps,
-                        });
-                    }
+                if let Some(repeated) = chain.get(*target..at) {
+                    let repeated = repeated.iter().map(|step| program.0.steps(step));
+                    let enough = budget.jump(repeated.sum(), values.len());
+                    enough.map_err(|_| Error::Endless {
+                        method: method.name.clone(),
+                        limit: program.0.max_steps,
+                    })?;
                     // Each step of a loop is queued before the next one is built on it.
                     let tensors = values.iter().filter_map(Value::as_tensor);
                     mlx::start(tensors.map(Tensor::array))?;
@@ -228,6 +227,7 @@ impl Session {
     fn frame<'a>(&'a self, segment: &'a Segment, budget: &'a Budget) -> Frame<'a> {
         Frame {
             constants: &segment.constants,
+            steps: &segment.steps,
             tensors: std::iter::repeat_with(|| None)
                 .take(segment.free_slots())
                 .collect(),
@@ -244,6 +244,7 @@ impl Session {
             values: Vec::new(),
             stream: &self.stream,
             budget,
+            steps: &[],
             caches: Caches::default(),
             layout: &self.program.0.layout,
         }
@@ -278,7 +279,7 @@ impl Session {
         let array = match self.state[number].as_ref().or(state.initial.as_ref()) {
             Some(kept) => kept.share()?,
             None => {
-                let budget = Budget::new();
+                let budget = Budget::new(0);
                 let zeros = state.info.zeros(&self.empty_frame(&budget))?;
                 mlx::eval([&zeros])?;
                 zeros

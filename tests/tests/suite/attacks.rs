@@ -92,7 +92,7 @@ fn step(session: &mut Session) -> std::result::Result<(), fuseline_runtime::Erro
 fn program(path: &Path) -> Result<String> {
     let options = Options {
         device: Some(Device::Cpu),
-        max_jumps: Some(1 << 16),
+        max_steps: Some(1 << 21),
         ..Options::default()
     };
     let program = match Program::open_with(path, &options) {

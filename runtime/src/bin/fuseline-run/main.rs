@@ -74,6 +74,9 @@ struct ModelArgs {
     /// The most memory that weights, state and results may take: a number of bytes, or of K, M, G or T of 1024 each. What needs more ends with exit code 8.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     max_memory: Option<u64>,
+    /// The most steps (instructions, and slots that they name) that branches and loops may take in one call. Without it, 16,777,216.
+    #[arg(long, value_name = "N")]
+    max_steps: Option<u64>,
     /// For programs whose key/value caches are kept outside of them: the most positions. Without it, what the program says, or no limit.
     #[arg(long, value_name = "N")]
     kv_capacity: Option<u32>,
@@ -95,6 +98,7 @@ impl ModelArgs {
             device: self.device,
             data: self.data.clone(),
             max_memory: self.max_memory,
+            max_steps: self.max_steps,
             cache: CacheOptions {
                 capacity: self.kv_capacity,
                 dtype: self.kv_dtype,
