@@ -167,10 +167,10 @@ impl Plan<'_> {
             .iter()
             .map(|(name, pattern)| {
                 let attr = match resolve_axes(name, pattern, rank) {
-                    AttrPattern::NumberOf(slot) => match self.b.get(slot)? {
-                        Bound::Class(id) => {
-                            let scalar = self.egraph[*id].data.scalar?;
-                            Attr::Float(F64::new(scalar.as_f64()))
+                    AttrPattern::NumberOf(slot) => Attr::Float(F64::new(self.known(slot)?)),
+                    AttrPattern::Times(bound, slot) => match self.b.get(bound)? {
+                        Bound::Attr(Attr::Float(x)) => {
+                            Attr::Float(F64::new(x.get() * self.known(slot)?))
                         }
                         _ => return None,
                     },
@@ -180,6 +180,14 @@ impl Plan<'_> {
             })
             .collect::<Option<Vec<_>>>()?;
         Op::build(&apply.name, &attrs).ok()
+    }
+
+    /// The number that the variable in `slot` is known to be.
+    fn known(&self, slot: usize) -> Option<f64> {
+        match self.b.get(slot)? {
+            Bound::Class(id) => self.egraph[*id].data.scalar.map(Scalar::as_f64),
+            _ => None,
+        }
     }
 
     fn shape(&self, apply: &Apply) -> Option<Vec<Dim>> {

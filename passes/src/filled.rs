@@ -8,11 +8,15 @@
 //!
 //! True because a hidden key weighs nothing. A number that hides but is finite leaves a row that is hidden whole uniform over all keys, so for such a mask each row must
 //! provably see a key. `e` must be known to lie within the keys: by its range, or because another part of the program writes or reads just up to `e` in an axis that isn't longer.
+//!
+//! Core ATen writes a cache at places that may count from its end. Where an attention hides the keys behind that very place, a negative one hides all of them from the first query,
+//! so it is no place that a program means: such a number is refused when it is read, and the attention is one over what is filled ([`nonnegative`]).
 
 use crate::closed_form::{self, Form, HalfSpace, Seen};
 use crate::pass::{Numerics, PassCx, PassError};
 use fuseline_ir::ops::{attention, create, movement, pointwise};
-use fuseline_ir::{DType, Dim, Graph, Loc, Op, OpError, Symbols, Value};
+use fuseline_ir::{DType, Dim, Graph, Loc, Op, OpError, Range, Symbol, Symbols, Value};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The pass's name.
@@ -29,6 +33,7 @@ pub fn run(graph: &Graph, cx: &PassCx) -> Result<Graph, PassError> {
         return Ok(graph.clone());
     }
     let forms = closed_form::analyse(graph);
+    let graph = &nonnegative(graph, &forms);
     let ends = ends(graph);
     let mut out = graph.rebuilt();
     let mut map: Vec<Value> = Vec::with_capacity(graph.nodes().len());
@@ -50,6 +55,48 @@ pub fn run(graph: &Graph, cx: &PassCx) -> Result<Graph, PassError> {
     }
     crate::decompose::copy_ends(graph, &mut out, &map);
     Ok(out)
+}
+
+/// The graph with fewer numbers that it accepts: a symbol that is the place where keys are written, and behind which the same attention's mask hides them, isn't negative.
+fn nonnegative<'g>(graph: &'g Graph, forms: &[Option<Arc<Form<Value>>>]) -> Cow<'g, Graph> {
+    let mut out = Cow::Borrowed(graph);
+    for (_, node) in graph.values() {
+        let (Op::Sdpa(_), &[_, keys, _, mask]) = (&node.op, node.args.as_slice()) else {
+            continue;
+        };
+        let Some(place) = written_at(graph, keys) else {
+            continue;
+        };
+        let range = graph.symbols.get(place).filter(|range| range.min < 0);
+        let seen = forms[mask.index()].as_ref().and_then(closed_form::seen);
+        let (Some(range), Some(seen), Some(mask)) = (range, seen, graph.ty(mask).as_tensor())
+        else {
+            continue;
+        };
+        let behind = |half: &HalfSpace| {
+            let first = rows_and_keys(half, mask.rank()).map(|(_, constant)| constant);
+            first.is_some_and(|c| c == Dim::symbol(place.clone()))
+        };
+        if range.max >= 0 && seen.within.iter().any(behind) {
+            let range = Range { min: 0, ..*range };
+            out.to_mut().declare_symbol(place.clone(), range);
+        }
+    }
+    out
+}
+
+/// The symbol at which a slice of what the keys are made of was written last.
+fn written_at(graph: &Graph, mut keys: Value) -> Option<&Symbol> {
+    loop {
+        let node = graph.node(keys);
+        match &node.op {
+            Op::SliceUpdate(update) => return update.start.as_symbol(),
+            Op::Reshape(_) | Op::Broadcast(_) | Op::Transpose(_) | Op::Cast(_) => {
+                keys = *node.args.first()?;
+            }
+            _ => return None,
+        }
+    }
 }
 
 /// What is left of a mask.

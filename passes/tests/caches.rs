@@ -97,6 +97,16 @@ fn a_cache_is_read_as_far_as_it_is_filled() {
 }
 
 #[test]
+fn a_place_behind_which_keys_are_hidden_counts_from_the_front() {
+    let out = after(&graph("true", COUNTED, SEEN), 2);
+    assert_eq!(attention(&out), (true, "at0 + s".into(), 3), "{out}");
+    assert_eq!(out.symbols["at0"].min, 0, "{out}");
+    // Where the mask looks at something else, such a place is as good as any.
+    let out = after(&graph("true", COUNTED, "%m = le(%n, %n)"), -3);
+    assert_eq!(out.symbols["at0"].min, -8, "{out}");
+}
+
+#[test]
 fn places_that_count_from_the_end_are_written_there() {
     let out = after(&graph("true", COUNTED, "%m = le(%n, %n)"), -3);
     assert_eq!(

@@ -404,6 +404,36 @@ pub const RULES: &[Rule] = &[
         class: Exact,
     },
     Rule {
+        name: "sdpa_scaled_queries",
+        doc: "Queries that one number multiplies: it is part of the scale.",
+        vars: &[
+            ("q", Tensor(Float("T"), "B H S D")),
+            ("k", Tensor(Float("T"), "B J N D")),
+            ("v", Tensor(Float("T"), "B J N E")),
+            ("a", Number("T", Finite)),
+            ("c", Literal(Any)),
+            ("o", Flag),
+        ],
+        lhs: "sdpa[scale=$c, causal=$o](mul(?q, ?a), ?k, ?v, ?m*)",
+        rhs: "sdpa[scale=$c*?a, causal=$o](?q, ?k, ?v, ?m*)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sdpa_scaled_keys",
+        doc: "As `sdpa_scaled_queries`, of keys.",
+        vars: &[
+            ("q", Tensor(Float("T"), "B H S D")),
+            ("k", Tensor(Float("T"), "B J N D")),
+            ("v", Tensor(Float("T"), "B J N E")),
+            ("a", Number("T", Finite)),
+            ("c", Literal(Any)),
+            ("o", Flag),
+        ],
+        lhs: "sdpa[scale=$c, causal=$o](?q, mul(?k, ?a), ?v, ?m*)",
+        rhs: "sdpa[scale=$c*?a, causal=$o](?q, ?k, ?v, ?m*)",
+        class: Reassociates,
+    },
+    Rule {
         name: "sdpa_causal",
         doc: "A mask that lets query i see the keys up to i + N − S is what the op calls causal, and needs no array. Not for a cache of a fixed length, whose last row isn't the newest.",
         vars: &[

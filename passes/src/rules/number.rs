@@ -4,7 +4,7 @@ use crate::pass::Numerics::{Exact, Reassociates, Ulps};
 use crate::rule::Rule;
 use crate::sort::Elem::Float;
 use crate::sort::Range::{Any, Finite};
-use crate::sort::Sort::{Number, Order, Shape, Tensor};
+use crate::sort::Sort::{Holds, Number, Order, Shape, Tensor};
 
 /// The table.
 pub const RULES: &[Rule] = &[
@@ -95,6 +95,18 @@ pub const RULES: &[Rule] = &[
         lhs: "transpose[perm=$p](mul(?x, ?c))",
         rhs: "mul(transpose[perm=$p](?x), ?c)",
         class: Exact,
+    },
+    Rule {
+        name: "number_out_of_wider",
+        doc: "(x · c) in a wider dtype is x in that dtype, · c: the product is rounded once less.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L..")),
+            ("c", Number("T", Finite)),
+            ("U", Holds("T")),
+        ],
+        lhs: "cast[dtype=U](mul(?x, ?c))",
+        rhs: "mul(cast[dtype=U](?x), cast[dtype=U](?c))",
+        class: Reassociates,
     },
     Rule {
         name: "numbers_meet",

@@ -4,10 +4,10 @@ use crate::pass::Numerics::{Exact, Reassociates, Ulps};
 use crate::rule::Rule;
 use crate::sort::Columns::{self, Halves, Neighbours, Once};
 use crate::sort::Elem::{F32, Float, Single};
-use crate::sort::Range::Any;
+use crate::sort::Range::{Any, Finite};
 use crate::sort::Sort::{
-    self, Counted, Equals, Flag, Given, Holds, Listed, Literal, Positions, Product, RotaryCos,
-    RotarySin, Tensor,
+    self, Counted, Equals, Flag, Given, Holds, Listed, Literal, Number, Positions, Product,
+    RotaryCos, RotarySin, Tensor,
 };
 
 /// What is turned, by tables with these columns.
@@ -315,6 +315,22 @@ pub const RULES: &[Rule] = &[
         lhs: "rope[dims=R, traditional=$t, base=none, scale=$c](?x, ?p, ?freqs)",
         rhs: "transpose[perm=[0, 2, 1, 3]](rope[dims=R, traditional=$t, base=none, scale=$c](transpose[perm=[0, 2, 1, 3]](?x), ?offset, ?freqs))",
         class: Exact,
+    },
+    Rule {
+        name: "rope_of_multiple",
+        doc: "A rotation is linear: a factor that is one number follows it, and may be an attention's scale there.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. S D")),
+            ("a", Number("T", Finite)),
+            ("offset", Positions("L.. S")),
+            ("freqs", Tensor(F32, "H")),
+            ("R", Equals("2*H")),
+            ("t", Flag),
+            ("c", Literal(Any)),
+        ],
+        lhs: "rope[dims=R, traditional=$t, base=none, scale=$c](mul(?x, ?a), ?offset, ?freqs)",
+        rhs: "mul(rope[dims=R, traditional=$t, base=none, scale=$c](?x, ?offset, ?freqs), ?a)",
+        class: Reassociates,
     },
     Rule {
         name: "rope_narrow",

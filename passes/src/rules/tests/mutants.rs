@@ -55,6 +55,9 @@ fn variables(pattern: &Pattern, out: &mut BTreeSet<(bool, usize)>) {
                 match attr {
                     AttrPattern::NumberOf(slot) => drop(out.insert((true, *slot))),
                     AttrPattern::Bind(slot) => drop(out.insert((false, *slot))),
+                    AttrPattern::Times(bound, slot) => {
+                        out.extend([(false, *bound), (true, *slot)]);
+                    }
                     _ => {}
                 }
             }
@@ -76,6 +79,7 @@ fn exchanged(pattern: &Pattern, a: usize, b: usize) -> Pattern {
             let attr = |p: &AttrPattern| match p {
                 AttrPattern::NumberOf(slot) => AttrPattern::NumberOf(other(slot)),
                 AttrPattern::Bind(slot) => AttrPattern::Bind(other(slot)),
+                AttrPattern::Times(bound, slot) => AttrPattern::Times(other(bound), other(slot)),
                 p => p.clone(),
             };
             Pattern::Apply(Apply {
