@@ -5,6 +5,7 @@
 //! names that the compiled file uses: `aten::nonzero.out`, namespace and overload included.
 
 mod complex;
+mod linalg;
 mod portable;
 mod unique;
 mod views;
@@ -48,6 +49,14 @@ pub enum KernelError {
         /// What it should be.
         wanted: String,
     },
+    /// A matrix that a factorisation does not exist for.
+    #[error("matrix {at} of the batch {problem}")]
+    Matrix {
+        /// Which one of the batch, from 0 in row-major order.
+        at: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A tensor could not be read or made.
     #[error(transparent)]
     Tensor(#[from] TensorError),
@@ -82,7 +91,7 @@ impl Kernels {
 
     /// The built-in ones: `aten::nonzero.out`, `aten::masked_select.out`, `aten::masked_scatter.out`, `aten::_unique2.out`, `aten::unique_consecutive.out`,
     /// `aten::_adaptive_avg_pool2d.out`, `aten::copy_`, `aten::max.dim_max`, `aten::min.dim_min`; those on complex elements and those that only move elements,
-    /// which ExecuTorch leaves on the host beside such: `aten::_fft_r2c.out`, `aten::abs.out`, `aten::add.out`, `aten::mul.out`, `aten::sub.out`,
+    /// which ExecuTorch leaves on the host beside such, and factorisations of matrices (`aten::linalg_qr.out`): `aten::_fft_r2c.out`, `aten::abs.out`, `aten::add.out`, `aten::mul.out`, `aten::sub.out`,
     /// `aten::index.Tensor_out`, `aten::view_copy.out` and its like. [`Kernels::names`] has them all.
     #[must_use]
     pub fn standard() -> Self {
@@ -104,6 +113,7 @@ impl Kernels {
         kernels.register("aten::unique_consecutive.out", 4, 3, unique::runs);
         complex::register(&mut kernels);
         views::register(&mut kernels);
+        linalg::register(&mut kernels);
         kernels
     }
 

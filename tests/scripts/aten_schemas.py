@@ -18,12 +18,10 @@ OPERATORS = "torchgen/packaged/ATen/native/native_functions.yaml"
 NOT_EXPORTED = re.compile(
     r"backward|_foreach_|_fused_|sparse|nested|jagged|cudnn|mkldnn|miopen|mps|fbgemm|cslt|cufft|_cuda_|overrideable|"
     r"quantized_|q_per_channel|q_scale|q_zero|qscheme|_test_|ctc_loss|coalesce|crow_|ccol_|col_indices|"
-    r"row_indices|segment_reduce|_ddp|_thnn|record_stream|_fw_primal|_make_dual|_unpack_dual|retains_grad|"
+    r"row_indices|_ddp|_thnn|record_stream|_fw_primal|_make_dual|_unpack_dual|retains_grad|"
     r"requires_grad|^_version|is_leaf|output_nr|set_data|_pack_padded|_pad_packed|pin_memory|^is_pinned|^_pin|resize|"
     r"_validate|histogramdd|spdiags|_nnpack|_use_|_debug_|_saturate|_wrapped|"
-    r"_flash_|retain_grad|^_c\w*_helper|_triton|_dyn_quant|_scaled_mm|_mixed_dtypes|_linalg_|lstsq|"
-    r"^_?lu_|(^|_)qr$|svd|cholesky|triangular|ormqr|geqrf|orgqr|(^|_)eigh?$|eigvals|slogdet|logdet|^det$|^inverse$|^_amp_|^_foobar|_batch_dim$|^_sobol|^_dim[IV]$|^_nnz$|"
-    r"linalg_(?!vector_norm|norm|matrix_norm|matrix_power|vander|cross|diagonal|vecdot|multi_dot)"
+    r"_flash_|retain_grad|^_c\w*_helper|_triton|_dyn_quant|_scaled_mm|_mixed_dtypes|^_amp_|^_foobar|_batch_dim$|^_sobol|^_dim[IV]$|^_nnz$"
 )
 
 # Functional forms that PyTorch generates, without a row of their own in its list.

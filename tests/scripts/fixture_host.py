@@ -156,3 +156,39 @@ class SessionCaches(torch.nn.Module):
             made.append((torch.randn(1, 4, n, 8), torch.randn(1, 2, n, 8), torch.randn(1, 2, n, 8), at))
             start += 2 * n
         return made
+
+
+def positive(x):
+    return x @ x.mT + 4 * torch.eye(x.shape[-1])
+
+
+@module("host_factorisations", note="factorisations of matrices, and what is computed by them; vectors that nothing determines are multiplied back")
+class Factorisations(torch.nn.Module):
+    def forward(self, square, tall):
+        la = torch.linalg
+        lu, pivots = la.lu_factor(square)
+        values, vectors = la.eigh(positive(square))
+        u, s, vh = la.svd(tall, full_matrices=False)
+        full_u, _, full_vh = la.svd(tall)
+        return (
+            la.inv(square), la.solve(square, tall.mT), la.solve(square, tall, left=False), torch.det(square), *la.slogdet(square), torch.logdet(square),
+            la.cholesky(positive(square)), la.cholesky(positive(square), upper=True), *la.qr(tall), *la.qr(tall.mT), *la.qr(tall, mode="complete"),
+            la.solve_triangular(square, tall.mT, upper=True), la.solve_triangular(square, tall, upper=False, left=False, unitriangular=True),
+            *la.lu(tall), lu, pivots, la.lu_solve(lu, pivots, tall.mT), la.lu_solve(lu, pivots, tall, left=False), la.lu_solve(lu, pivots, tall.mT, adjoint=True),
+            values, vectors @ torch.diag_embed(values) @ vectors.mT, la.eigvalsh(positive(square), UPLO="U"),
+            s, u @ torch.diag_embed(s) @ vh, u.mT @ u, full_u.mT @ full_u, full_vh @ full_vh.mT, la.svdvals(tall.mT),
+            la.pinv(tall), la.matrix_rank(tall), la.cond(square), la.cond(square, p=1), la.matrix_norm(tall, ord=2), la.matrix_norm(tall, ord="nuc"),
+            la.matrix_power(square, -2), la.matrix_exp(square), la.householder_product(*torch.geqrf(tall)), *la.inv_ex(torch.zeros(2, 2) + 0 * square[0, :2, :2]),
+        )  # fmt: skip
+
+    def calls(self):
+        return [(torch.randn(3, 4, 4), torch.randn(3, 6, 4))]
+
+
+@module("host_inverse", note="an inverse whose matrices may have none")
+class Inverse(torch.nn.Module):
+    def forward(self, x):
+        return torch.linalg.inv(x) + 1.0
+
+    def calls(self):
+        return [(torch.randn(1, 2, 2) + 3 * torch.eye(2),)]

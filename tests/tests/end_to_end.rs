@@ -19,8 +19,18 @@ use std::process::ExitCode;
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     (
         "modules/host_missing/",
-        "aten.special_bessel_j0.default",
+        "special_bessel_j0",
         "no host kernel computes Bessel functions of the first kind",
+    ),
+    (
+        "reference/modules/host_factorisations/",
+        "aten::",
+        "the reference evaluation has no factorisations of matrices",
+    ),
+    (
+        "reference/modules/host_inverse/",
+        "aten::",
+        "the reference evaluation has no factorisations of matrices",
     ),
     (
         "reference/modules/session_caches/",

@@ -8,7 +8,7 @@ use fuseline_ir::{Op, Value};
 use super::call::Call;
 use super::error::{Fail, Result};
 use super::ops::{THEMES, complex};
-use super::{Handler, Importer, Out, promote};
+use super::{Handler, Importer, Out, host, promote};
 use crate::pt2::schema::{BaseType, Schema};
 
 /// How an operator is imported.
@@ -22,6 +22,16 @@ pub enum Road {
     InPlace,
     /// It checks what the export has proved, and is left out.
     Check,
+    /// It has no handler, and is a call of a kernel that the program which runs the model must register.
+    Kernel,
+}
+
+/// Why an operator is refused, by its target without `torch.ops.`: what it does that neither ops of the IR nor a call of the host can. `None` for one that is imported.
+pub fn refused(target: &str) -> Option<&'static str> {
+    match road(target) {
+        Some(_) => None,
+        None => Schema::find(target).map_or(Some("is not known"), |schema| host::obstacle(&schema)),
+    }
 }
 
 /// How the operator is imported, by its target without `torch.ops.`; `None` for one that is refused.
@@ -39,6 +49,10 @@ pub fn road(target: &str) -> Option<Road> {
         .or_else(|| known(&same_as(target)?))
         .or_else(|| in_place(target, Schema::find(target).as_ref()).map(|_| Road::InPlace))
         .or_else(|| complex::is_own(target).then_some(Road::Handler("complex")))
+        .or_else(|| {
+            let schema = Schema::find(target).filter(|_| target.starts_with("aten."))?;
+            host::obstacle(&schema).is_none().then_some(Road::Kernel)
+        })
 }
 
 /// The handler of an operator, by its target without `torch.ops.`.
@@ -128,6 +142,9 @@ pub(super) fn is_assertion(target: &str) -> bool {
             | "aten.sym_constrain_range.default"
             | "aten.sym_constrain_range_for_size.default"
             | "aten._print.default"
+            | "aten._functional_assert_async.msg"
+            | "aten._functional_assert_scalar.default"
+            | "aten._linalg_check_errors.default"
             | "torch._functorch.predispatch.lazy_load_decompositions"
     )
 }

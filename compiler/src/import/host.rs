@@ -1,7 +1,10 @@
 //! Operators that become calls of the host: those of a user's library, and those that the user sends there.
 //!
-//! Nothing goes to the host in silence. An operator of a library that the compiler does not know has no other meaning than its kernel, so that it always
-//! does, and the report says so. An operator of PyTorch's own goes there only where [`HostOps`] names it; else it is refused.
+//! Nothing goes to the host in silence: the report names each call, its place and its reason. There go, beside what [`HostOps`] names,
+//!
+//! - operators that a runtime has kernels for, because the target can't express them: their handlers say so with [`built_in`];
+//! - operators of a library that the compiler does not know, which have no other meaning than their kernel;
+//! - operators of PyTorch's own that have no handler. The program that runs the model must register a kernel for each.
 //!
 //! The kernel of `mylib::foo` is `mylib::foo.out`, of `mylib::foo.bar` it is `mylib::foo.bar_out`: the name of the variant that writes into given tensors, as
 //! ExecuTorch calls it. Its arguments are those of the operator's schema in order, defaults included. An archive has neither the schema of a library's operator nor
@@ -21,7 +24,7 @@ use super::{Importer, Out, symbolic};
 use crate::pt2::exported::{
     Argument, OptionalTensor, SymBoolArgument, SymFloatArgument, SymIntArgument, TensorName,
 };
-use crate::pt2::schema::{Literal, Schema};
+use crate::pt2::schema::{BaseType, Literal, Return, Schema};
 
 /// Libraries whose operators the compiler knows, or whose graphs it reads: what it lacks of them is missing here, and no kernel of a user's.
 const KNOWN: &[&str] = &[
@@ -108,9 +111,38 @@ pub(super) fn is_custom(full: &str) -> bool {
     matches!(parts.as_deref(), Some([library, _, _]) if !KNOWN.contains(library))
 }
 
-/// Imports an operator as a call of the host.
+/// Imports an operator as a call of a kernel that the runtime need not have.
 pub(super) fn import(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
-    let custom = is_custom(&call.node.target);
+    let library = call.target.split('.').next().unwrap_or_default();
+    let reason = if is_custom(&call.node.target) {
+        format!("an operator of the library `{library}`")
+    } else if cx.host_ops.has(call.target) {
+        "sent to the host by option".to_owned()
+    } else {
+        NO_KERNEL.to_owned()
+    };
+    import_as(cx, call, &reason, &[])
+}
+
+/// The reason of a call that only a kernel of the program that runs the model can answer.
+pub(super) const NO_KERNEL: &str = "it has no form in the target's instructions; the program that runs the model registers a kernel of this name";
+
+/// Imports an operator as a call of a kernel that every runtime has. `given` are arguments with other values than the call has.
+pub(super) fn built_in(
+    cx: &mut Importer<'_>,
+    call: &Call<'_>,
+    reason: &str,
+    given: &[(&str, Attr)],
+) -> Result<Vec<Out>> {
+    import_as(cx, call, reason, given)
+}
+
+fn import_as(
+    cx: &mut Importer<'_>,
+    call: &Call<'_>,
+    reason: &str,
+    given: &[(&str, Attr)],
+) -> Result<Vec<Out>> {
     let own = cx.host_ops.schema(call.target).cloned();
     let schema = own.as_ref().or(call.schema);
     check_effects(call, schema)?;
@@ -133,13 +165,13 @@ pub(super) fn import(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>>
         }
     }
     let mut tensors = Vec::new();
-    let arguments = arguments(cx, call, schema, &mut tensors)?;
-    let library = call.target.split('.').next().unwrap_or_default();
-    let reason = if custom {
-        format!("an operator of the library `{library}`")
-    } else {
-        "sent to the host by option".to_owned()
-    };
+    let mut arguments = arguments(cx, call, schema, &mut tensors)?;
+    for (name, value) in given {
+        let named = schema.and_then(|schema| schema.args.iter().position(|arg| arg.name == *name));
+        if let Some(argument) = named.and_then(|at| arguments.get_mut(at)) {
+            *argument = value.clone();
+        }
+    }
     let single = results.len() == 1;
     let ty = match results.pop() {
         Some(only) if single => only,
@@ -147,7 +179,7 @@ pub(super) fn import(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>>
     };
     let host = op::Host {
         kernel: kernel(call.target).as_str().into(),
-        reason: reason.as_str().into(),
+        reason: reason.into(),
         call: arguments,
         ty,
     };
@@ -170,6 +202,24 @@ pub(super) fn results_of(
         Some(count) => (0..count)
             .map(|index| cx.build.add(op::Get { index }, &[value]))
             .collect(),
+    }
+}
+
+/// Why an operator of PyTorch's own that has no handler can't be a call of the host either; `None` for one that can.
+pub(super) fn obstacle(schema: &Schema) -> Option<&'static str> {
+    let alias = |write| {
+        let all = schema.args.iter().filter_map(|arg| arg.alias.as_ref());
+        all.into_iter().any(|alias| alias.write == write)
+    };
+    let tensors = |one: &Return| one.ty.base == BaseType::Tensor;
+    if alias(true) {
+        Some("writes to an argument")
+    } else if alias(false) {
+        Some("returns a view of an argument's memory")
+    } else if schema.returns.is_empty() || !schema.returns.iter().all(tensors) {
+        Some("returns something else than tensors")
+    } else {
+        None
     }
 }
 

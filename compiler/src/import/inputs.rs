@@ -194,6 +194,10 @@ impl<'a> Importer<'a> {
         let mut tied: BTreeMap<Tie<'a>, TensorId> = BTreeMap::new();
         let specs = &self.archive.program().graph_module.signature.input_specs;
         for (spec, argument) in specs.iter().zip(&scope.graph.inputs) {
+            // A token only orders; nobody gives it.
+            if matches!(spec, InputSpec::Token { .. }) {
+                continue;
+            }
             if let Some(weight) = self.archive.weight_of(spec) {
                 let tie = Tie::of(weight);
                 let tensor = *tied.entry(tie).or_insert_with(|| self.memory.root(None));

@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Dim, Graph, Loc, Scalar, Symbol, Value};
 
-pub use dispatch::{Road, road};
+pub use dispatch::{Road, refused, road};
 pub use error::{Error, Unsupported};
 pub use host::HostOps;
 pub use inputs::parameters;
@@ -238,12 +238,19 @@ impl<'a> Importer<'a> {
             let outs = self.unshare(&call, outs)?;
             return self.bind(&call, outs);
         }
-        let Some(import) = dispatch::in_place(target, schema.as_ref()) else {
-            return host::refusal(target);
-        };
-        if call.reads_poison() {
-            return Err(Fail::Poisoned);
+        let import = dispatch::in_place(target, schema.as_ref());
+        match (import, schema.as_ref().map(host::obstacle)) {
+            (None, None) => return host::refusal(target),
+            (None, Some(Some(reason))) => {
+                return unsupported(format!("this operator is not supported: it {reason}"));
+            }
+            _ if call.reads_poison() => return Err(Fail::Poisoned),
+            _ => {}
         }
+        let Some(import) = import else {
+            let outs = host::import(self, &call)?;
+            return self.bind(&call, outs);
+        };
         let written = call.tensor("self")?;
         let value = match import(self, &call)?.into_iter().next() {
             Some(Out::Value(value)) => value,

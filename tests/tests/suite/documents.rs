@@ -171,7 +171,7 @@ fn aten() -> Result {
         if let Some((operator, overload)) = target.rsplit_once('.') {
             let road = import::road(target);
             all += 1;
-            imported += usize::from(road.is_some());
+            imported += usize::from(!matches!(road, None | Some(Road::Kernel)));
             operators
                 .entry(operator)
                 .or_default()
@@ -181,10 +181,11 @@ fn aten() -> Result {
     let mut text = format!(
         "# The operators of exports\n\nMade from the importer's registry: of {all} overloads that an inference export can hold, {imported} are imported. Operators of a user's own library become calls of \
          the host.\n\nAn operator that is an op of the IR ([ops.md](ops.md)) says what that becomes on the target, and the dtypes that it takes; the others are written in ops of the IR by the named file of \
-         `compiler/src/import/ops/`, for the dtypes that those take, and promote as PyTorch does. `data_dependent` is what goes to the host. \"Tested\" are the dtypes of the first tensor in which \
+         `compiler/src/import/ops/`, for the dtypes that those take, and promote as PyTorch does. `data_dependent` is what goes to the host, and so do the factorisations of `factor`. \"Tested\" are the dtypes of the first tensor in which \
          `tests/scripts/sweep_operators.py` compared the operator with PyTorch, over the samples of PyTorch's own tests, and both agreed.\n\n| operator | overloads | how | dtypes |\n|---|---|---|---|\n"
     );
-    let mut refused = Vec::new();
+    let mut refused: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut kernels: Vec<String> = Vec::new();
     let recorded = fs::read_to_string(workspace::root().join("tests/recorded/operators.tsv"))?;
     let mut agreed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for line in recorded.lines() {
@@ -195,8 +196,13 @@ fn aten() -> Result {
         let mut by_road: BTreeMap<Road, Vec<&str>> = BTreeMap::new();
         for (overload, road) in overloads {
             match road {
+                Some(Road::Kernel) => kernels.push(format!("`{operator}.{overload}`")),
                 Some(road) => by_road.entry(*road).or_default().push(overload),
-                None => refused.push(format!("`{operator}.{overload}`")),
+                None => {
+                    let name = format!("{operator}.{overload}");
+                    let reason = import::refused(&name).unwrap_or_default();
+                    refused.entry(reason).or_default().push(format!("`{name}`"));
+                }
             }
         }
         for (road, overloads) in by_road {
@@ -219,6 +225,7 @@ fn aten() -> Result {
                 Road::Handler(file) => (format!("written in ops, `{file}`"), tested),
                 Road::InPlace => ("in place".to_owned(), tested),
                 Road::Check => ("left out".to_owned(), String::new()),
+                Road::Kernel => continue,
             };
             writeln!(
                 text,
@@ -227,7 +234,15 @@ fn aten() -> Result {
             )?;
         }
     }
-    write!(text, "\n## Refused\n\n{}\n", refused.join(", "))?;
+    write!(
+        text,
+        "\n## Kernels of your program\n\nThese have no form in ops. Each call becomes one of the host under the operator's name, and is in the report; the program that runs the model registers a kernel.\n\n{}\n",
+        kernels.join(", ")
+    )?;
+    text.push_str("\n## Refused\n\n| it | operators |\n|---|---|\n");
+    for (reason, names) in &refused {
+        writeln!(text, "| {reason} | {} |", names.join(", "))?;
+    }
     check("docs/aten.md", &text)
 }
 

@@ -229,32 +229,60 @@ fn inspect_lists_what_is_left_to_the_host_with_reasons() -> Result {
 }
 
 #[test]
-fn an_operator_that_is_only_missing_goes_to_the_host_on_request_alone() -> Result {
+fn an_operator_that_has_no_form_is_a_call_of_a_kernel_that_must_be_registered() -> Result {
     let folder = tempfile::tempdir()?;
-    let compile = |more: &[&str]| {
-        let model = workspace::fixtures().join("modules/host_missing/model.pt2");
-        let output = folder.path().join("model.pte");
-        let mut args: Vec<std::ffi::OsString> =
-            vec!["compile".into(), model.into(), "-o".into(), output.into()];
-        args.extend(more.iter().map(Into::into));
-        bins::run("fuseline", &args)
-    };
-    let refused = compile(&[])?;
-    assert_eq!(refused.code, Some(5), "{}", refused.stderr);
-    assert!(
-        refused
-            .stderr
-            .contains("--host aten.special_bessel_j0.default"),
-        "{}",
-        refused.stderr
-    );
-    let done = compile(&["--host", "aten.special_bessel_j0"])?;
+    let model = workspace::fixtures().join("modules/host_missing/model.pt2");
+    let output = folder.path().join("model.pte");
+    let args: Vec<std::ffi::OsString> = vec![
+        "compile".into(),
+        model.into(),
+        "-o".into(),
+        (&output).into(),
+    ];
+    let done = bins::run("fuseline", &args)?;
     assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let line = "on the host:  aten::special_bessel_j0.out";
+    assert!(done.stderr.contains(line), "{}", done.stderr);
     assert!(
-        done.stderr
-            .contains("on the host:  aten::special_bessel_j0.out"),
+        done.stderr.contains("registers a kernel"),
         "{}",
         done.stderr
     );
+    let error = match Program::open(&output) {
+        Ok(_) => return Err("a program without its kernel".into()),
+        Err(error) => error.to_string(),
+    };
+    assert!(error.contains("aten::special_bessel_j0.out"), "{error}");
+    Ok(())
+}
+
+/// The session of a model of factorisations, and what its call makes of one matrix.
+fn factored(matrix: &[f32], form: &str) -> Result<std::result::Result<Vec<Value>, Error>> {
+    let input = workspace::fixtures()
+        .join("modules/host_inverse")
+        .join(form);
+    let options = Options::new(input, Level::O2, PassCx::new(roads::target()));
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("model.pte");
+    compile(&options, &mut Quiet)?.write(&output, &mut Quiet)?;
+    let program = Program::open(&output)?;
+    let mut session = program.session()?;
+    let x = Tensor::from_slice(&[1, 2, 2], matrix)?;
+    Ok(session.run("forward", &[x.into()]))
+}
+
+#[test]
+fn a_matrix_without_an_inverse_is_an_error_that_names_it() -> Result {
+    for form in ["model.pt2", "model_core.pt2"] {
+        assert!(factored(&[4.0, 1.0, 2.0, 3.0], form)?.is_ok(), "{form}");
+        let error = factored(&[1.0, 2.0, 2.0, 4.0], form)?
+            .err()
+            .ok_or("an inverse of a singular matrix")?;
+        let said = error.to_string();
+        assert!(
+            said.contains("matrix 0 of the batch is singular: pivot 2"),
+            "{form}: {said}"
+        );
+    }
     Ok(())
 }

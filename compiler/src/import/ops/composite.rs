@@ -80,22 +80,35 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
         },
         "linalg_matrix_power" | "matrix_power" => |cx, call| {
             let x = call.value(cx, "self")?;
-            let n = match call.int("n")? {
-                0 => {
+            let n = call.int("n")?;
+            let mut square = if n < 0 {
+                super::factor::inverse(cx, x)?
+            } else {
+                x
+            };
+            let mut product = None;
+            let mut rest = n.unsigned_abs();
+            while rest > 0 {
+                if rest % 2 == 1 {
+                    product = Some(match product {
+                        Some(product) => matmul(cx, product, square)?,
+                        None => square,
+                    });
+                }
+                rest /= 2;
+                if rest > 0 {
+                    square = matmul(cx, square, square)?;
+                }
+            }
+            match product {
+                Some(product) => done(Ok(product)),
+                None => {
                     let ty = cx.build.ty(x)?.clone();
                     let side = ty.shape[..ty.rank().saturating_sub(1)].to_vec();
                     let ones = cx.build.full(Scalar::Int(1), ty.dtype, side)?;
-                    return done(on_diagonal(cx, ones, 0));
+                    done(on_diagonal(cx, ones, 0))
                 }
-                n @ 1..=64 => n,
-                n if n < 0 => return unsupported("the inverse of a matrix"),
-                n => return unsupported(format!("the power {n} of a matrix, above 64")),
-            };
-            let mut product = x;
-            for _ in 1..n {
-                product = matmul(cx, product, x)?;
             }
-            done(Ok(product))
         },
         "cdist" | "_cdist_forward" => |cx, call| {
             let (a, b) = (call.value(cx, "x1")?, call.value(cx, "x2")?);

@@ -1,4 +1,5 @@
-//! Operators that write to their arguments, wrapped by `run_decompositions` so that they don't: the wrapper takes the arguments' old values and returns the new ones.
+//! Operators that `run_decompositions` wraps. Those that write to their arguments: the wrapper takes the arguments' old values and returns the new ones. Those that do something besides
+//! their results, such as a check: the wrapper takes a token and returns another, so that they keep their order.
 
 use crate::import::call::{Call, Names, Val};
 use crate::import::error::{Fail, Result, invalid, unsupported};
@@ -13,6 +14,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
     Some(match target {
         "higher_order.auto_functionalized_v2" => second,
         "higher_order.auto_functionalized" => first,
+        "higher_order.with_effects" => ordered,
         _ => return None,
     })
 }
@@ -97,6 +99,45 @@ fn second(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
         }
     }
     run(cx, call, target, &schema, inputs, &bases)
+}
+
+/// A wrapper that takes and returns a token before all else. Tokens hold nothing.
+fn ordered(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    let operator = call.node.inputs.get(1).map(|input| &input.arg);
+    let Some(Argument::Operator(operator)) = operator else {
+        return invalid("a wrapper around no operator");
+    };
+    let target = operator.strip_prefix("torch.ops.").unwrap_or(operator);
+    let token = cx.build.full(
+        fuseline_ir::Scalar::Int(0),
+        fuseline_ir::DType::F32,
+        vec![0i64.into()],
+    )?;
+    let mut outs = vec![Out::Value(token)];
+    if dispatch::is_assertion(target) {
+        return Ok(outs);
+    }
+    let schema = Schema::find(target);
+    let (Some(import), Some(schema)) = (dispatch::find(target), &schema) else {
+        return unsupported(format!("`{target}`, which it wraps, is not supported"));
+    };
+    let mut node = call.node.clone();
+    node.inputs.drain(..2);
+    for (input, arg) in node.inputs.iter_mut().zip(&schema.args) {
+        if input.name.is_empty() {
+            input.name.clone_from(&arg.name);
+        }
+    }
+    node.outputs.drain(..node.outputs.len().min(1));
+    let inner = Call {
+        node: &node,
+        target,
+        schema: Some(schema),
+        scope: call.scope,
+    };
+    let results = import(cx, &inner)?;
+    outs.extend(cx.unshare(&inner, results)?);
+    Ok(outs)
 }
 
 /// The wrapped operator, by its target without `torch.ops.`, and its schema.

@@ -4,6 +4,7 @@ use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Dim, Scalar, Value};
 
 use super::composite::turned_product;
+use super::factor::{Spectral, matrix_norm};
 use super::matmul::matmul;
 use super::movement::sorted_axes;
 use super::pointwise::{Arg, done, operands, to_common};
@@ -48,7 +49,8 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
         "linalg_norm" | "linalg_matrix_norm" if overload == "ord_str" || overload == "str_ord" => {
             |cx, call| match call.opt_str("ord")? {
                 Some("fro") => norm(cx, call, None),
-                _ => unsupported("a matrix norm by singular values"),
+                Some("nuc") => nuclear_norm(cx, call),
+                _ => invalid("a matrix norm of this name"),
             }
         }
         "linalg_matrix_norm" => |cx, call| {
@@ -108,43 +110,50 @@ fn norm(cx: &mut Importer<'_>, call: &Call<'_>, ord: Option<f64>) -> Result<Vec<
     let (Some(ord), [rows, columns]) = (ord, order.as_slice()) else {
         return done(vector_norm(cx, x, ord.unwrap_or(2.0), axes, keepdim, dtype));
     };
-    // ±1: sums of columns; ±∞: sums of rows. The extreme over the other axis.
-    let (summed, other) = match ord.abs() {
-        1.0 => (*rows, *columns),
-        f64::INFINITY => (*columns, *rows),
-        _ => return unsupported("a matrix norm by singular values"),
-    };
     let x = cx.build.cast(x, promote::compute_type(dtype))?;
-    let size = cx.build.add(op::Abs {}, &[x])?;
-    let axes = vec![summed];
-    let sums = cx.build.add(
-        op::Sum {
-            axes,
-            keepdim: true,
-        },
-        &[size],
-    )?;
-    let axes = vec![other];
-    let result = if ord > 0.0 {
-        cx.build.add(
-            op::Amax {
-                axes,
-                keepdim: true,
-            },
-            &[sums],
-        )?
-    } else {
-        cx.build.add(
-            op::Amin {
-                axes,
-                keepdim: true,
-            },
-            &[sums],
-        )?
-    };
+    let result = norm_of_sums(cx, x, [*rows, *columns], ord)?;
     let shape = call.out_shape(0)?;
     let result = cx.build.reshape(result, shape)?;
     done(cx.build.cast(result, dtype))
+}
+
+/// A norm of the matrices in two axes, of the order ±1 (the extreme sum of a column), ±∞ (of a row) or ±2 (the extreme singular value); both axes are gone.
+pub(in crate::import) fn norm_of_sums(
+    cx: &mut Importer<'_>,
+    x: Value,
+    [rows, columns]: [usize; 2],
+    ord: f64,
+) -> Result<Value> {
+    let (summed, other) = match ord.abs() {
+        1.0 => (rows, columns),
+        f64::INFINITY => (columns, rows),
+        2.0 if ord > 0.0 => return matrix_norm(cx, x, [rows, columns], Spectral::Largest),
+        2.0 => return matrix_norm(cx, x, [rows, columns], Spectral::Smallest),
+        _ => return invalid(format!("a matrix norm of order {ord}")),
+    };
+    let size = cx.build.add(op::Abs {}, &[x])?;
+    let (axes, keepdim) = (vec![summed], false);
+    let sums = cx.build.add(op::Sum { axes, keepdim }, &[size])?;
+    let axes = vec![if other > summed { other - 1 } else { other }];
+    if ord > 0.0 {
+        cx.build.add(op::Amax { axes, keepdim }, &[sums])
+    } else {
+        cx.build.add(op::Amin { axes, keepdim }, &[sums])
+    }
+}
+
+/// The sum of the singular values of matrices.
+fn nuclear_norm(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    let own = call.schema.is_some_and(|schema| schema.arg("A").is_some());
+    let x = call.value(cx, if own { "A" } else { "self" })?;
+    let axes = call.opt_ints("dim")?.unwrap_or_else(|| vec![-2, -1]);
+    let [rows, columns] = axes.as_slice() else {
+        return invalid(format!("a norm of matrices over {} axes", axes.len()));
+    };
+    let axes = [cx.build.axis(x, *rows)?, cx.build.axis(x, *columns)?];
+    let result = matrix_norm(cx, x, axes, Spectral::Sum)?;
+    let result = cx.build.reshape(result, call.out_shape(0)?)?;
+    done(cx.build.cast(result, call.out_dtype(0)?))
 }
 
 /// Powers of each element, from 0 up or down to 0.

@@ -12,6 +12,7 @@ pub(super) mod counting;
 pub(super) mod create;
 pub(super) mod cumulative;
 pub(super) mod data_dependent;
+pub(super) mod factor;
 pub(super) mod fake_quantize;
 pub(super) mod foreach;
 pub(super) mod fourier;
@@ -88,6 +89,7 @@ pub(super) const THEMES: &[(&str, Find)] = &[
     ("fake_quantize", fake_quantize::find),
     ("foreach", foreach::find),
     ("linalg", linalg::find),
+    ("factor", factor::find),
     ("grouped", grouped::find),
     ("windows", windows::find),
     ("mlx", mlx::find),
