@@ -3,11 +3,8 @@
 /// A group whose numbers lie nearer together than this gets it as its scale.
 const LEAST_SCALE: f32 = 1e-7;
 
-/// A number that adding to, and taking away again, rounds floats from 0 to 2^22 to integers, ties to even; just added, it leaves the integer in the lowest bits.
+/// A number that adding to, and taking away again, rounds floats from 0 to 2^23 to integers, ties to even; just added, it leaves the integer in the lowest bits.
 const ROUNDER: f32 = 8_388_608.0;
-
-/// The same for floats of either sign.
-const SIGNED_ROUNDER: f32 = 12_582_912.0;
 
 /// Numbers that are compared or summed side by side, so that a processor can take several at once. Every group has a multiple of so many.
 pub(super) const LANES: usize = 8;
@@ -21,17 +18,20 @@ pub(super) struct Line {
 
 impl Line {
     /// What an integer stands for.
+    #[inline(always)]
     pub fn at(self, q: u8) -> f32 {
         self.scale * f32::from(q) + self.bias
     }
 }
 
 /// The largest integer of so many bits.
+#[inline(always)]
 fn top(bits: usize) -> f32 {
     ((1u32 << bits) - 1) as f32
 }
 
 /// The least and the largest number. NaN is neither.
+#[inline(always)]
 pub(super) fn extremes(group: &[f32]) -> (f32, f32) {
     let least = among(group, f32::INFINITY, |a, b| if b < a { b } else { a });
     let most = among(group, f32::NEG_INFINITY, |a, b| if a < b { b } else { a });
@@ -39,6 +39,7 @@ pub(super) fn extremes(group: &[f32]) -> (f32, f32) {
 }
 
 /// What is left of numbers when `choose` takes one of two, in any order. Several are compared at once: one list of them at a time, which compilers turn into an instruction.
+#[inline(always)]
 fn among(group: &[f32], start: f32, choose: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [start; LANES];
     for numbers in group.chunks_exact(LANES) {
@@ -56,40 +57,42 @@ fn among(group: &[f32], start: f32, choose: impl Fn(f32, f32) -> f32) -> f32 {
     lanes[0]
 }
 
-/// The nearest integer, ties to even.
+/// The nearest integer, ties to even, without an instruction for it.
+#[inline(always)]
 fn nearest(x: f32) -> f32 {
-    // What a processor without an instruction for it would call a function for.
-    if x.abs() < 4_194_304.0 {
-        (x + SIGNED_ROUNDER) - SIGNED_ROUNDER
+    let size = x.abs();
+    if size < ROUNDER {
+        ((size + ROUNDER) - ROUNDER).copysign(x)
     } else {
-        x.round_ties_even()
+        x
     }
 }
 
-/// MLX's line for a group: through the end of larger magnitude, and through 0 if that is between the ends. Its numbers are not rounded to the weight's
-/// dtype; integers are made with these.
-pub(super) fn line(group: &[f32], bits: usize) -> Line {
-    let (least, most) = extremes(group);
-    let low_edge = least.abs() > most.abs();
-    let step = (most - least) / top(bits);
-    let step = if step < LEAST_SCALE {
-        LEAST_SCALE
-    } else {
-        step
-    };
-    let scale = if low_edge { step } else { -step };
-    let edge = if low_edge { least } else { most };
-    let q = nearest(edge / scale);
-    if q == 0.0 {
-        return Line { scale, bias: 0.0 };
-    }
-    Line {
-        scale: edge / q,
-        bias: edge,
+impl Line {
+    /// MLX's line for numbers between two: through the end of larger magnitude, and through 0 if that is between the ends. Its numbers are not rounded to the weight's
+    /// dtype; integers are made with these.
+    #[inline(always)]
+    pub fn between(least: f32, most: f32, bits: usize) -> Line {
+        let low_edge = least.abs() > most.abs();
+        let step = (most - least) / top(bits);
+        let step = if step < LEAST_SCALE {
+            LEAST_SCALE
+        } else {
+            step
+        };
+        let scale = if low_edge { step } else { -step };
+        let edge = if low_edge { least } else { most };
+        let q = nearest(edge / scale);
+        let fitted = edge / q;
+        Line {
+            scale: if q == 0.0 { scale } else { fitted },
+            bias: if q == 0.0 { 0.0 } else { edge },
+        }
     }
 }
 
 /// The nearest integers. NaN becomes 0.
+#[inline(always)]
 pub(super) fn codes(group: &[f32], line: Line, bits: usize, out: &mut [u8]) {
     let top = top(bits);
     for (w, out) in group.iter().zip(out) {
@@ -100,18 +103,43 @@ pub(super) fn codes(group: &[f32], line: Line, bits: usize, out: &mut [u8]) {
     }
 }
 
+/// The nearest integers, and what they stand for on the line whose numbers are rounded to the weight's dtype.
+#[inline(always)]
+pub(super) fn quantised(
+    group: &[f32],
+    line: Line,
+    bits: usize,
+    round: impl Fn(f32) -> f32,
+    (q, stored): (&mut [u8], &mut [f32]),
+) {
+    codes(group, line, bits, q);
+    let line = rounded(line, round);
+    for (q, stored) in q.iter().zip(stored) {
+        *stored = line.at(*q);
+    }
+}
+
+#[inline(always)]
+fn rounded(line: Line, round: impl Fn(f32) -> f32) -> Line {
+    Line {
+        scale: round(line.scale),
+        bias: round(line.bias),
+    }
+}
+
 /// A line, in numbers that `round` leaves as they are, with a small sum of squared differences: never a larger one than MLX's has. Codes belong to the
 /// rounded line.
 ///
 /// Tried are narrower ranges than from end to end, each moved twice to where the sum is least for the integers that it gives.
-pub(super) fn search(group: &[f32], bits: usize, round: impl Fn(f32) -> f32) -> Line {
-    let rounded = |line: Line| Line {
-        scale: round(line.scale),
-        bias: round(line.bias),
-    };
-    let (least, most) = extremes(group);
+#[inline(always)]
+pub(super) fn search(
+    group: &[f32],
+    (least, most): (f32, f32),
+    bits: usize,
+    round: impl Fn(f32) -> f32,
+) -> Line {
     let mut q = vec![0; group.len()];
-    let mut best = rounded(line(group, bits));
+    let mut best = rounded(Line::between(least, most, bits), &round);
     codes(group, best, bits, &mut q);
     let mut least_error = error(group, best, &q);
     if !(most - least).is_finite() || most <= least {
@@ -124,7 +152,7 @@ pub(super) fn search(group: &[f32], bits: usize, round: impl Fn(f32) -> f32) -> 
             bias: least + inset,
         };
         for _ in 0..MOVES {
-            let candidate = rounded(tried);
+            let candidate = rounded(tried, &round);
             codes(group, candidate, bits, &mut q);
             let sum = error(group, candidate, &q);
             if sum < least_error {
@@ -147,6 +175,7 @@ const INSET: f32 = 0.025;
 const MOVES: usize = 3;
 
 /// The sum of squared differences between numbers and what their integers stand for.
+#[inline(always)]
 fn error(group: &[f32], line: Line, q: &[u8]) -> f64 {
     // Several sums, so that several elements go at once.
     let mut sums = [0.0; LANES];
@@ -160,6 +189,7 @@ fn error(group: &[f32], line: Line, q: &[u8]) -> f64 {
 }
 
 /// The line of the least sum of squared differences for given integers; none if they are all the same.
+#[inline(always)]
 fn fitted(group: &[f32], q: &[u8]) -> Option<Line> {
     let n = group.len() as f64;
     // Sums of integers are exact in f32: there are at most 128 numbers below 256.
@@ -193,6 +223,11 @@ mod tests {
 
     fn group(f: impl Fn(usize) -> f32) -> Vec<f32> {
         (0..64).map(f).collect()
+    }
+
+    fn line(group: &[f32], bits: usize) -> Line {
+        let (least, most) = extremes(group);
+        Line::between(least, most, bits)
     }
 
     fn quantised(group: &[f32], line: Line, bits: usize) -> Vec<u8> {
@@ -257,7 +292,7 @@ mod tests {
                     scale: round(plain.scale),
                     bias: round(plain.bias),
                 };
-                let found = search(&all, bits, round);
+                let found = search(&all, extremes(&all), bits, round);
                 let (before, after) = (
                     error(&all, stored, &q),
                     error(&all, found, &quantised(&all, found, bits)),

@@ -11,37 +11,42 @@ pub(super) trait Element {
     /// A number rounded to the dtype, ties to even.
     fn rounded(x: f32) -> f32;
 
-    /// Appends the bytes of a number rounded to the dtype.
-    fn put(x: f32, out: &mut Vec<u8>);
+    /// Appends the bytes of numbers rounded to the dtype.
+    fn put(numbers: &[f32], out: &mut Vec<u8>);
 }
 
 impl Element for f32 {
     const WIDTH: usize = 4;
 
+    #[inline(always)]
     fn read(bytes: &[u8], out: &mut [f32]) {
         for (bytes, out) in bytes.chunks_exact(4).zip(out) {
             *out = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         }
     }
 
+    #[inline(always)]
     fn rounded(x: f32) -> f32 {
         x
     }
 
-    fn put(x: f32, out: &mut Vec<u8>) {
-        out.extend_from_slice(&x.to_le_bytes());
+    #[inline(always)]
+    fn put(numbers: &[f32], out: &mut Vec<u8>) {
+        append(numbers, out, |x| x.to_le_bytes());
     }
 }
 
 impl Element for half::bf16 {
     const WIDTH: usize = 2;
 
+    #[inline(always)]
     fn read(bytes: &[u8], out: &mut [f32]) {
         for (bytes, out) in bytes.chunks_exact(2).zip(out) {
             *out = f32::from_bits(u32::from(u16::from_le_bytes([bytes[0], bytes[1]])) << 16);
         }
     }
 
+    #[inline(always)]
     fn rounded(x: f32) -> f32 {
         let bits = x.to_bits();
         let odd = (bits >> 16) & 1;
@@ -49,14 +54,16 @@ impl Element for half::bf16 {
         if x.is_nan() { x } else { rounded }
     }
 
-    fn put(x: f32, out: &mut Vec<u8>) {
-        out.extend_from_slice(&half::bf16::from_f32(x).to_le_bytes());
+    #[inline(always)]
+    fn put(numbers: &[f32], out: &mut Vec<u8>) {
+        append(numbers, out, |x| half::bf16::from_f32(x).to_le_bytes());
     }
 }
 
 impl Element for half::f16 {
     const WIDTH: usize = 2;
 
+    #[inline(always)]
     fn read(bytes: &[u8], out: &mut [f32]) {
         /// 2^112: the difference between the dtypes' exponents.
         const UP: f32 = f32::from_bits(239 << 23);
@@ -70,6 +77,7 @@ impl Element for half::f16 {
         }
     }
 
+    #[inline(always)]
     fn rounded(x: f32) -> f32 {
         /// The least number that is rounded up to infinity.
         const TOO_LARGE: f32 = 65_520.0;
@@ -89,8 +97,23 @@ impl Element for half::f16 {
         if x.is_nan() { x } else { rounded.copysign(x) }
     }
 
-    fn put(x: f32, out: &mut Vec<u8>) {
-        out.extend_from_slice(&half::f16::from_f32(x).to_le_bytes());
+    #[inline(always)]
+    fn put(numbers: &[f32], out: &mut Vec<u8>) {
+        append(numbers, out, |x| half::f16::from_f32(x).to_le_bytes());
+    }
+}
+
+/// Appends what each number becomes.
+#[inline(always)]
+fn append<const WIDTH: usize>(
+    numbers: &[f32],
+    out: &mut Vec<u8>,
+    bytes: impl Fn(f32) -> [u8; WIDTH],
+) {
+    let start = out.len();
+    out.resize(start + numbers.len() * WIDTH, 0);
+    for (out, x) in out[start..].as_chunks_mut().0.iter_mut().zip(numbers) {
+        *out = bytes(*x);
     }
 }
 

@@ -2,31 +2,27 @@
 
 use fuseline_ir::ops::quant::Mode;
 
-use super::affine::extremes;
-
 /// How a group of one mode becomes elements and a byte for the scale. `round` rounds to the weight's dtype.
 pub(super) struct Rounding<R> {
     pub mode: Mode,
     pub round: R,
 }
 
-/// What the bits of an FP4 (E2M1) element mean; the sign is bit 3.
-const E2M1: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
 /// Elements of a group in any of these modes, at most.
 const MOST_IN_GROUP: usize = 32;
-/// Between each and the next of them. A number just on one belongs to the smaller.
+/// Between each two FP4 (E2M1) numbers that are neighbours, of those that are not negative. A number just on one belongs to the smaller.
 const BETWEEN: [f32; 7] = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0];
 
 impl<R: Fn(f32) -> f32> Rounding<R> {
     /// The largest magnitude of an element.
+    #[inline(always)]
     fn most(&self) -> f32 {
         if self.mode == Mode::MxFp8 { 448.0 } else { 6.0 }
     }
 
-    /// The scale's byte that MLX finds for a group.
-    pub fn scale(&self, group: &[f32]) -> u8 {
-        let (low, high) = extremes(group);
-        let most = low.abs().max(high.abs());
+    /// The scale's byte that MLX finds for a group with this largest magnitude.
+    #[inline(always)]
+    pub fn scale(&self, most: f32) -> u8 {
         let ratio = (self.round)(most / self.most());
         if self.mode == Mode::NvFp4 {
             return to_e4m3(ratio);
@@ -40,6 +36,7 @@ impl<R: Fn(f32) -> f32> Rounding<R> {
     }
 
     /// The number that a scale's byte stands for.
+    #[inline(always)]
     pub fn value(&self, byte: u8) -> f32 {
         match self.mode {
             Mode::NvFp4 => from_e4m3(byte),
@@ -48,6 +45,7 @@ impl<R: Fn(f32) -> f32> Rounding<R> {
     }
 
     /// The elements' bits, each in a byte. What is not finite after it is divided by the scale is 0 in FP4 and the largest number in FP8.
+    #[inline(always)]
     pub fn codes(&self, group: &[f32], scale: u8, out: &mut [u8]) {
         let by = (self.round)(self.value(scale));
         for (w, out) in group.iter().zip(out) {
@@ -62,24 +60,21 @@ impl<R: Fn(f32) -> f32> Rounding<R> {
     }
 
     /// What elements' bits stand for, times the scale. Exact.
+    #[inline(always)]
     pub fn stored(&self, codes: &[u8], scale: u8, out: &mut [f32]) {
         let by = self.value(scale);
-        if self.mode == Mode::MxFp8 {
-            for (code, out) in codes.iter().zip(out) {
-                *out = from_e4m3(*code) * by;
-            }
-            return;
-        }
-        let mut each = [0.0; 16];
-        for (code, value) in E2M1.into_iter().enumerate() {
-            (each[code], each[code + 8]) = (value * by, -value * by);
-        }
         for (code, out) in codes.iter().zip(out) {
-            *out = each[usize::from(code & 15)];
+            let value = if self.mode == Mode::MxFp8 {
+                from_e4m3(*code)
+            } else {
+                from_e2m1(*code)
+            };
+            *out = value * by;
         }
     }
 
     /// The sum of squared differences between numbers and what their elements stand for.
+    #[inline(always)]
     pub fn error(&self, group: &[f32], scale: u8, codes: &[u8]) -> f64 {
         let mut stored = [0.0; MOST_IN_GROUP];
         self.stored(codes, scale, &mut stored);
@@ -89,9 +84,9 @@ impl<R: Fn(f32) -> f32> Rounding<R> {
             .sum()
     }
 
-    /// The scale near MLX's with the least sum of squared differences; MLX's own if none has a smaller one.
-    pub fn search(&self, group: &[f32]) -> u8 {
-        let plain = self.scale(group);
+    /// The scale near MLX's, `plain`, with the least sum of squared differences; MLX's own if none has a smaller one.
+    #[inline(always)]
+    pub fn search(&self, group: &[f32], plain: u8) -> u8 {
         let reach = if self.mode == Mode::NvFp4 { 4 } else { 1 };
         // The byte after the last of these is NaN.
         let last = if self.mode == Mode::NvFp4 { 126 } else { 254 };
@@ -111,6 +106,7 @@ impl<R: Fn(f32) -> f32> Rounding<R> {
     }
 }
 
+#[inline(always)]
 fn power_of_two(byte: u8) -> f32 {
     match byte {
         0 => f32::from_bits(0x0040_0000),
@@ -119,6 +115,7 @@ fn power_of_two(byte: u8) -> f32 {
 }
 
 /// The nearest FP4 number's bits; 0 for what is not finite.
+#[inline(always)]
 fn to_e2m1(x: f32) -> u8 {
     let magnitude = x.abs();
     let above = BETWEEN
@@ -130,7 +127,19 @@ fn to_e2m1(x: f32) -> u8 {
     ((above | sign) * finite) as u8
 }
 
+/// What the bits of an FP4 number mean.
+#[inline(always)]
+fn from_e2m1(bits: u8) -> f32 {
+    // The exponent and the bit after it, where f32 has them, and what 1 has of exponent beyond theirs.
+    let magnitude = u32::from(bits & 7);
+    let normal = f32::from_bits((magnitude << 22) + (126 << 23));
+    let small = magnitude as f32 * 0.5;
+    let size = if magnitude < 2 { small } else { normal };
+    f32::from_bits(size.to_bits() | u32::from(bits & 8) << 28)
+}
+
 /// The nearest FP8 (E4M3) number's bits, ties to even. What is too large, infinite or NaN becomes the largest number.
+#[inline(always)]
 pub(super) fn to_e4m3(x: f32) -> u8 {
     const LARGEST: u32 = 543 << 21;
     const SMALLEST_NORMAL: u32 = 121 << 23;
@@ -152,6 +161,7 @@ pub(super) fn to_e4m3(x: f32) -> u8 {
 }
 
 /// What the bits of an FP8 (E4M3) number mean.
+#[inline(always)]
 pub(super) fn from_e4m3(bits: u8) -> f32 {
     /// 2^120: the difference between this format's exponents and those of f32.
     const UP: f32 = f32::from_bits(247 << 23);
@@ -163,6 +173,9 @@ pub(super) fn from_e4m3(bits: u8) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the bits of an FP4 number mean; the sign is bit 3.
+    const E2M1: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
 
     fn rounding(mode: Mode) -> Rounding<fn(f32) -> f32> {
         Rounding { mode, round: |x| x }
@@ -181,7 +194,9 @@ mod tests {
             (to_e4m3(16.0), to_e4m3(20.0))
         );
         for code in 0..8u8 {
-            assert_eq!(to_e2m1(E2M1[usize::from(code)]), code);
+            let number = E2M1[usize::from(code)];
+            assert_eq!((to_e2m1(number), from_e2m1(code)), (code, number));
+            assert_eq!(from_e2m1(code | 8), -number);
         }
         assert_eq!([-0.1, -0.3, 2.5, 9.0].map(to_e2m1), [0, 9, 4, 7]);
         assert_eq!([f32::NAN, f32::INFINITY].map(to_e2m1), [0, 0]);
@@ -189,11 +204,11 @@ mod tests {
 
     #[test]
     fn scales() {
-        assert_eq!(rounding(Mode::MxFp4).scale(&[0.0; 32]), 127);
-        assert_eq!(rounding(Mode::MxFp4).scale(&[6.0; 32]), 127);
-        assert_eq!(rounding(Mode::MxFp8).scale(&[448.0 * 4.0; 32]), 129);
-        assert_eq!(rounding(Mode::MxFp4).scale(&[f32::MIN_POSITIVE; 32]), 0);
-        assert_eq!(rounding(Mode::NvFp4).scale(&[3.0; 16]), 0x30);
+        assert_eq!(rounding(Mode::MxFp4).scale(0.0), 127);
+        assert_eq!(rounding(Mode::MxFp4).scale(6.0), 127);
+        assert_eq!(rounding(Mode::MxFp8).scale(448.0 * 4.0), 129);
+        assert_eq!(rounding(Mode::MxFp4).scale(f32::MIN_POSITIVE), 0);
+        assert_eq!(rounding(Mode::NvFp4).scale(3.0), 0x30);
         assert_eq!(power_of_two(0), 2f32.powi(-127));
         assert_eq!(rounding(Mode::MxFp4).value(130), 8.0);
     }
@@ -214,7 +229,10 @@ mod tests {
                     rounding.codes(&group, scale, &mut codes);
                     rounding.error(&group, scale, &codes)
                 };
-                let (plain, found) = (cost(rounding.scale(&group)), cost(rounding.search(&group)));
+                let most = group.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+                let plain = rounding.scale(most);
+                let found = cost(rounding.search(&group, plain));
+                let plain = cost(plain);
                 assert!(found <= plain);
                 gains += usize::from(found < plain);
             }

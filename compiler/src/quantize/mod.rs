@@ -7,6 +7,7 @@
 //! axis that products sum over, so a weight that is stored the other way round is transposed on the way.
 
 mod affine;
+mod block;
 mod element;
 mod floats;
 mod moved;
@@ -29,7 +30,7 @@ use serde::Serialize;
 
 use moved::Swapped;
 use uses::{Place, Uses};
-use weight::{List, Part, Weight};
+use weight::{List, Part, Room, Weight};
 
 /// What to quantise, and to what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -157,6 +158,7 @@ pub fn apply(graph: &Graph, plan: &Plan, names: &Names) -> Result<(Graph, Quanti
     let graph = &moved;
     let uses = Uses::of(graph);
     let mut done = Quantised::default();
+    let room = Arc::default();
     let mut out = graph.rebuilt();
     let mut map: Vec<Value> = Vec::with_capacity(graph.nodes().len());
     let mut replaced: BTreeSet<Symbol> = BTreeSet::new();
@@ -185,7 +187,8 @@ pub fn apply(graph: &Graph, plan: &Plan, names: &Names) -> Result<(Graph, Quanti
                 Ok(form) => {
                     let data = graph.constants.get(name).and_then(|c| c.data.clone());
                     if let Some(data) = data {
-                        let built = form.build(&mut out, name, data, plan.search, &node.loc);
+                        let built =
+                            form.build(&mut out, name, data, (plan.search, &room), &node.loc);
                         let (dequantised, weight) = built.map_err(fail)?;
                         if replaced.insert(name.clone()) {
                             done.weights
@@ -281,7 +284,7 @@ impl Form {
         graph: &mut Graph,
         name: &str,
         data: Arc<dyn Payload>,
-        search: bool,
+        (search, room): (bool, &Arc<Room>),
         loc: &Loc,
     ) -> Result<(Value, Arc<Weight>), OpError> {
         let (rank, elements) = (self.shape.len(), self.shape.iter().product());
@@ -299,7 +302,9 @@ impl Form {
             data
         };
         let Scheme { mode, bits, group } = self.scheme;
-        let weight = Arc::new(Weight::new(data, self.dtype, elements, self.scheme, search));
+        let room = Arc::clone(room);
+        let weight = Weight::new(data, self.dtype, elements, self.scheme, search, room);
+        let weight = Arc::new(weight);
         let mut list = |list: List, suffix: &str, dtype: DType, last: usize| {
             let mut shape = self.shape.clone();
             shape[rank - 1] = last;

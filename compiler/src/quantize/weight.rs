@@ -2,15 +2,15 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use fuseline_ir::DType;
 use fuseline_ir::graph::Payload;
 use fuseline_ir::ops::quant::Mode;
 
-use super::affine::{self, LANES};
-use super::element::Element;
-use super::floats::Rounding;
+use super::block::{self, Made, Sums};
 use super::scheme::Scheme;
 
 /// Elements that are made at once, and whose differences are summed together: a multiple of every group.
@@ -27,7 +27,37 @@ pub(super) struct Weight {
     pub scheme: Scheme,
     /// Whether scales are searched for, beyond MLX's.
     pub search: bool,
-    sums: Vec<OnceLock<Sums>>,
+    /// Where the lists may be kept that are made before they are asked for.
+    room: Arc<Room>,
+    blocks: Vec<Block>,
+}
+
+/// What is known of a block, beside its own elements.
+#[derive(Default)]
+struct Block {
+    sums: OnceLock<Sums>,
+    /// Scales and biases that were made along with another list, until they are asked for.
+    kept: Mutex<[Option<Vec<u8>>; 2]>,
+}
+
+/// Bytes that all weights together may keep: scales and biases are written after the elements of their weight, so this is enough for those of a weight of 2^30 elements. What
+/// doesn't fit is made again when it is asked for.
+const ROOM: usize = 64 << 20;
+
+/// How much of [`ROOM`] is taken.
+#[derive(Default)]
+pub(super) struct Room(AtomicUsize);
+
+impl Room {
+    /// Takes so many bytes, if there are.
+    fn take(&self, bytes: usize) -> bool {
+        let more = |taken: usize| taken.checked_add(bytes).filter(|all| *all <= ROOM);
+        self.0.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+
+    fn give(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Relaxed);
+    }
 }
 
 /// The lists of numbers that a quantised weight consists of.
@@ -38,43 +68,6 @@ pub(super) enum List {
     Biases,
 }
 
-/// How a weight and what its bits stand for differ.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sums {
-    /// The sum of the squared differences.
-    pub error: f64,
-    /// The same for MLX's own rounding.
-    pub plain: f64,
-    /// The sum of the squares.
-    pub power: f64,
-    /// The largest difference.
-    pub worst: f64,
-}
-
-impl Sums {
-    /// Takes a group into account.
-    fn see(&mut self, group: &Differences) {
-        self.error += group.error;
-        self.power += group.power;
-        self.worst = if group.worst < self.worst {
-            self.worst
-        } else {
-            group.worst
-        };
-    }
-
-    fn add(&mut self, other: &Sums) {
-        self.error += other.error;
-        self.plain += other.plain;
-        self.power += other.power;
-        self.worst = if other.worst < self.worst {
-            self.worst
-        } else {
-            other.worst
-        };
-    }
-}
-
 impl Weight {
     pub fn new(
         data: Arc<dyn Payload>,
@@ -82,14 +75,18 @@ impl Weight {
         elements: usize,
         scheme: Scheme,
         search: bool,
+        room: Arc<Room>,
     ) -> Weight {
+        let mut blocks = Vec::new();
+        blocks.resize_with(elements.div_ceil(BLOCK), Block::default);
         Weight {
             data,
             dtype,
             elements,
             scheme,
             search,
-            sums: vec![OnceLock::new(); elements.div_ceil(BLOCK)],
+            room,
+            blocks,
         }
     }
 
@@ -112,199 +109,82 @@ impl Weight {
     /// The weight's bytes can't be had.
     pub fn sums(&self) -> Result<Sums, String> {
         let mut all = Sums::default();
-        for (at, block) in self.sums.iter().enumerate() {
-            if block.get().is_none() {
+        for (at, block) in self.blocks.iter().enumerate() {
+            if block.sums.get().is_none() {
                 self.block(at, List::Codes, &mut Vec::new())?;
             }
-            all.add(block.get().unwrap_or(&Sums::default()));
+            all.add(block.sums.get().unwrap_or(&Sums::default()));
         }
         Ok(all)
     }
 
-    /// Appends a list's bytes for a block.
+    /// Appends a list's bytes for a block. The other lists that come with it are kept, as far as there is room.
     fn block(&self, at: usize, list: List, out: &mut Vec<u8>) -> Result<(), String> {
+        let known = (self.blocks.get(at)).ok_or("bytes past the end of a quantised weight")?;
+        if let Some(kept) = self.kept(known, list) {
+            out.extend_from_slice(&kept);
+            return Ok(());
+        }
         let width = self.dtype.size();
         let range = at * BLOCK..((at + 1) * BLOCK).min(self.elements);
         let bytes = self.data.range(range.start * width..range.end * width)?;
-        let mut sums = Sums::default();
-        match self.dtype {
-            DType::BF16 => self.groups::<half::bf16>(&bytes, list, &mut sums, out),
-            DType::F16 => self.groups::<half::f16>(&bytes, list, &mut sums, out),
-            DType::F32 => self.groups::<f32>(&bytes, list, &mut sums, out),
+        let mut made = Made {
+            codes: (list == List::Codes).then(|| std::mem::take(out)),
+            ..Made::default()
+        };
+        let how = (self.scheme, self.search);
+        let sums = match self.dtype {
+            DType::BF16 => block::make::<half::bf16>(how, &bytes, &mut made),
+            DType::F16 => block::make::<half::f16>(how, &bytes, &mut made),
+            DType::F32 => block::make::<f32>(how, &bytes, &mut made),
             other => return Err(format!("{other} is not a dtype that is quantised")),
-        }
-        if !self.search {
-            sums.plain = sums.error;
-        }
-        if let (List::Codes, Some(known)) = (list, self.sums.get(at)) {
-            // What is there already is the same.
-            known.get_or_init(|| sums);
+        };
+        let Made {
+            codes,
+            scales,
+            biases,
+        } = made;
+        match (list, codes) {
+            (List::Codes, Some(codes)) => {
+                *out = codes;
+                // What is there already is the same.
+                known.sums.get_or_init(|| sums);
+                self.keep(known, [scales, biases]);
+            }
+            (List::Biases, _) => out.extend_from_slice(&biases),
+            _ => {
+                out.extend_from_slice(&scales);
+                self.keep(known, [Vec::new(), biases]);
+            }
         }
         Ok(())
     }
 
-    /// The same for the groups of elements in these bytes.
-    fn groups<T: Element>(&self, bytes: &[u8], list: List, sums: &mut Sums, out: &mut Vec<u8>) {
-        let group = self.scheme.group;
-        let mut numbers = vec![0.0f32; group];
-        let mut scratch = Scratch {
-            codes: vec![0; group],
-            stored: vec![0.0; group],
+    /// A list of a block that was made before; it is given away.
+    fn kept(&self, block: &Block, list: List) -> Option<Vec<u8>> {
+        let mut kept = block.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let given = match list {
+            List::Codes => None,
+            List::Scales => kept[0].take(),
+            List::Biases => kept[1].take(),
         };
-        out.reserve(self.bytes(list, bytes.len() / T::WIDTH));
-        for bytes in bytes.chunks_exact(group * T::WIDTH) {
-            T::read(bytes, &mut numbers);
-            match self.scheme.mode {
-                Mode::Affine => self.affine::<T>(&numbers, list, &mut scratch, sums, out),
-                mode => {
-                    let round = T::rounded;
-                    let rounding = Rounding { mode, round };
-                    self.small(&numbers, list, &rounding, &mut scratch, sums, out);
-                }
+        if let Some(given) = &given {
+            self.room.give(given.len());
+        }
+        given
+    }
+
+    /// Keeps scales and biases, those that are not empty, that are not kept yet, and that there is room for.
+    fn keep(&self, block: &Block, lists: [Vec<u8>; 2]) {
+        let mut kept = block.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        for (kept, mut list) in kept.iter_mut().zip(lists) {
+            if kept.is_none() && !list.is_empty() && self.room.take(list.len()) {
+                list.shrink_to_fit();
+                *kept = Some(list);
             }
         }
     }
-
-    fn affine<T: Element>(
-        &self,
-        numbers: &[f32],
-        list: List,
-        Scratch { codes, stored }: &mut Scratch,
-        sums: &mut Sums,
-        out: &mut Vec<u8>,
-    ) {
-        let bits = self.scheme.bits;
-        let plain = affine::line(numbers, bits);
-        let line = if self.search {
-            affine::search(numbers, bits, T::rounded)
-        } else {
-            plain
-        };
-        match list {
-            List::Scales => T::put(line.scale, out),
-            List::Biases => T::put(line.bias, out),
-            List::Codes => {
-                let mut differences = |line: affine::Line, codes: &mut [u8]| {
-                    affine::codes(numbers, line, bits, codes);
-                    let rounded = affine::Line {
-                        scale: T::rounded(line.scale),
-                        bias: T::rounded(line.bias),
-                    };
-                    for (stored, code) in stored.iter_mut().zip(codes) {
-                        *stored = rounded.at(*code);
-                    }
-                    Differences::of(numbers, stored)
-                };
-                if self.search {
-                    sums.plain += differences(plain, codes).error;
-                }
-                sums.see(&differences(line, codes));
-                pack(codes, bits, out);
-            }
-        }
-    }
-
-    fn small<R: Fn(f32) -> f32>(
-        &self,
-        numbers: &[f32],
-        list: List,
-        rounding: &Rounding<R>,
-        Scratch { codes, stored }: &mut Scratch,
-        sums: &mut Sums,
-        out: &mut Vec<u8>,
-    ) {
-        let plain = rounding.scale(numbers);
-        let scale = if self.search {
-            rounding.search(numbers)
-        } else {
-            plain
-        };
-        if list != List::Codes {
-            out.push(scale);
-            return;
-        }
-        let mut differences = |scale: u8, codes: &mut [u8]| {
-            rounding.codes(numbers, scale, codes);
-            rounding.stored(codes, scale, stored);
-            Differences::of(numbers, stored)
-        };
-        if self.search {
-            sums.plain += differences(plain, codes).error;
-        }
-        sums.see(&differences(scale, codes));
-        pack(codes, self.scheme.bits, out);
-    }
 }
-
-/// Room for what becomes of a group.
-struct Scratch {
-    codes: Vec<u8>,
-    stored: Vec<f32>,
-}
-
-/// How numbers and what their bits stand for differ.
-#[derive(Clone, Copy)]
-struct Differences {
-    /// The sum of their squares.
-    error: f64,
-    /// The sum of the numbers' squares.
-    power: f64,
-    /// The largest.
-    worst: f64,
-}
-
-impl Differences {
-    fn of(numbers: &[f32], stored: &[f32]) -> Differences {
-        // Several sums of each kind, so that several elements go at once. A group is small enough for sums in f32.
-        let (mut error, mut power, mut worst) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-        for (numbers, stored) in numbers.chunks_exact(LANES).zip(stored.chunks_exact(LANES)) {
-            for lane in 0..LANES {
-                let w = numbers[lane];
-                let size = (w - stored[lane]).abs();
-                error[lane] += size * size;
-                power[lane] += w * w;
-                worst[lane] = larger(worst[lane], size);
-            }
-        }
-        let sum = |lanes: [f32; LANES]| f64::from(lanes.iter().sum::<f32>());
-        let (error, power) = (sum(error), sum(power));
-        if power > LEAST_POWER && power < MOST_POWER {
-            let worst = worst.into_iter().fold(0.0, larger);
-            return Differences {
-                error,
-                power,
-                worst: f64::from(worst),
-            };
-        }
-        Differences::wide(numbers, stored)
-    }
-
-    /// The same where squares may not fit in f32.
-    fn wide(numbers: &[f32], stored: &[f32]) -> Differences {
-        let mut all = Differences {
-            error: 0.0,
-            power: 0.0,
-            worst: 0.0,
-        };
-        for (w, stored) in numbers.iter().zip(stored) {
-            let (w, stored) = (f64::from(*w), f64::from(*stored));
-            let size = (w - stored).abs();
-            all.error += size * size;
-            all.power += w * w;
-            all.worst = if size < all.worst { all.worst } else { size };
-        }
-        all
-    }
-}
-
-/// The larger of two numbers; NaN if the second one is.
-fn larger(a: f32, b: f32) -> f32 {
-    if b < a { a } else { b }
-}
-
-/// Between these, sums of squares in f32 lose nothing that shows.
-const LEAST_POWER: f64 = 1e-20;
-const MOST_POWER: f64 = 1e30;
 
 /// A list of a quantised weight, as a constant.
 pub(super) struct Part {
@@ -334,25 +214,6 @@ impl Payload for Part {
     }
 }
 
-/// Appends elements of so many bits, the lowest bit first. Their number is a multiple of eight.
-fn pack(codes: &[u8], bits: usize, out: &mut Vec<u8>) {
-    if bits == 8 {
-        return out.extend_from_slice(codes);
-    }
-    for eight in codes.as_chunks::<8>().0 {
-        // Neighbours are put together: two, then four, then eight.
-        let mut word = u64::from_le_bytes(*eight);
-        for (step, low) in [
-            (0, 0x00ff_00ff_00ff_00ff),
-            (1, 0xffff_0000_ffff),
-            (2, 0xffff_ffff),
-        ] {
-            word = (word & low) | ((word >> (8 << step)) & low) << (bits << step);
-        }
-        out.extend_from_slice(&word.to_le_bytes()[..bits]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,6 +229,7 @@ mod tests {
             elements,
             scheme,
             search,
+            Arc::default(),
         ))
     }
 
@@ -395,6 +257,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_is_given_away_once() {
+        let weight = weight(2 * BLOCK + 64, "affine4g64", false);
+        let taken = || weight.room.0.load(Relaxed);
+        let all = |list| {
+            let weight = Arc::clone(&weight);
+            Part { weight, list }.bytes().unwrap().into_owned()
+        };
+        let (scales, biases) = (all(List::Scales), all(List::Biases));
+        assert_eq!(taken(), 0);
+        all(List::Codes);
+        assert_eq!(taken(), scales.len() + biases.len());
+        assert_eq!((all(List::Biases), taken()), (biases, scales.len()));
+        assert_eq!((all(List::Scales), taken()), (scales, 0));
+        // Without room, they are made when they are asked for.
+        assert!(weight.room.take(ROOM) && !weight.room.take(1));
+        all(List::Codes);
+        assert_eq!(taken(), ROOM);
+    }
+
+    #[test]
     fn more_bits_and_a_search_fit_better() {
         let error = |scheme: &str, search: bool| weight(BLOCK, scheme, search).sums().unwrap();
         let errors =
@@ -404,20 +286,5 @@ mod tests {
             let sums = error(scheme, true);
             assert!(sums.error < sums.plain && sums.plain == error(scheme, false).error);
         }
-    }
-
-    #[test]
-    fn elements_of_all_widths_are_packed_lowest_bit_first() {
-        let packed = |codes: &[u8], bits: usize| {
-            let mut out = Vec::new();
-            pack(codes, bits, &mut out);
-            out
-        };
-        assert_eq!(packed(&[0, 1, 2, 3, 4, 5, 6, 7], 3), [0x88, 0xc6, 0xfa]);
-        assert_eq!(
-            packed(&[31, 0, 31, 0, 31, 0, 31, 0], 5),
-            [0x1f, 0x7c, 0xf0, 0xc1, 0x07]
-        );
-        assert_eq!(packed(&[0, 15, 8, 7, 0, 0, 0, 1], 4), [0xf0, 0x78, 0, 0x10]);
     }
 }
