@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -36,11 +37,18 @@ pub fn try_abandon() {
     }
 }
 
+/// Bytes after which the system is told to begin bringing them to the disk, so that little is left to wait for at the end.
+const STRIDE: u64 = 16 << 20;
+
 /// A file that is being written.
 #[derive(Debug)]
 pub struct Replacement {
     file: tempfile::NamedTempFile,
     target: PathBuf,
+    /// Bytes written.
+    written: u64,
+    /// Those of them that are on their way to the disk.
+    begun: u64,
 }
 
 impl Replacement {
@@ -65,12 +73,12 @@ impl Replacement {
         let pending = pending.as_mut().ok_or_else(ending)?;
         let file = builder.tempfile_in(folder)?;
         pending.insert(file.path().to_owned());
-        Ok(Self { file, target })
-    }
-
-    /// Where to write.
-    pub fn file(&mut self) -> &mut File {
-        self.file.as_file_mut()
+        Ok(Self {
+            file,
+            target,
+            written: 0,
+            begun: 0,
+        })
     }
 
     /// Puts the file in its place, when all of it is on the disk.
@@ -79,7 +87,7 @@ impl Replacement {
     /// It can't be brought to the disk or renamed, or the process is about to end. What was there is untouched.
     pub fn complete(self) -> io::Result<()> {
         self.file.as_file().sync_all()?;
-        let Self { file, target } = self;
+        let Self { file, target, .. } = self;
         let mut pending = pending();
         let pending = pending.as_mut().ok_or_else(ending)?;
         let path = file.path().to_owned();
@@ -93,6 +101,42 @@ impl Replacement {
         Ok(())
     }
 }
+
+impl Write for Replacement {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.as_file_mut().write(bytes)?;
+        self.written += count as u64;
+        if self.written - self.begun >= STRIDE {
+            begin_to_store(self.file.as_file(), self.begun..self.written);
+            self.begun = self.written;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.as_file_mut().flush()
+    }
+}
+
+/// Lets the system begin to bring bytes of a file to the disk. That they are there, and any error, is for [`File::sync_all`] to say.
+#[cfg(target_os = "linux")]
+fn begin_to_store(file: &File, range: Range<u64>) {
+    use std::os::fd::AsRawFd;
+    let offset = |at: u64| libc::off64_t::try_from(at).unwrap_or(libc::off64_t::MAX);
+    // SAFETY: the call takes no memory, and the descriptor is open.
+    unsafe {
+        let length = offset(range.end - range.start);
+        libc::sync_file_range(
+            file.as_raw_fd(),
+            offset(range.start),
+            length,
+            libc::SYNC_FILE_RANGE_WRITE,
+        );
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn begin_to_store(_file: &File, _range: Range<u64>) {}
 
 fn ending() -> io::Error {
     io::Error::new(io::ErrorKind::Interrupted, "the process is about to end")

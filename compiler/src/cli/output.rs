@@ -46,7 +46,7 @@ pub fn write_file(path: &Path, text: &str) -> Result<(), Error> {
         return std::fs::write(path, text).map_err(failed);
     }
     let mut file = Replacement::of(path).map_err(failed)?;
-    file.file().write_all(text.as_bytes()).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
     file.complete().map_err(failed)
 }
 

@@ -70,7 +70,12 @@ fn make_anywhere<T: Element>(how: (Scheme, bool), bytes: &[u8], made: &mut Made)
         Mode::Affine => affine::<T>(how, bytes, made),
         mode => {
             let round = T::rounded;
-            small::<T, _>(how, bytes, &Rounding { mode, round }, made)
+            let rounding = Rounding { mode, round };
+            // Each mode has its size of groups.
+            match how.0.group {
+                16 => small::<T, _, 16>(how, bytes, &rounding, made),
+                _ => small::<T, _, 32>(how, bytes, &rounding, made),
+            }
         }
     }
 }
@@ -129,19 +134,18 @@ fn affine<T: Element>((scheme, search): (Scheme, bool), bytes: &[u8], made: &mut
 
 /// Smaller floats times a scale.
 #[inline(always)]
-fn small<T: Element, R: Fn(f32) -> f32>(
+fn small<T: Element, R: Fn(f32) -> f32, const GROUP: usize>(
     (scheme, search): (Scheme, bool),
     bytes: &[u8],
     rounding: &Rounding<R>,
     made: &mut Made,
 ) -> Sums {
-    let Scheme { bits, group, .. } = scheme;
-    let (mut numbers, mut stored) = ([0.0; MOST_IN_GROUP], [0.0; MOST_IN_GROUP]);
-    let (numbers, stored) = (&mut numbers[..group], &mut stored[..group]);
-    let mut codes = [0; MOST_IN_GROUP];
-    let codes = &mut codes[..group];
+    let Scheme { bits, .. } = scheme;
+    let (mut numbers, mut stored) = ([0.0; GROUP], [0.0; GROUP]);
+    let (numbers, stored) = (&mut numbers, &mut stored);
+    let codes = &mut [0; GROUP];
     let mut tally = Tally::default();
-    for bytes in bytes.chunks_exact(group * T::WIDTH) {
+    for bytes in bytes.chunks_exact(GROUP * T::WIDTH) {
         T::read(bytes, numbers);
         let (low, high) = affine::extremes(numbers);
         let most = low.abs().max(high.abs());

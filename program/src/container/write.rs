@@ -113,7 +113,7 @@ impl Program<'_> {
             return Ok(layout.written());
         }
         let mut replacement = Replacement::of(&target).map_err(failed)?;
-        let mut out = BufWriter::with_capacity(BUFFER, replacement.file());
+        let mut out = BufWriter::with_capacity(BUFFER, &mut replacement);
         layout.emit(&mut out, path, options)?;
         out.flush().map_err(failed)?;
         drop(out);

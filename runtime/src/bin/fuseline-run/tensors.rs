@@ -180,7 +180,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         return fs::write(path, bytes);
     }
     let mut file = Replacement::of(path)?;
-    file.file().write_all(bytes)?;
+    file.write_all(bytes)?;
     file.complete()
 }
 
