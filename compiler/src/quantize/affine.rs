@@ -4,7 +4,7 @@
 const LEAST_SCALE: f32 = 1e-7;
 
 /// A number that adding to, and taking away again, rounds floats from 0 to 2^23 to integers, ties to even; just added, it leaves the integer in the lowest bits.
-const ROUNDER: f32 = 8_388_608.0;
+pub(super) const ROUNDER: f32 = 8_388_608.0;
 
 /// Numbers that are compared or summed side by side, so that a processor can take several at once. Every group has a multiple of so many.
 pub(super) const LANES: usize = 8;

@@ -140,31 +140,41 @@ fn small<T: Element, R: Fn(f32) -> f32, const GROUP: usize>(
     rounding: &Rounding<R>,
     made: &mut Made,
 ) -> Sums {
-    let Scheme { bits, .. } = scheme;
-    let (mut numbers, mut stored) = ([0.0; GROUP], [0.0; GROUP]);
-    let (numbers, stored) = (&mut numbers, &mut stored);
-    let codes = &mut [0; GROUP];
+    let groups = || bytes.chunks_exact(GROUP * T::WIDTH);
+    let mut numbers = [0.0; GROUP];
+    let mut ends = vec![0.0; groups().len()];
+    for (bytes, most) in groups().zip(&mut ends) {
+        T::read(bytes, &mut numbers);
+        let (low, high) = affine::extremes(&numbers);
+        *most = low.abs().max(high.abs());
+    }
+    let start = made.scales.len();
+    made.scales
+        .extend(ends.iter().map(|most| rounding.scale(*most)));
     let mut tally = Tally::default();
-    for bytes in bytes.chunks_exact(GROUP * T::WIDTH) {
-        T::read(bytes, numbers);
-        let (low, high) = affine::extremes(numbers);
-        let most = low.abs().max(high.abs());
-        let plain = rounding.scale(most);
-        let mut scale = plain;
+    let (mut codes, mut stored) = ([0; GROUP], [0.0; GROUP]);
+    let elements = if made.codes.is_some() || search {
+        ends.len()
+    } else {
+        0
+    };
+    let scales = made.scales[start..].iter_mut().zip(ends);
+    for (bytes, (scale, most)) in groups().zip(scales).take(elements) {
+        T::read(bytes, &mut numbers);
         if search {
-            scale = rounding.search(numbers, plain);
+            if made.codes.is_some() {
+                rounding.codes(&numbers, *scale, &mut codes);
+                rounding.stored(&codes, *scale, &mut stored);
+                tally.see_plain(&numbers, &stored, most);
+            }
+            *scale = rounding.search(&numbers, *scale);
         }
-        made.scales.push(scale);
-        let Some(out) = &mut made.codes else { continue };
-        if search {
-            rounding.codes(numbers, plain, codes);
-            rounding.stored(codes, plain, stored);
-            tally.see_plain(numbers, stored, most);
+        if let Some(out) = &mut made.codes {
+            rounding.codes(&numbers, *scale, &mut codes);
+            rounding.stored(&codes, *scale, &mut stored);
+            tally.see(&numbers, &stored, most);
+            pack(&codes, scheme.bits, out);
         }
-        rounding.codes(numbers, scale, codes);
-        rounding.stored(codes, scale, stored);
-        tally.see(numbers, stored, most);
-        pack(codes, bits, out);
     }
     tally.sums(search)
 }

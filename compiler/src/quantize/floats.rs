@@ -2,6 +2,8 @@
 
 use fuseline_ir::ops::quant::Mode;
 
+use super::affine::ROUNDER;
+
 /// How a group of one mode becomes elements and a byte for the scale. `round` rounds to the weight's dtype.
 pub(super) struct Rounding<R> {
     pub mode: Mode,
@@ -30,9 +32,13 @@ impl<R: Fn(f32) -> f32> Rounding<R> {
         if ratio == 0.0 {
             return 127;
         }
-        // Where this is below the least power of two that the byte has, MLX's own wraps around.
-        let exponent = (f64::from(ratio).log2() as f32).ceil();
-        (exponent + 127.0).clamp(0.0, 254.0) as u8
+        // The exponent of the next power of two; a fraction so small that the logarithm in f32 may not show it is left to that.
+        let (exponent, fraction) = (ratio.to_bits() >> 23, ratio.to_bits() << 9);
+        match exponent {
+            1..=253 if fraction == 0 => exponent as u8,
+            1..=253 if fraction >= 1 << 22 => exponent as u8 + 1,
+            _ => by_logarithm(ratio),
+        }
     }
 
     /// The number that a scale's byte stands for.
@@ -106,6 +112,14 @@ impl<R: Fn(f32) -> f32> Rounding<R> {
     }
 }
 
+/// The byte of the power of two that MLX finds for the ratio of a group's largest magnitude to that of an element.
+#[cold]
+fn by_logarithm(ratio: f32) -> u8 {
+    // Where this is below the least power of two that the byte has, MLX's own wraps around.
+    let exponent = (f64::from(ratio).log2() as f32).ceil();
+    (exponent + 127.0).clamp(0.0, 254.0) as u8
+}
+
 #[inline(always)]
 fn power_of_two(byte: u8) -> f32 {
     match byte {
@@ -118,13 +132,15 @@ fn power_of_two(byte: u8) -> f32 {
 #[inline(always)]
 fn to_e2m1(x: f32) -> u8 {
     let magnitude = x.abs();
-    let above = BETWEEN
-        .iter()
-        .map(|t| u32::from(magnitude > *t))
-        .sum::<u32>();
-    let sign = u32::from(x < 0.0 && above > 0) << 3;
-    let finite = u32::from(magnitude < f32::INFINITY);
-    ((above | sign) * finite) as u8
+    // Chosen among floats, as many at once as are compared at once, and added to what leaves an integer in the lowest bits.
+    let mut code = 0.0;
+    for (least, next) in BETWEEN.into_iter().zip(1u8..) {
+        let reached = magnitude > least && magnitude < f32::INFINITY;
+        code = if reached { f32::from(next) } else { code };
+    }
+    let code = (code + ROUNDER).to_bits() & 7;
+    let negative = u32::from(x < 0.0 && code > 0);
+    (code | negative << 3) as u8
 }
 
 /// What the bits of an FP4 number mean.
@@ -211,6 +227,25 @@ mod tests {
         assert_eq!(rounding(Mode::NvFp4).scale(3.0), 0x30);
         assert_eq!(power_of_two(0), 2f32.powi(-127));
         assert_eq!(rounding(Mode::MxFp4).value(130), 8.0);
+    }
+
+    #[test]
+    fn the_next_power_of_two_is_that_of_the_logarithm() {
+        let rounding = rounding(Mode::MxFp4);
+        for high in 0..0xff_u32 {
+            for low in [
+                0, 1, 2, 0x3f, 0x1000, 0x1fff, 0x2000, 0x2001, 0x1_0000, 0x7f_ffff,
+            ] {
+                let ratio = f32::from_bits(high << 23 | low);
+                if ratio > 0.0 && (ratio * 6.0) / 6.0 == ratio {
+                    assert_eq!(
+                        rounding.scale(ratio * 6.0),
+                        by_logarithm(ratio),
+                        "{ratio:e}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

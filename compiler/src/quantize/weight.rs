@@ -36,8 +36,19 @@ pub(super) struct Weight {
 #[derive(Default)]
 struct Block {
     sums: OnceLock<Sums>,
-    /// Scales and biases that were made along with another list, until they are asked for.
-    kept: Mutex<[Option<Vec<u8>>; 2]>,
+    /// Scales and biases.
+    beside: Mutex<[Beside; 2]>,
+}
+
+/// A list that is made along with another one.
+#[derive(Default)]
+enum Beside {
+    #[default]
+    Unknown,
+    /// Nobody has asked for it yet.
+    Kept(Vec<u8>),
+    /// Somebody has; mostly nobody will again.
+    Given,
 }
 
 /// Bytes that all weights together may keep: scales and biases are written after the elements of their weight, so this is enough for those of a weight of 2^30 elements. What
@@ -162,25 +173,27 @@ impl Weight {
 
     /// A list of a block that was made before; it is given away.
     fn kept(&self, block: &Block, list: List) -> Option<Vec<u8>> {
-        let mut kept = block.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let given = match list {
-            List::Codes => None,
-            List::Scales => kept[0].take(),
-            List::Biases => kept[1].take(),
+        let mut beside = block.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = match list {
+            List::Codes => return None,
+            List::Scales => &mut beside[0],
+            List::Biases => &mut beside[1],
         };
-        if let Some(given) = &given {
-            self.room.give(given.len());
-        }
-        given
+        let Beside::Kept(given) = std::mem::replace(asked, Beside::Given) else {
+            return None;
+        };
+        self.room.give(given.len());
+        Some(given)
     }
 
-    /// Keeps scales and biases, those that are not empty, that are not kept yet, and that there is room for.
+    /// Keeps scales and biases, those that are not empty, that nobody knows yet, and that there is room for.
     fn keep(&self, block: &Block, lists: [Vec<u8>; 2]) {
-        let mut kept = block.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        for (kept, mut list) in kept.iter_mut().zip(lists) {
-            if kept.is_none() && !list.is_empty() && self.room.take(list.len()) {
+        let mut beside = block.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        for (beside, mut list) in beside.iter_mut().zip(lists) {
+            let unknown = matches!(beside, Beside::Unknown);
+            if unknown && !list.is_empty() && self.room.take(list.len()) {
                 list.shrink_to_fit();
-                *kept = Some(list);
+                *beside = Beside::Kept(list);
             }
         }
     }
@@ -264,16 +277,25 @@ mod tests {
             let weight = Arc::clone(&weight);
             Part { weight, list }.bytes().unwrap().into_owned()
         };
-        let (scales, biases) = (all(List::Scales), all(List::Biases));
+        let codes = all(List::Codes);
+        let scales = weight.bytes(List::Scales, weight.elements);
+        assert_eq!(taken(), 2 * scales);
+        let biases = all(List::Biases);
+        assert_eq!(taken(), scales);
+        let scales = all(List::Scales);
         assert_eq!(taken(), 0);
-        all(List::Codes);
-        assert_eq!(taken(), scales.len() + biases.len());
-        assert_eq!((all(List::Biases), taken()), (biases, scales.len()));
-        assert_eq!((all(List::Scales), taken()), (scales, 0));
-        // Without room, they are made when they are asked for.
-        assert!(weight.room.take(ROOM) && !weight.room.take(1));
-        all(List::Codes);
-        assert_eq!(taken(), ROOM);
+        // What was given once is made again when it is asked for again.
+        assert_eq!((all(List::Codes), taken()), (codes, 0));
+        assert_eq!((all(List::Scales), all(List::Biases)), (scales, biases));
+        assert_eq!(taken(), 0);
+    }
+
+    #[test]
+    fn without_room_nothing_is_kept() {
+        let room = Room::default();
+        assert!(room.take(ROOM) && !room.take(1));
+        room.give(2);
+        assert!(room.take(1) && !room.take(2));
     }
 
     #[test]
