@@ -543,6 +543,32 @@ class Sandwich(nn.Module):
         return [(torch.randn(n, WIDTH),) for n in (4, 1, 8)]
 
 
+@module("complex_layers", note="complex numbers: a diagonal state space, a Fourier layer that writes part of its spectrum, functions, powers, products, numbers with an imaginary part")
+class ComplexLayers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.decay, self.turn, self.mix, self.step = nn.Parameter(torch.zeros(2, 4)), nn.Parameter(torch.arange(4.0).repeat(2, 1)), nn.Parameter(torch.randn(2, 4, 2)), nn.Parameter(torch.randn(2) * 0.1 - 2)
+        self.weight = nn.Parameter(torch.randn(2, 2, 3, 2))
+
+    def forward(self, x, y):
+        poles = -torch.exp(self.decay) + 1j * self.turn
+        steps = poles * torch.exp(self.step)[:, None]
+        mix = torch.view_as_complex(self.mix) * (torch.exp(steps) - 1.0) / poles
+        kernel = 2 * torch.einsum("hn,hnl->hl", mix, torch.exp(steps.unsqueeze(-1) * torch.arange(8))).real
+        spectrum = torch.fft.rfft(x, n=16) * torch.fft.rfft(kernel, n=16)
+        states = torch.fft.irfft(spectrum, n=16)[..., :8]
+        modes = torch.zeros(2, 2, 5, dtype=torch.cfloat)
+        modes[:, :, :3] = torch.einsum("bix,iox->box", torch.fft.rfft(x)[:, :, :3], torch.view_as_complex(self.weight))
+        z = torch.complex(x, y)
+        z[0] *= 2j
+        z.real.add_(1)
+        some = [torch.log(z), torch.sqrt(z), torch.tanh(z), z**3, z ** (0.5 + 1j), z @ z.mH, torch.cumprod(z, -1), torch.where(x > 0, z, 1 - 2j * z), torch.vdot(z[0, 0], z[1, 0])]
+        return (states, torch.fft.irfft(modes, n=8), torch.fft.hfft(z), *[torch.view_as_real(one) for one in some])
+
+    def calls(self):
+        return [(torch.randn(2, 2, 8), torch.randn(2, 2, 8))]
+
+
 @module("host_missing", {"x": {0: Dim("n", min=1, max=8)}}, note="an elementwise operator that neither the delegate nor the importer has, between two linears")
 class HostMissing(Sandwich):
     def forward(self, x):

@@ -75,6 +75,7 @@ fn same_as(target: &str) -> Option<String> {
         "special_gammaln" => "lgamma",
         "special_multigammaln" => "mvlgamma",
         "special_psi" => "digamma",
+        "_neg_view" | "_neg_view_copy" => "neg",
         _ => name
             .strip_prefix("special_")
             .or_else(|| name.strip_suffix("_copy"))?,
@@ -97,7 +98,7 @@ pub(super) fn writing(target: &str) -> Option<String> {
 }
 
 /// The operator that an in-place one is named after: `aten.add.Tensor` of `aten.add_.Tensor`.
-fn functional(target: &str) -> Option<String> {
+pub(super) fn functional(target: &str) -> Option<String> {
     let (operator, overload) = target.rsplit_once('.')?;
     let (namespace, name) = operator.rsplit_once('.')?;
     let functional = match name.strip_prefix("__i") {

@@ -114,6 +114,8 @@ enum Out {
     Tensor(TensorId),
     /// A new complex tensor.
     Complex(ops::complex::Pair),
+    /// The parts of a complex tensor that exists already, or of a view of one.
+    Views(TensorId, TensorId),
     /// A number.
     Number(Val),
 }
@@ -241,10 +243,10 @@ impl<'a> Importer<'a> {
         let import = dispatch::in_place(target, schema.as_ref());
         match (import, schema.as_ref().map(host::obstacle)) {
             (None, None) => return host::refusal(target),
+            _ if call.reads_poison() => return Err(Fail::Poisoned),
             (None, Some(Some(reason))) => {
                 return unsupported(format!("this operator is not supported: it {reason}"));
             }
-            _ if call.reads_poison() => return Err(Fail::Poisoned),
             _ => {}
         }
         let Some(import) = import else {
@@ -280,6 +282,10 @@ impl<'a> Importer<'a> {
         let may_share = is_view || dispatch::may_return_self(call.target);
         let agree = |out| match (out, viewed) {
             (Out::Tensor(tensor), _) if !may_share => self.read(tensor).map(Out::Value),
+            (Out::Views(re, im), _) if !may_share => {
+                let (re, im) = (self.read(re)?, Some(self.read(im)?));
+                Ok(ops::complex::Pair { re, im }.into())
+            }
             (Out::Value(value), Some(of)) => Ok(Out::Tensor(self.memory.snapshot(value, of))),
             (other, _) => Ok(other),
         };
@@ -467,6 +473,7 @@ impl<'a> Importer<'a> {
             Some(Out::Value(value)) => (value, None),
             Some(Out::Tensor(tensor)) => (self.read(tensor)?, Some(tensor)),
             Some(Out::Complex(pair)) => return self.bind_complex(call, name, pair),
+            Some(Out::Views(re, im)) => return Ok(Val::Complex(re, im)),
             _ => return Err(Fail::Bug(format!("`{name}` has no value"))),
         };
         let ty = self.build.ty(value)?.clone();

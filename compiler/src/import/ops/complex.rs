@@ -6,12 +6,13 @@
 use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Scalar, Value};
 
+use super::complex_parts::{acts_on_parts, by_parts, multilinear};
 use super::pointwise::done;
-use super::{columns, fourier, matmul};
+use super::{columns, complex_math, fourier, matmul};
 use crate::import::call::{Call, Val};
 use crate::import::error::{Fail, Result, invalid, unsupported};
 use crate::import::memory::TensorId;
-use crate::import::{Handler, Importer, Out, Scope, dispatch, symbolic};
+use crate::import::{Handler, Importer, Out, dispatch, symbolic};
 use crate::pt2::exported::{Argument, OptionalTensor};
 
 /// A complex value, or a real one seen as complex.
@@ -32,16 +33,23 @@ impl From<Pair> for Out {
 impl Pair {
     /// A tensor or number argument.
     pub fn of(cx: &mut Importer<'_>, call: &Call<'_>, name: &str) -> Result<Self> {
-        match call.complex(name) {
-            Some((re, im)) => Ok(Self {
+        if let Some((re, im)) = call.complex(name) {
+            return Ok(Self {
                 re: cx.read(re)?,
                 im: Some(cx.read(im)?),
-            }),
-            None => Ok(Self {
-                re: call.value(cx, name)?,
-                im: None,
-            }),
+            });
         }
+        if let Some(Argument::Complex(number)) = call.argument(name) {
+            let dtype = crate::import::promote::DEFAULT_FLOAT;
+            return Ok(Self {
+                re: cx.build.float(number.real.0, dtype)?,
+                im: Some(cx.build.float(number.imag.0, dtype)?),
+            });
+        }
+        Ok(Self {
+            re: call.value(cx, name)?,
+            im: None,
+        })
     }
 
     /// Applies a function that is linear over the reals to each part.
@@ -67,6 +75,18 @@ impl Pair {
     /// The product, elements broadcast.
     pub fn times(self, cx: &mut Importer<'_>, other: Self) -> Result<Self> {
         self.product(cx, other, |cx, a, b| cx.build.add(op::Mul {}, &[a, b]))
+    }
+
+    /// The sum, elements broadcast.
+    pub fn plus(self, cx: &mut Importer<'_>, other: Self) -> Result<Self> {
+        let re = cx.build.plus(self.re, other.re)?;
+        let im = match (self.im, other.im) {
+            (Some(a), Some(b)) => Some(cx.build.plus(a, b)?),
+            (one, other) => one.or(other),
+        };
+        let shape = cx.build.shape(re)?;
+        let im = im.map(|im| cx.build.broadcast(im, shape)).transpose()?;
+        Ok(Self { re, im })
     }
 
     /// A product by parts, of a bilinear function of real tensors.
@@ -118,7 +138,7 @@ impl Pair {
     }
 
     /// √(re² + im²).
-    fn magnitude(self, cx: &mut Importer<'_>) -> Result<Value> {
+    pub fn magnitude(self, cx: &mut Importer<'_>) -> Result<Value> {
         let Some(im) = self.im else {
             return cx.build.add(op::Abs {}, &[self.re]);
         };
@@ -130,7 +150,8 @@ impl Pair {
         cx.build.add(op::Sqrt {}, &[sum])
     }
 
-    fn conjugate(self, cx: &mut Importer<'_>) -> Result<Self> {
+    /// The number mirrored at the real axis.
+    pub fn conjugate(self, cx: &mut Importer<'_>) -> Result<Self> {
         let im = self
             .im
             .map(|im| cx.build.add(op::Neg {}, &[im]))
@@ -160,13 +181,15 @@ pub(in crate::import) fn is_own(target: &str) -> bool {
                 | "view_as_complex_copy"
                 | "view_as_real"
                 | "view_as_real_copy"
+                | "isreal"
         )
     )
 }
 
-/// The handler of an operator that makes complex tensors or has them among its arguments.
+/// The handler of an operator that makes complex tensors or has them, or complex numbers, among its arguments. One that writes to its argument is found by its
+/// functional name.
 pub(in crate::import) fn find(call: &Call<'_>) -> Option<Handler> {
-    let (operator, _) = call.target.strip_prefix("aten.")?.split_once('.')?;
+    let (operator, overload) = call.target.strip_prefix("aten.")?.split_once('.')?;
     match operator {
         "view_as_complex" | "view_as_complex_copy" => return Some(view_as_complex),
         "complex" => {
@@ -190,33 +213,88 @@ pub(in crate::import) fn find(call: &Call<'_>) -> Option<Handler> {
         _ => {}
     }
     if !call.has_complex() {
-        let makes_one = call.out_is_complex() && matches!(operator, "to" | "_to_copy");
-        return makes_one.then_some(|cx, call| {
-            let x = Pair::of(cx, call, "self")?;
-            let re = cx.build.cast(x.re, call.out_dtype(0)?)?;
-            let im = Some(zeros(cx, re)?);
-            Ok(vec![Pair { re, im }.into()])
-        });
+        return match operator {
+            _ if !call.out_is_complex() => None,
+            "to" | "_to_copy" => Some(|cx, call| {
+                let x = Pair::of(cx, call, "self")?;
+                let re = cx.build.cast(x.re, call.out_dtype(0)?)?;
+                let im = Some(zeros(cx, re)?);
+                Ok(vec![Pair { re, im }.into()])
+            }),
+            _ if operator.contains("fft") || operator == "stft" => None,
+            _ => Some(by_parts),
+        };
     }
     if let Some(handler) = fourier::find(call.target).or_else(|| columns::find(call.target)) {
         return Some(handler);
     }
-    Some(on_complex(operator).unwrap_or(|_, _| unsupported("this operator on complex numbers")))
+    let writes = operator.ends_with('_') && !operator.ends_with("__");
+    if writes {
+        return Some(in_place);
+    }
+    Some(
+        on_complex(operator, overload)
+            .unwrap_or(|_, _| unsupported("this operator on complex numbers")),
+    )
 }
 
-fn on_complex(operator: &str) -> Option<Handler> {
+/// An operator that writes what the one without the underscore gives.
+fn in_place(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    let functional = dispatch::functional(call.target);
+    let Some((operator, overload)) = functional
+        .as_deref()
+        .and_then(|name| name.strip_prefix("aten.")?.split_once('.'))
+    else {
+        return Err(Fail::Bug(format!(
+            "`{}` has no functional form",
+            call.target
+        )));
+    };
+    let Some((re, im)) = call.complex("self") else {
+        return unsupported("complex numbers written to a real tensor");
+    };
+    let Some(handler) = on_complex(operator, overload) else {
+        return unsupported("this operator on complex numbers");
+    };
+    let target = format!("aten.{operator}.{overload}");
+    let call = Call {
+        target: &target,
+        ..*call
+    };
+    let written = match handler(cx, &call)?.into_iter().next() {
+        Some(Out::Complex(pair)) => pair,
+        Some(Out::Views(re, im)) => Pair {
+            re: cx.read(re)?,
+            im: Some(cx.read(im)?),
+        },
+        _ => {
+            return Err(Fail::Bug(
+                "an in-place operator has no complex result".to_owned(),
+            ));
+        }
+    };
+    let imaginary = written.imaginary(cx)?;
+    cx.write(re, written.re)?;
+    cx.write(im, imaginary)?;
+    Ok(vec![Out::Views(re, im)])
+}
+
+fn on_complex(operator: &str, overload: &str) -> Option<Handler> {
+    if let Some(handler) = complex_math::find(operator, overload) {
+        return Some(handler);
+    }
     Some(match operator {
         "view_as_real" | "view_as_real_copy" => |cx, call| {
             let x = Pair::of(cx, call, "self")?;
             done(x.as_real(cx))
         },
-        "real" => |cx, call| {
-            let x = Pair::of(cx, call, "self")?;
-            done(Ok(x.re))
+        "real" => |_, call| match call.complex("self") {
+            Some((re, _)) => Ok(vec![Out::Tensor(re)]),
+            None => invalid("a real part of a real tensor"),
         },
-        "imag" => |cx, call| {
-            let x = Pair::of(cx, call, "self")?;
-            done(x.imaginary(cx))
+        "imag" => |_, call| match call.complex("self") {
+            Some((_, im)) => Ok(vec![Out::Tensor(im)]),
+            None => invalid("an imaginary part of a real tensor"),
         },
         "abs" => |cx, call| {
             let x = Pair::of(cx, call, "self")?;
@@ -235,14 +313,58 @@ fn on_complex(operator: &str) -> Option<Handler> {
             let (a, b) = (operand(cx, call, "self")?, operand(cx, call, "other")?);
             Ok(vec![a.times(cx, b)?.into()])
         },
-        "matmul" | "mm" | "bmm" => |cx, call| {
-            let other = if call.target.starts_with("aten.matmul") {
-                "other"
-            } else {
-                "mat2"
+        "matmul" | "mm" | "bmm" | "mv" | "dot" | "outer" | "ger" | "inner" | "tensordot"
+        | "linear" | "einsum" | "kron" => multilinear,
+        "mH" | "matrix_H" | "adjoint" => |cx, call| {
+            let mut target = call.target.to_owned();
+            for name in ["mH", "matrix_H", "adjoint"] {
+                target = target.replace(name, "mT");
+            }
+            let turned = by_parts(
+                cx,
+                &Call {
+                    target: &target,
+                    ..*call
+                },
+            )?;
+            match turned.as_slice() {
+                [Out::Views(re, im)] => {
+                    let pair = Pair {
+                        re: cx.read(*re)?,
+                        im: Some(cx.read(*im)?),
+                    };
+                    Ok(vec![pair.conjugate(cx)?.into()])
+                }
+                _ => Err(Fail::Bug("a transposition is a view".to_owned())),
+            }
+        },
+        "vdot" => |cx, call| {
+            let (a, b) = (operand(cx, call, "self")?, operand(cx, call, "other")?);
+            let product = a.conjugate(cx)?.times(cx, b)?;
+            let (axes, keepdim) = (vec![0], false);
+            let sum = product.each(cx, |cx, part| {
+                cx.build.add(
+                    op::Sum {
+                        axes: axes.clone(),
+                        keepdim,
+                    },
+                    &[part],
+                )
+            })?;
+            Ok(vec![sum.into()])
+        },
+        "addmm" | "baddbmm" | "addmv" => |cx, call| {
+            let [first, second] = match call.target.contains("baddbmm") {
+                true => ["batch1", "batch2"],
+                false if call.target.contains("addmv") => ["mat", "vec"],
+                false => ["mat1", "mat2"],
             };
-            let (a, b) = (operand(cx, call, "self")?, operand(cx, call, other)?);
-            Ok(vec![a.product(cx, b, matmul::matmul)?.into()])
+            let (a, b) = (operand(cx, call, first)?, operand(cx, call, second)?);
+            let alpha = call.float(cx, "alpha")?;
+            let beta = call.float(cx, "beta")?;
+            let product = a.product(cx, b, matmul::matmul)?.scaled(cx, alpha)?;
+            let added = operand(cx, call, "self")?.scaled(cx, beta)?;
+            Ok(vec![added.plus(cx, product)?.into()])
         },
         "add" => |cx, call| sum(cx, call, 1.0),
         "sub" | "subtract" => |cx, call| sum(cx, call, -1.0),
@@ -272,137 +394,30 @@ fn on_complex(operator: &str) -> Option<Handler> {
                 x.re.into()
             }])
         },
+        "rsub" => |cx, call| {
+            let (a, b) = (operand(cx, call, "self")?, operand(cx, call, "other")?);
+            let alpha = call.float(cx, "alpha")?;
+            let a = a.scaled(cx, -alpha)?;
+            Ok(vec![b.plus(cx, a)?.into()])
+        },
+        "addcmul" => |cx, call| {
+            let (a, b) = (operand(cx, call, "tensor1")?, operand(cx, call, "tensor2")?);
+            let value = call.float(cx, "value")?;
+            let product = a.times(cx, b)?.scaled(cx, value)?;
+            let added = operand(cx, call, "self")?;
+            Ok(vec![added.plus(cx, product)?.into()])
+        },
         _ if acts_on_parts(operator) => by_parts,
         _ => return None,
     })
 }
 
-/// Operators whose result's parts are what they make of the argument's parts.
-fn acts_on_parts(operator: &str) -> bool {
-    matches!(
-        operator,
-        "alias"
-            | "detach"
-            | "clone"
-            | "contiguous"
-            | "lift_fresh"
-            | "lift_fresh_copy"
-            | "resolve_conj"
-            | "resolve_neg"
-            | "view"
-            | "_unsafe_view"
-            | "view_copy"
-            | "reshape"
-            | "flatten"
-            | "unflatten"
-            | "unsqueeze"
-            | "squeeze"
-            | "transpose"
-            | "swapaxes"
-            | "t"
-            | "permute"
-            | "movedim"
-            | "expand"
-            | "repeat"
-            | "tile"
-            | "flip"
-            | "roll"
-            | "slice"
-            | "narrow"
-            | "select"
-            | "unbind"
-            | "split"
-            | "split_with_sizes"
-            | "chunk"
-            | "cat"
-            | "concat"
-            | "stack"
-            | "hstack"
-            | "vstack"
-            | "index"
-            | "index_select"
-            | "gather"
-            | "embedding"
-            | "sum"
-            | "mean"
-            | "cumsum"
-            | "neg"
-            | "diagonal"
-            | "tril"
-            | "triu"
-    )
-}
-
-/// Runs the operator's own handler on the real and on the imaginary parts. Real tensors in a list with complex ones have imaginary parts of 0.
-fn by_parts(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
-    if matches!(
-        call.target,
-        "aten.resolve_conj.default" | "aten.resolve_neg.default"
-    ) {
-        let x = Pair::of(cx, call, "self")?;
-        return Ok(vec![x.into()]);
-    }
-    let Some(handler) = dispatch::find(call.target) else {
-        return Err(Fail::Bug(format!("`{}` has no handler", call.target)));
-    };
-    let mut parts = Vec::new();
-    for imaginary in [false, true] {
-        let mut names = call.scope.names.clone();
-        for name in call.tensor_names() {
-            let part = match names.get(name) {
-                Some(Val::Complex(re, im)) => Val::Tensor(if imaginary { *im } else { *re }),
-                Some(Val::Tensor(tensor)) if imaginary && is_listed(call, name) => {
-                    let x = cx.read(*tensor)?;
-                    let zero = zeros(cx, x)?;
-                    Val::Tensor(cx.memory.root(Some(zero)))
-                }
-                _ => continue,
-            };
-            names.insert(name.to_owned(), part);
-        }
-        let scope = Scope {
-            graph: call.scope.graph,
-            names,
-        };
-        let part = Call {
-            scope: &scope,
-            ..*call
-        };
-        let mut values = Vec::new();
-        for out in handler(cx, &part)? {
-            values.push(match out {
-                Out::Value(value) => value,
-                Out::Tensor(tensor) => cx.read(tensor)?,
-                _ => return Err(Fail::Bug("a part that is no tensor".to_owned())),
-            });
-        }
-        parts.push(values);
-    }
-    let [re, im] = parts.as_slice() else {
-        return Err(Fail::Bug("a complex number has two parts".to_owned()));
-    };
-    Ok(re
-        .iter()
-        .zip(im)
-        .map(|(re, im)| {
-            Out::Complex(Pair {
-                re: *re,
-                im: Some(*im),
-            })
-        })
-        .collect())
-}
-
-/// Whether a tensor stands in a list of tensors that become one, and is not an index.
-fn is_listed(call: &Call<'_>, name: &str) -> bool {
-    call.node.inputs.iter().any(|input| match &input.arg {
-        Argument::Tensors(all) if input.name == "tensors" => all.iter().any(|one| one.name == name),
-        _ => false,
-    })
-}
-
 /// An argument as a factor or summand: integers become floats of the result's precision.
-fn operand(cx: &mut Importer<'_>, call: &Call<'_>, name: &str) -> Result<Pair> {
+pub(in crate::import) fn operand(
+    cx: &mut Importer<'_>,
+    call: &Call<'_>,
+    name: &str,
+) -> Result<Pair> {
     Pair::of(cx, call, name)?.to_result(cx, call)
 }
 
@@ -411,16 +426,7 @@ fn sum(cx: &mut Importer<'_>, call: &Call<'_>, sign: f64) -> Result<Vec<Out>> {
     let b = operand(cx, call, "other")?;
     let alpha = call.float(cx, "alpha")?;
     let b = b.scaled(cx, sign * alpha)?;
-    let re = cx.build.add(op::Add {}, &[a.re, b.re])?;
-    let im = match (a.im, b.im) {
-        (Some(a), Some(b)) => Some(cx.build.add(op::Add {}, &[a, b])?),
-        (one, other) => one.or(other),
-    };
-    let im = match im {
-        Some(im) => Some(cx.build.broadcast(im, cx.build.shape(re)?)?),
-        None => None,
-    };
-    Ok(vec![Pair { re, im }.into()])
+    Ok(vec![a.plus(cx, b)?.into()])
 }
 
 fn divide(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
@@ -430,7 +436,7 @@ fn divide(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
 }
 
 /// a / b: a · conj(b) / |b|².
-fn quotient(cx: &mut Importer<'_>, a: Pair, b: Pair) -> Result<Pair> {
+pub(in crate::import) fn quotient(cx: &mut Importer<'_>, a: Pair, b: Pair) -> Result<Pair> {
     let Some(im) = b.im else {
         return a.each(cx, |cx, part| cx.build.add(op::Div {}, &[part, b.re]));
     };
@@ -444,7 +450,7 @@ fn quotient(cx: &mut Importer<'_>, a: Pair, b: Pair) -> Result<Pair> {
     above.each(cx, |cx, part| cx.build.add(op::Div {}, &[part, norm]))
 }
 
-fn polar(cx: &mut Importer<'_>, size: Value, angle: Value) -> Result<Pair> {
+pub(in crate::import) fn polar(cx: &mut Importer<'_>, size: Value, angle: Value) -> Result<Pair> {
     let (cos, sin) = (
         cx.build.add(op::Cos {}, &[angle])?,
         cx.build.add(op::Sin {}, &[angle])?,
@@ -456,7 +462,7 @@ fn polar(cx: &mut Importer<'_>, size: Value, angle: Value) -> Result<Pair> {
 }
 
 /// Zeros of the type of `x`.
-fn zeros(cx: &mut Importer<'_>, x: Value) -> Result<Value> {
+pub(in crate::import) fn zeros(cx: &mut Importer<'_>, x: Value) -> Result<Value> {
     let ty = cx.build.ty(x)?.clone();
     cx.build.full(Scalar::Int(0), ty.dtype, ty.shape)
 }
@@ -496,7 +502,7 @@ impl Call<'_> {
     }
 
     /// Names of all tensors among the arguments.
-    fn tensor_names(&self) -> Vec<&str> {
+    pub(super) fn tensor_names(&self) -> Vec<&str> {
         let mut names = Vec::new();
         for input in &self.node.inputs {
             match &input.arg {
@@ -517,11 +523,27 @@ impl Call<'_> {
         names
     }
 
-    /// Whether a tensor among the arguments is complex.
+    /// An argument that is given.
+    pub(super) fn argument(&self, name: &str) -> Option<&Argument> {
+        let input = self.node.inputs.iter().find(|input| input.name == name);
+        input.map(|input| &input.arg)
+    }
+
+    /// Whether a tensor or number among the arguments is complex.
     fn has_complex(&self) -> bool {
-        self.tensor_names()
-            .into_iter()
-            .any(|name| matches!(self.scope.get(name), Some(Val::Complex(..))))
+        let inputs = &self.node.inputs;
+        let number = inputs
+            .iter()
+            .any(|input| matches!(input.arg, Argument::Complex(_)));
+        let creates = inputs.iter().all(|input| {
+            matches!(input.name.as_str(), "size" | "fill_value" | "s")
+                || !matches!(input.arg, Argument::Tensor(_))
+        });
+        (number && !creates)
+            || self
+                .tensor_names()
+                .into_iter()
+                .any(|name| matches!(self.scope.get(name), Some(Val::Complex(..))))
     }
 
     /// Whether the first result is complex.

@@ -22,8 +22,12 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
     Some(match operator {
         "fft_fft" | "fft_fft2" | "fft_fftn" => |cx, call| named(cx, call, Form::Full(-1)),
         "fft_ifft" | "fft_ifft2" | "fft_ifftn" => |cx, call| named(cx, call, Form::Full(1)),
-        "fft_rfft" | "fft_rfft2" | "fft_rfftn" => |cx, call| named(cx, call, Form::FromReal),
-        "fft_irfft" | "fft_irfft2" | "fft_irfftn" => |cx, call| named(cx, call, Form::ToReal),
+        "fft_rfft" | "fft_rfft2" | "fft_rfftn" | "fft_ihfft" | "fft_ihfft2" | "fft_ihfftn" => {
+            |cx, call| named(cx, call, Form::FromReal)
+        }
+        "fft_irfft" | "fft_irfft2" | "fft_irfftn" | "fft_hfft" | "fft_hfft2" | "fft_hfftn" => {
+            |cx, call| named(cx, call, Form::ToReal)
+        }
         "_fft_c2c" => |cx, call| {
             let x = Pair::of(cx, call, "self")?;
             let sign = if call.bool("forward")? { -1 } else { 1 };
@@ -176,7 +180,12 @@ fn named(cx: &mut Importer<'_>, call: &Call<'_>, form: Form) -> Result<Vec<Out>>
             x = x.each(cx, |cx, part| resized(cx, part, *axis, size))?;
         }
     }
-    let inverse = matches!(form, Form::ToReal | Form::Full(1));
+    // Of a signal with a real spectrum, and back: the transforms of the mirrored one, scaled as the opposite direction is.
+    let mirrored = call.target.contains("hfft");
+    if mirrored && to_real_form {
+        x = x.conjugate(cx)?;
+    }
+    let inverse = matches!(form, Form::ToReal | Form::Full(1)) != mirrored;
     let mode = match call.opt_str("norm")? {
         Some("ortho") => 1,
         None | Some("backward") if inverse => 2,
@@ -198,7 +207,8 @@ fn named(cx: &mut Importer<'_>, call: &Call<'_>, form: Form) -> Result<Vec<Out>>
             return Ok(vec![times(cx, out, scale)?.into()]);
         }
     };
-    Ok(vec![out.scaled(cx, scale)?.into()])
+    let out = out.scaled(cx, scale)?;
+    Ok(vec![if mirrored { out.conjugate(cx)? } else { out }.into()])
 }
 
 /// An axis cut or filled up with zeros to `size`.

@@ -5,6 +5,8 @@ pub(super) mod cached;
 pub(super) mod calculus;
 pub(super) mod columns;
 pub(super) mod complex;
+pub(super) mod complex_math;
+pub(super) mod complex_parts;
 pub(super) mod composite;
 pub(super) mod control;
 pub(super) mod conv;
