@@ -4,7 +4,9 @@
 //! the data. [`Kernels::standard`] has the few that are common; a program that embeds this crate can add its own under the
 //! names that the compiled file uses: `aten::nonzero.out`, namespace and overload included.
 
+mod bits;
 mod complex;
+mod gamma;
 mod linalg;
 mod portable;
 mod unique;
@@ -114,6 +116,8 @@ impl Kernels {
         complex::register(&mut kernels);
         views::register(&mut kernels);
         linalg::register(&mut kernels);
+        bits::register(&mut kernels);
+        gamma::register(&mut kernels);
         kernels
     }
 

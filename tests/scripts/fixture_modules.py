@@ -569,6 +569,29 @@ class ComplexLayers(nn.Module):
         return [(torch.randn(2, 2, 8), torch.randn(2, 2, 8))]
 
 
+@module("rare_operators", note="integer convolution, fractional pooling with given draws, reductions of segments, logspace between tensors, products of other types")
+class RareOperators(nn.Module):
+    def forward(self, x, ints, kernel, draws, lengths, end):
+        pooled = F.fractional_max_pool2d(x, (2, 3), output_size=(3, 2), _random_samples=draws, return_indices=True)
+        rows = x.flatten(0, 2)
+        segments = [torch.segment_reduce(rows, how, lengths=lengths) for how in ("sum", "mean", "max", "min", "prod")]
+        offsets = torch.segment_reduce(rows, "mean", offsets=F.pad(lengths.cumsum(0), (1, 0)), initial=1.0)
+        return F.conv2d(ints, kernel, padding=1, stride=2, groups=2), *pooled, *segments, offsets, torch.logspace(0.5, end, 5, base=3.0), ints.to(torch.int32).view(torch.uint32).to(torch.int64), x[ints.flatten()[0].remainder(2).item() - 1]
+
+    def calls(self):
+        return [(torch.randn(2, 3, 6, 7), torch.randint(-9, 9, (1, 4, 5, 5)), torch.randint(-9, 9, (6, 2, 3, 3)), torch.rand(2, 3, 2), torch.tensor([5, 0, 31]), torch.tensor(2.0)) for _ in range(2)]
+
+
+@module("host_bits", note="bits seen as other types, the next float, incomplete gamma functions: kernels of the host")
+class HostBits(nn.Module):
+    def forward(self, x, y):
+        bits = x.view(torch.int32)
+        return bits, (bits ^ 1).view(torch.float32), x.to(torch.bfloat16).view(torch.int16), x.view(torch.uint8), torch.nextafter(x, y), torch.igamma(x.abs(), y.abs()), torch.igammac(x.abs() * 9, y.abs() * 9)
+
+    def calls(self):
+        return [(torch.randn(3, 4), torch.randn(3, 4))]
+
+
 @module("host_missing", {"x": {0: Dim("n", min=1, max=8)}}, note="an elementwise operator that neither the delegate nor the importer has, between two linears")
 class HostMissing(Sandwich):
     def forward(self, x):

@@ -28,6 +28,11 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "the reference evaluation has no factorisations of matrices",
     ),
     (
+        "reference/modules/host_bits/",
+        "aten::",
+        "the reference evaluation has no kernels for bits",
+    ),
+    (
         "reference/modules/host_inverse/",
         "aten::",
         "the reference evaluation has no factorisations of matrices",

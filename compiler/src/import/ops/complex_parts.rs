@@ -109,7 +109,6 @@ pub(super) fn acts_on_parts(operator: &str) -> bool {
             | "unsafe_split"
             | "unsafe_chunk"
             | "block_diag"
-            | "as_strided"
     )
 }
 

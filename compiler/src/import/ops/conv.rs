@@ -4,6 +4,7 @@ use fuseline_ir::ops::table as op;
 use fuseline_ir::{Dim, Scalar, Value};
 
 use super::pointwise::done;
+use super::whole_conv::{self, Taps};
 use crate::import::call::Call;
 use crate::import::error::{Result, invalid, unsupported};
 use crate::import::{Handler, Importer, Out};
@@ -124,9 +125,6 @@ fn convolve(
     let Ok(groups) = usize::try_from(given.groups) else {
         return invalid("a negative number of groups");
     };
-    if !cx.build.dtype(input)?.is_float() {
-        return unsupported("a convolution of integers; convert input and weights to floats");
-    }
     let batched = cx.build.rank(input)? == rank;
     let x = if batched {
         input
@@ -149,7 +147,21 @@ fn convolve(
         (x, pad) = pad_same(cx, x, weight, &dilation)?;
     }
     let dtype = cx.build.dtype(x)?;
-    let product = if given.transposed {
+    let product = if !dtype.is_float() {
+        if given.transposed {
+            return unsupported(
+                "a transposed convolution of integers; convert input and weights to floats",
+            );
+        }
+        let weight = cx.build.transpose(weight, to_last)?;
+        let taps = Taps {
+            stride,
+            pad,
+            dilation,
+            groups,
+        };
+        whole_conv::convolve(cx, x, weight, &taps)?
+    } else if given.transposed {
         let output_padding = per_axis(call, "output_padding", n, 0)?;
         let kernel = cx.build.shape(weight)?;
         let weight = transposed_weight(cx, weight, groups)?;

@@ -121,7 +121,8 @@ fn linspace(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     let wide = crate::import::promote::compute_type(crate::import::promote::to_float(dtype));
     let len = Dim::from(steps);
     let (Num::Known(start), Num::Known(end)) = (&start, &end) else {
-        return between(cx, &start, &end, (dtype, wide), steps);
+        let all = between(cx, &start, &end, wide, steps)?;
+        return done(cx.build.cast(all, dtype));
     };
     let (start, end) = (start.as_f64(), end.as_f64());
     if steps <= 1 {
@@ -154,13 +155,12 @@ fn between(
     cx: &mut Importer<'_>,
     start: &Num,
     end: &Num,
-    (dtype, wide): (DType, DType),
+    wide: DType,
     steps: i64,
-) -> Result<Vec<Out>> {
+) -> Result<Value> {
     let (start, end) = (cx.number(start, wide)?, cx.number(end, wide)?);
     if steps <= 1 {
-        let one = cx.build.broadcast(start, vec![Dim::from(steps)])?;
-        return done(cx.build.cast(one, dtype));
+        return cx.build.broadcast(start, vec![Dim::from(steps)]);
     }
     let gap = cx.build.minus(end, start)?;
     let step = cx.build.with_float(op::Div {}, gap, (steps - 1) as f64)?;
@@ -175,8 +175,17 @@ fn between(
     // Each half from its own end.
     let (low, high) = (ramp(0, 1, half)?, ramp(steps - half - 1, -1, steps - half)?);
     let (low, high) = (cx.build.plus(start, low)?, cx.build.minus(end, high)?);
-    let both = cx.build.cat(&[low, high], 0)?;
-    done(cx.build.cast(both, dtype))
+    cx.build.cat(&[low, high], 0)
+}
+
+/// What `start`, `end` and `steps` say, the ends known at run time.
+pub(in crate::import) fn spaced(
+    cx: &mut Importer<'_>,
+    call: &Call<'_>,
+    dtype: DType,
+) -> Result<Value> {
+    let (start, end) = (call.num(cx, "start")?, call.num(cx, "end")?);
+    between(cx, &start, &end, dtype, call.int("steps")?)
 }
 
 /// Column minus row of the last two axes, as i64.

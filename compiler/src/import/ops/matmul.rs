@@ -105,6 +105,21 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
         ("_weight_norm" | "_weight_norm_interface", "default") => weight_norm,
         ("bilinear", "default") => bilinear,
         ("cosine_similarity", "default") => cosine_similarity,
+        // With a result of another type than the factors', which the products are summed in.
+        ("mm" | "bmm", "dtype") => |cx, call| {
+            let (a, b) = (call.value(cx, "self")?, call.value(cx, "mat2")?);
+            let dtype = call.out_dtype(0)?;
+            let (a, b) = (cx.build.cast(a, dtype)?, cx.build.cast(b, dtype)?);
+            done(product(cx, a, b))
+        },
+        ("_weight_int8pack_mm", "default") => |cx, call| {
+            let (x, weight) = (call.value(cx, "self")?, call.value(cx, "mat2")?);
+            let scales = call.value(cx, "scales")?;
+            let weight = cx.build.cast(weight, cx.build.dtype(x)?)?;
+            let weight = cx.build.swap(weight, 0, 1)?;
+            let all = product(cx, x, weight)?;
+            done(cx.build.times(all, scales))
+        },
         ("_int_mm", "default") => |cx, call| {
             let (a, b) = (call.value(cx, "self")?, call.value(cx, "mat2")?);
             let (a, b) = (cx.build.cast(a, DType::I32)?, cx.build.cast(b, DType::I32)?);

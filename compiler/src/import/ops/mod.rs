@@ -1,6 +1,7 @@
 //! Operators, by theme: what each means in ops of the IR. A theme is a file whose `find` knows its operators by name.
 
 pub(super) mod attention;
+pub(super) mod bits;
 pub(super) mod cached;
 pub(super) mod calculus;
 pub(super) mod columns;
@@ -18,6 +19,7 @@ pub(super) mod factor;
 pub(super) mod fake_quantize;
 pub(super) mod foreach;
 pub(super) mod fourier;
+pub(super) mod fractional;
 pub(super) mod functionalized;
 pub(super) mod grouped;
 pub(super) mod higher_order;
@@ -43,9 +45,11 @@ pub(super) mod resize;
 pub(super) mod sample;
 pub(super) mod scatter;
 pub(super) mod search;
+pub(super) mod segments;
 pub(super) mod special;
 pub(super) mod strided;
 pub(super) mod transcendental;
+pub(super) mod whole_conv;
 pub(super) mod windows;
 
 use super::Handler;
@@ -94,6 +98,9 @@ pub(super) const THEMES: &[(&str, Find)] = &[
     ("factor", factor::find),
     ("grouped", grouped::find),
     ("windows", windows::find),
+    ("bits", bits::find),
+    ("fractional", fractional::find),
+    ("segments", segments::find),
     ("mlx", mlx::find),
     ("quant", quant::find),
     ("quantise", quantise::find),

@@ -339,26 +339,25 @@ fn movedim(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     permuted(cx, x, perm)
 }
 
-/// An index counted from the start: negative ones count from the end.
+/// An index counted from the start: negative ones count from the end, also where only the data know the sign.
 pub(in crate::import) fn from_start(index: Dim, size: &Dim, cx: &Importer<'_>) -> Dim {
-    if index.range(&cx.build.graph.symbols).max < 0 {
-        &index + size
-    } else {
-        index
+    let range = index.range(&cx.build.graph.symbols);
+    if range.max < 0 {
+        return &index + size;
     }
+    if range.min >= 0 {
+        return index;
+    }
+    let below = (&Dim::from(0i64) - &index)
+        .maximum(&0i64.into())
+        .minimum(&1i64.into());
+    &index + &(&below * size)
 }
 
-/// As [`from_start`] and then held within the axis, as Python's slices are, where data decide the index: also one of either sign.
+/// As [`from_start`] and then held within the axis, as Python's slices are.
 fn within(index: Dim, size: &Dim, cx: &Importer<'_>) -> Dim {
     let symbols = &cx.build.graph.symbols;
     let mut index = from_start(index, size, cx);
-    let range = index.range(symbols);
-    if range.min < 0 && range.max >= 0 {
-        let below = (&Dim::from(0i64) - &index)
-            .maximum(&0i64.into())
-            .minimum(&1i64.into());
-        index = &index + &(&below * size);
-    }
     if index.range(symbols).min < 0 {
         index = index.maximum(&0i64.into());
     }
@@ -427,11 +426,8 @@ pub(in crate::import) fn slice_bounds(
     let Some(count) = shape.get(axis) else {
         return invalid("a slice of an axis that is not there");
     };
-    let start = from_start(
-        call.opt_dim("start")?.unwrap_or_else(|| 0i64.into()),
-        &size,
-        cx,
-    );
+    let given = call.opt_dim("start")?.unwrap_or_else(|| 0i64.into());
+    let start = from_start(given.clone(), &size, cx);
     // Python's slices stop at the ends of the axis.
     let symbols = &cx.build.graph.symbols;
     let beyond = (&start - &size).range(symbols).min >= 0;
@@ -443,7 +439,7 @@ pub(in crate::import) fn slice_bounds(
         start
     };
     if let Some(symbol) = count.as_symbol().filter(|s| s.starts_with('u')) {
-        start = within(start, &size, cx);
+        start = within(given, &size, cx);
         let stop = match call.opt_dim("end")? {
             Some(stop) => within(stop, &size, cx),
             None => size,

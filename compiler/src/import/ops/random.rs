@@ -113,12 +113,6 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
         "alpha_dropout" => |cx, call| dropped(cx, call, Noise::AlphaElements),
         "feature_alpha_dropout" => |cx, call| dropped(cx, call, Noise::AlphaChannels),
         "native_dropout" => native_dropout,
-        "poisson" | "binomial" => |_, call| {
-            unsupported(format!(
-                "`{}`, whose draws take a number of steps that depends on data",
-                call.target
-            ))
-        },
         _ => return None,
     })
 }
