@@ -85,7 +85,8 @@ fn uniform(tensor: &Tensor) -> Option<fuseline_ir::Scalar> {
 /// What is known about a graph before anything is folded.
 struct Plan<'a> {
     graph: &'a Graph,
-    /// Depends on constants alone, without a large movement on the way: a view of a weight is free, a moved copy of it isn't.
+    /// Depends on constants alone, without a large movement on the way: a view of a weight is free, a moved copy of it isn't. Nor is a weight in few bits put into floats,
+    /// however small it is.
     fixed: Vec<bool>,
     users: Vec<Vec<Value>>,
     roots: BTreeSet<Value>,
@@ -111,7 +112,9 @@ impl Plan<'_> {
         let mut fixed = hoist::const_only(graph);
         for (value, node) in graph.values() {
             let large = node.ty.as_tensor().is_some_and(|t| bytes(t) > SMALL_BYTES);
+            let few_bits = matches!(node.op, Op::Dequantize(_));
             if large && node.op.info().has(Flag::Movement)
+                || few_bits
                 || node.args.iter().any(|a| !fixed[a.index()])
             {
                 fixed[value.index()] = false;
@@ -316,6 +319,18 @@ mod tests {
             out.constant_tensor("folded.0").unwrap().to_f64(),
             [2.0, 3.0, 4.0]
         );
+    }
+
+    #[test]
+    fn a_weight_in_few_bits_stays_so_however_small() {
+        let words = vec!["305419896"; 8].join(", ");
+        let out = fold(&format!(
+            "data \"q\" : u32[2, 4] = [{words}]\ndata \"s\" : f32[2, 1] = [0.5, 0.25]\ndata \"z\" : f32[2, 1] = [-1.0, 2.0]\n\
+             %x = input[name=\"x\", ty=f32[3, 32]]\n%q = constant[name=\"q\", ty=u32[2, 4]]\n%s = constant[name=\"s\", ty=f32[2, 1]]\n\
+             %z = constant[name=\"z\", ty=f32[2, 1]]\n%w = dequantize[group=32, bits=4, mode=\"affine\", dtype=f32](%q, %s, %z)\n\
+             %t = transpose[perm=[1, 0]](%w)\n%y = matmul(%x, %t)\noutput \"y\" = %y"
+        ));
+        assert!(ops(&out).contains("dequantize"), "{}", ops(&out));
     }
 
     #[test]
