@@ -11,6 +11,7 @@ mod broadcast;
 mod builder;
 pub mod cast;
 mod chosen;
+mod few_bits;
 mod index;
 mod literal;
 mod logic;
@@ -53,6 +54,7 @@ pub const RULES: &[&[Rule]] = &[
     logic::RULES,
     chosen::RULES,
     movement::RULES,
+    few_bits::RULES,
     reduce::RULES,
     slice::RULES,
     broadcast::RULES,
