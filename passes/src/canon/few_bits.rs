@@ -43,7 +43,9 @@ fn moved(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         Op::Reshape(to) => {
             let row = to.shape.last().and_then(Dim::as_const);
             let whole = row.is_some_and(|row| row > 0 && row % first.group as i64 == 0);
-            whole && without_ones(&shape) != without_ones(&to.shape)
+            let only_adds_ones =
+                to.shape.len() >= shape.len() && without_ones(&shape) == without_ones(&to.shape);
+            whole && !only_adds_ones
         }
         Op::Transpose(turn) => turn.perm.last() == Some(&last),
         Op::Slice(cut) => cut.axis < last,
@@ -95,7 +97,9 @@ fn turned(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     }
     let last = turn.perm.len() - 1;
     let mut perm: Vec<usize> = turn.perm.iter().copied().filter(|a| *a != last).collect();
-    if perm.is_sorted() || turn.perm[last] == last {
+    // What a product sums over may be this axis and the one before it, to be merged yet.
+    let apart = turn.perm.is_sorted_by(|a, b| *b != last || a + 1 != last);
+    if perm.is_sorted() || turn.perm[last] == last || !apart {
         return Ok(None);
     }
     perm.push(last);
