@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_weight_in_few_bits_stays_so_however_small() {
-        let words = vec!["305419896"; 8].join(", ");
+        let words = ["305419896"; 8].join(", ");
         let out = fold(&format!(
             "data \"q\" : u32[2, 4] = [{words}]\ndata \"s\" : f32[2, 1] = [0.5, 0.25]\ndata \"z\" : f32[2, 1] = [-1.0, 2.0]\n\
              %x = input[name=\"x\", ty=f32[3, 32]]\n%q = constant[name=\"q\", ty=u32[2, 4]]\n%s = constant[name=\"s\", ty=f32[2, 1]]\n\
