@@ -168,18 +168,26 @@ impl Plan<'_> {
             .map(|(name, pattern)| {
                 let attr = match resolve_axes(name, pattern, rank) {
                     AttrPattern::NumberOf(slot) => Attr::Float(F64::new(self.known(slot)?)),
-                    AttrPattern::Times(bound, slot) => match self.b.get(bound)? {
-                        Bound::Attr(Attr::Float(x)) => {
-                            Attr::Float(F64::new(x.get() * self.known(slot)?))
-                        }
-                        _ => return None,
-                    },
+                    AttrPattern::Times(bound, slot) => {
+                        Attr::Float(F64::new(self.bound(bound)? * self.known(slot)?))
+                    }
+                    AttrPattern::Multiple(bound, times) => {
+                        Attr::Float(F64::new(self.bound(bound)? * times as f64))
+                    }
                     pattern => pattern.with_letters(self.b)?,
                 };
                 Some((name.as_str(), attr))
             })
             .collect::<Option<Vec<_>>>()?;
         Op::build(&apply.name, &attrs).ok()
+    }
+
+    /// The number in the attribute that `slot` binds.
+    fn bound(&self, slot: usize) -> Option<f64> {
+        match self.b.get(slot)? {
+            Bound::Attr(Attr::Float(x)) => Some(x.get()),
+            _ => None,
+        }
     }
 
     /// The number that the variable in `slot` is known to be.

@@ -2,7 +2,8 @@
 //!
 //! A *choice* takes one node of each class. It starts as the input graph itself, so that the result is never worse by the model's own measure; then single classes switch to another of
 //! their nodes wherever that makes the whole graph cheaper. What a switch changes is found by counting references: the old node's cone is released, which frees what nobody else
-//! uses, and the new node's cone is taken, which pays for what wasn't there. A choice never has a cycle: a switch that would close one is not made.
+//! uses, and the new node's cone is taken, which pays for what wasn't there. A choice never has a cycle: a switch that would close one is not made. Where no single switch pays, those
+//! that free a value together are tried (`evict`).
 //!
 //! Classes that the current graph doesn't use choose the node that adds least to it, so that a switch to something new meets good choices below.
 
@@ -11,6 +12,8 @@ use crate::pass::PassError;
 use egg::Id;
 use fuseline_ir::{Graph, Loc, Op, Symbol, Type, Value};
 use std::collections::BTreeMap;
+
+mod evict;
 
 const PASS: &str = "saturate";
 
@@ -286,7 +289,7 @@ impl<'a> Choice<'a> {
                     self.improve_class(c);
                 }
             }
-            if self.total >= before {
+            if self.total >= before && !self.evict_all() {
                 return;
             }
             self.choose_unused(false);

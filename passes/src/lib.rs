@@ -33,6 +33,7 @@ pub mod layout;
 pub mod leading;
 mod masks;
 pub mod matcher;
+pub mod ordered;
 pub mod partition;
 pub mod pass;
 pub mod pattern;

@@ -208,7 +208,10 @@ fn is_letter(symbol: &str) -> bool {
 impl AttrPattern {
     fn has_letters(&self) -> bool {
         match self {
-            AttrPattern::Bind(_) | AttrPattern::NumberOf(_) | AttrPattern::Times(..) => false,
+            AttrPattern::Bind(_)
+            | AttrPattern::NumberOf(_)
+            | AttrPattern::Times(..)
+            | AttrPattern::Multiple(..) => false,
             AttrPattern::Splice(_) => true,
             AttrPattern::List(items) => items.iter().any(AttrPattern::has_letters),
             AttrPattern::Literal(attr) => {
@@ -244,7 +247,10 @@ impl AttrPattern {
                 Bound::Attr(attr) => Some(attr.clone()),
                 _ => None,
             },
-            AttrPattern::NumberOf(_) | AttrPattern::Times(..) | AttrPattern::Splice(_) => None,
+            AttrPattern::NumberOf(_)
+            | AttrPattern::Times(..)
+            | AttrPattern::Multiple(..)
+            | AttrPattern::Splice(_) => None,
         }
     }
 }
@@ -397,7 +403,10 @@ impl Search<'_> {
                 AttrPattern::List(_) | AttrPattern::Literal(_) => {
                     pattern.with_letters(b).as_ref() == Some(attr)
                 }
-                AttrPattern::NumberOf(_) | AttrPattern::Times(..) | AttrPattern::Splice(_) => false,
+                AttrPattern::NumberOf(_)
+                | AttrPattern::Times(..)
+                | AttrPattern::Multiple(..)
+                | AttrPattern::Splice(_) => false,
             }
         })
     }

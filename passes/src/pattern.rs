@@ -13,7 +13,7 @@
 //! - a number is a class whose every element is that number, rounded to its dtype.
 //! - the two arguments of `add`, `mul` and the like match in either order.
 //!
-//! On the right side of a rule, `attr=?c` is the number that `?c` is known to be, `attr=$a*?c` the number in `$a` times that one, and these build what they say only where it is not there already:
+//! On the right side of a rule, `attr=?c` is the number that `?c` is known to be, `attr=$a*?c` the number in `$a` times that one, `attr=$a*-1` times a number that is written, and these build what they say only where it is not there already:
 //! `reshaped[shape=…](t)`, `vector(t)` (all in one axis), `swapped(t)` (last two axes exchanged), and the new numbers `product(?a, ?b)`,
 //! `part[start, stop](?x)`: those places of the last axis, `?x` itself where they are all; `reciprocal_of(?a)` and `zero_of(?a)`, of the dtype of `?a`.
 
@@ -64,6 +64,8 @@ pub enum AttrPattern {
     NumberOf(usize),
     /// `$a*?c`: the number in the attribute that the first slot binds, times the number that the variable in the second one is.
     Times(usize, usize),
+    /// `$a*-1`: the number in the attribute that this slot binds, times that one.
+    Multiple(usize, i64),
     /// A literal, maybe with letters.
     Literal(Attr),
     /// `L..` within a list.
@@ -224,9 +226,13 @@ impl Reader<'_> {
             if !self.c.eat('*') {
                 return Ok(AttrPattern::Bind(bound));
             }
-            self.c.expect('?')?;
-            let name = self.c.word()?;
-            return Ok(AttrPattern::Times(bound, self.names.slot(&name)));
+            if self.c.eat('?') {
+                let name = self.c.word()?;
+                return Ok(AttrPattern::Times(bound, self.names.slot(&name)));
+            }
+            let times = self.c.dim()?.as_const();
+            let times = times.ok_or_else(|| self.c.error("expected a whole number"))?;
+            return Ok(AttrPattern::Multiple(bound, times));
         }
         if self.c.eat('?') {
             let name = self.c.word()?;
@@ -272,7 +278,9 @@ impl Pattern {
 impl AttrPattern {
     fn visit_slots(&self, f: &mut dyn FnMut(usize)) {
         match self {
-            AttrPattern::Bind(slot) | AttrPattern::NumberOf(slot) => f(*slot),
+            AttrPattern::Bind(slot)
+            | AttrPattern::NumberOf(slot)
+            | AttrPattern::Multiple(slot, _) => f(*slot),
             AttrPattern::Times(bound, slot) => [bound, slot].into_iter().for_each(|s| f(*s)),
             AttrPattern::List(items) => items.iter().for_each(|i| i.visit_slots(f)),
             AttrPattern::Literal(_) | AttrPattern::Splice(_) => {}

@@ -2,7 +2,8 @@
 
 use crate::pass::{PassCx, PassError};
 use crate::{
-    affine, biases, canon, decompose, filled, fold, horizontal, layout, positions, saturate, unpack,
+    affine, biases, canon, decompose, filled, fold, horizontal, layout, ordered, positions,
+    saturate, unpack,
 };
 use fuseline_ir::Graph;
 use std::collections::BTreeMap;
@@ -50,6 +51,11 @@ pub const PASSES: &[Pass] = &[
         name: fold::NAME,
         doc: "small values that depend on constants alone are computed",
         run: |graph, cx, _| fold::run(graph, cx).map(Done::from),
+    },
+    Pass {
+        name: ordered::NAME,
+        doc: "rows that are put in an order for experts, and back again, are left where they are",
+        run: |graph, cx, _| ordered::run(graph, cx).map(Done::from),
     },
     Pass {
         name: affine::NAME,
@@ -122,6 +128,7 @@ impl Level {
                 "canon",
                 "fold",
                 "canon",
+                "ordered",
                 "affine",
                 "positions",
                 "canon",

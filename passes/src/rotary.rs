@@ -49,6 +49,8 @@ pub fn tables(
     // The op that takes as many periods checks that they are half of what is turned.
     let half = match (columns, &cos.pairing) {
         (Columns::Once, Pairing::Once) => width.clone(),
+        // One half of a table whose columns are there twice.
+        (Columns::Once, Pairing::Halves { half }) if half == width => half.clone(),
         (Columns::Halves, Pairing::Halves { half }) if &(half + half) == width => half.clone(),
         (Columns::Neighbours, Pairing::Neighbours) => width.exact_div(&Dim::from(2i64))?,
         _ => return None,

@@ -7,6 +7,7 @@ use crate::closed_form::{HIDING, half_space};
 use crate::egraph::EGraph;
 use crate::matcher::{Bindings, Bound, Letter, letters_of};
 use crate::rotary;
+use crate::shapes::product;
 use egg::Id;
 use fuseline_ir::{Attr, DType, Dim, F64, Op, TensorType, Type};
 use std::fmt;
@@ -150,6 +151,8 @@ pub enum Sort {
     Equals(&'static str),
     /// Letter: the product of the sizes of that schema.
     Product(&'static str),
+    /// Letter of `M..`: as many places as that schema has, over any number of axes.
+    Regroups(&'static str),
     /// Letter: a float dtype that holds every value of the dtype of the other letter, and `f32` at least.
     Holds(&'static str),
     /// A table of cosines for the positions and frequencies of a rotary embedding with rows `L.. S`, with the table of sines in variable `sin`.
@@ -171,7 +174,10 @@ pub enum Sort {
 impl Sort {
     /// Whether the row is about a letter, not a variable.
     pub fn is_letter(self) -> bool {
-        matches!(self, Sort::Equals(_) | Sort::Product(_) | Sort::Holds(_))
+        matches!(
+            self,
+            Sort::Equals(_) | Sort::Product(_) | Sort::Regroups(_) | Sort::Holds(_)
+        )
     }
 
     /// Whether what `b` binds to `name` is of this sort. Ties down letters, and gives variables, on the way.
@@ -259,11 +265,15 @@ impl Sort {
                 b.unify(name.text, Letter::Dim(value))
             }
             Sort::Product(schema) => {
-                let product = resolve(schema, b)?
-                    .iter()
-                    .fold(Dim::from(1i64), |n, d| &n * d);
-                b.unify(name.text, Letter::Dim(product))
+                let value = product(&resolve(schema, b)?);
+                b.unify(name.text, Letter::Dim(value))
             }
+            Sort::Regroups(schema) => match b.letter(name.text)? {
+                Letter::Dims(dims) => {
+                    (product(dims) == product(&resolve(schema, b)?)).then_some(())
+                }
+                _ => None,
+            },
             Sort::Holds(narrow) => match (b.letter(name.text)?, b.letter(narrow)?) {
                 (Letter::DType(wide), Letter::DType(narrow)) => {
                     let f32_at_least = matches!(wide, DType::F32 | DType::F64);
@@ -507,6 +517,9 @@ impl fmt::Display for Sort {
             ),
             Sort::Equals(expr) => f.write_str(expr),
             Sort::Product(schema) => write!(f, "{}", schema.replace(' ', "·")),
+            Sort::Regroups(schema) => {
+                write!(f, "as many places as {}", schema.replace(' ', "·"))
+            }
             Sort::Holds(narrow) => write!(f, "f32 or f64, wide enough for every {narrow}"),
             Sort::RotaryCos {
                 sin,

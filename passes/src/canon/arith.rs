@@ -51,6 +51,11 @@ pub(super) const RULES: &[Rule] = &[
         apply: same,
     },
     Rule {
+        name: "bound-nothing",
+        doc: "max(x, −∞), min(x, ∞), max(x, 0) of what is never negative -> x",
+        apply: bound,
+    },
+    Rule {
         name: "operand-order",
         doc: "operands of commutative ops: computed ones first, then constants, then literals; the older one first",
         apply: order,
@@ -275,6 +280,30 @@ fn same(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
             None => Ok(None),
         },
         _ => Ok(None),
+    }
+}
+
+/// Exact: no element is outside the bound, and NaN stays NaN.
+fn bound(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let &[x, y] = args else { return Ok(None) };
+    let keep = match op {
+        Op::Maximum(_) => pick(b, x, y, f64::NEG_INFINITY)
+            .or_else(|| pick(b, x, y, 0.0).filter(|x| never_negative(b, *x))),
+        Op::Minimum(_) => pick(b, x, y, f64::INFINITY),
+        _ => None,
+    };
+    match keep {
+        Some(x) if is_float(b, x) => stand_in(b, op, args, x),
+        _ => Ok(None),
+    }
+}
+
+/// Whether no element can be below 0, nor −0.
+fn never_negative(b: &Builder, x: Value) -> bool {
+    match b.op(x) {
+        Op::Exp(_) | Op::Sigmoid(_) | Op::Softmax(_) | Op::Abs(_) | Op::Square(_) => true,
+        Op::LogAddExp(_) => b.args(x).iter().any(|a| b.is_number(*a, 0.0)),
+        _ => false,
     }
 }
 

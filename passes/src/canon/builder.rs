@@ -212,6 +212,11 @@ impl Builder {
         d.range(&self.graph.symbols).min
     }
 
+    /// The greatest value that a symbolic integer can have.
+    pub fn most(&self, d: &Dim) -> i64 {
+        d.range(&self.graph.symbols).max
+    }
+
     /// Whether `a ≤ b` for all values of the symbols, as far as intervals tell.
     pub fn at_most(&self, a: &Dim, b: &Dim) -> bool {
         self.least(&(b - a)) >= 0

@@ -12,6 +12,7 @@ mod builder;
 pub mod cast;
 mod chosen;
 mod few_bits;
+mod groups;
 mod index;
 mod literal;
 mod logic;
@@ -62,6 +63,7 @@ pub const RULES: &[&[Rule]] = &[
     attention::RULES,
     update::RULES,
     index::RULES,
+    groups::RULES,
 ];
 
 /// Brings a graph into canonical form.

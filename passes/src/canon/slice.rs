@@ -47,6 +47,11 @@ pub(super) const RULES: &[Rule] = &[
         apply: cat_of_raised,
     },
     Rule {
+        name: "cat-of-lowered",
+        doc: "cat(reshape(x), …) along an axis before which each x has one of size 1 -> reshape(cat(x, …)) along that one",
+        apply: cat_of_lowered,
+    },
+    Rule {
         name: "cat-one",
         doc: "cat(x) -> x; parts of size 0 dropped",
         apply: cat_one,
@@ -181,7 +186,7 @@ fn slice_of_transpose(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     b.add(turn, &[part]).map(Some)
 }
 
-/// Exact: place j of group i is place n·i + j.
+/// Exact: place j of group i is place n·i + j of all groups in one axis, which the value has already or is given.
 fn slice_of_groups(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let (Op::Reshape(_), &[part]) = (op, args) else {
         return Ok(None);
@@ -194,27 +199,27 @@ fn slice_of_groups(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         return Ok(None);
     }
     let x = b.arg(grouped, 0);
-    let (Some((last, lead)), [outer @ .., groups, n]) = (b.shape(x).split_last(), b.shape(grouped))
-    else {
+    let [outer @ .., groups, n] = b.shape(grouped) else {
         return Ok(None);
     };
     let one = &s.stop - &s.start;
     let (Some(n), Some(start)) = (n.as_const(), s.start.as_const()) else {
         return Ok(None);
     };
-    let apart = s.axis == outer.len() + 1 && one.is(1) && n > 1 && lead == outer;
-    let regrouped = &(groups * &Dim::from(n)) == last && b.least(groups) >= 1;
-    let mut shape = lead.to_vec();
-    shape.push(groups.clone());
+    let (axis, groups) = (outer.len(), groups.clone());
+    let apart = s.axis == axis + 1 && one.is(1) && n > 1 && b.least(&groups) >= 1;
+    let lead = outer.to_vec();
+    let shape = [lead.as_slice(), std::slice::from_ref(&groups)].concat();
     let same = b
         .infer(op, args)
         .and_then(|t| t.as_tensor().map(|t| t.shape == shape));
-    if !apart || !regrouped || same != Some(true) {
+    if !apart || same != Some(true) {
         return Ok(None);
     }
-    let before_last = &(groups - &Dim::from(1i64)) * &Dim::from(n);
+    let x = b.reshape(x, [lead, vec![&groups * &Dim::from(n)]].concat())?;
+    let before_last = &(&groups - &Dim::from(1i64)) * &Dim::from(n);
     let strided = mv::Slice {
-        axis: lead.len(),
+        axis,
         start: s.start,
         stop: &before_last + &Dim::from(start + 1),
         step: n,
@@ -275,6 +280,35 @@ fn cat_of_raised(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         return Ok(None);
     };
     if parts.len() < 2 {
+        return Ok(None);
+    }
+    let all = b.add(mv::Cat { axis }, &parts)?;
+    b.reshape(all, out.shape).map(Some)
+}
+
+/// Exact, and one reshape for several: what a stack of steps is where each step kept its axis.
+fn cat_of_lowered(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let Op::Cat(cat) = op else { return Ok(None) };
+    let axis = cat.axis;
+    let own = |v: Value| {
+        let (lowered, x) = (b.shape(v), b.arg(v, 0));
+        let with = [
+            lowered.get(..axis)?,
+            &[Dim::from(1i64)],
+            lowered.get(axis..)?,
+        ]
+        .concat();
+        (b.shape(x) == with).then_some(x)
+    };
+    let parts: Option<Vec<Value>> = args
+        .iter()
+        .map(|v| matches!(b.op(*v), Op::Reshape(_)).then(|| own(*v))?)
+        .collect();
+    let (Some(parts), Some(Type::Tensor(out))) = (parts, b.infer(op, args)) else {
+        return Ok(None);
+    };
+    let alike = args.iter().all(|v| b.shape(*v) == b.shape(args[0]));
+    if parts.len() < 2 || !alike {
         return Ok(None);
     }
     let all = b.add(mv::Cat { axis }, &parts)?;

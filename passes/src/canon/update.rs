@@ -18,7 +18,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "take-repeated",
-        doc: "take(x, indices) of a constant that counts 0, 0, 1, 1, … over the axis -> x, each place repeated",
+        doc: "take(x, indices) that count 0, 0, 1, 1, … over the axis -> x, each place repeated",
         apply: take_repeated,
     },
     Rule {
@@ -164,19 +164,12 @@ fn take_repeated(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let (Op::Take(take), &[x, indices]) = (op, args) else {
         return Ok(None);
     };
-    let size = b.shape(x).get(take.axis).and_then(Dim::as_const);
-    let Some(size) = size
-        .and_then(|n| usize::try_from(n).ok())
-        .filter(|n| *n > 0)
-    else {
+    let (Some(size), [len]) = (b.shape(x).get(take.axis), b.shape(indices)) else {
         return Ok(None);
     };
-    let [len] = b.shape(indices) else {
-        return Ok(None);
-    };
-    let len = len.as_const().and_then(|n| usize::try_from(n).ok());
-    let times = len.unwrap_or(0) / size;
-    if times < 2 || len != Some(size * times) || !counts(b, indices, times) {
+    let times = len.exact_div(size).and_then(|n| n.as_const());
+    let times = times.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    if times < 2 || !counts(b, indices, times) {
         return Ok(None);
     }
     super::slice::repeated(b, x, take.axis, times).map(Some)

@@ -116,3 +116,36 @@ fn the_exact_search_sees_what_pays_only_together() {
     assert_eq!(found.cost, (21, 21));
     assert_eq!((exact.cost, exact.proved), (20, true));
 }
+
+/// Two steps of a recurrent network: neither gains by leaving the product that both read, both together do.
+#[test]
+fn what_is_freed_only_together_is_freed() {
+    let text = r#"graph "steps" {
+  data "w" : f32[8, 4]
+  data "u" : f32[8, 4]
+  data "b" : f32[4]
+  data "c" : f32[4]
+  %g = input[name="g", ty=f32[1, 2, 8]]
+  %h = input[name="h", ty=f32[1, 2, 8]]
+  %i = input[name="i", ty=f32[5, 2, 8]]
+  %w = constant[name="w", ty=f32[8, 4]]
+  %u = constant[name="u", ty=f32[8, 4]]
+  %b = constant[name="b", ty=f32[4]]
+  %c = constant[name="c", ty=f32[4]]
+  %x = addmm(%i, %u, %b)
+  %x1 = slice[axis=0, start=1, stop=2, step=1](%x)
+  %x2 = slice[axis=0, start=2, stop=3, step=1](%x)
+  %m1 = addmm(%g, %w, %c)
+  %m2 = addmm(%h, %w, %c)
+  %y1 = add(%x1, %m1)
+  %y2 = add(%x2, %m2)
+  output "y1" = %y1
+  output "y2" = %y2
+}"#;
+    let graph = parse(text).unwrap();
+    let out = crate::saturate::run(&graph, &PassCx::new(Target::Metal)).unwrap();
+    let fixed = crate::hoist::const_only(&out);
+    let sums =
+        |(v, n): &(Value, &fuseline_ir::Node)| matches!(n.op, Op::Add(_)) && !fixed[v.index()];
+    assert_eq!(out.values().filter(sums).count(), 0, "{out}");
+}

@@ -3,7 +3,7 @@
 use crate::pass::Numerics::{Exact, Reassociates};
 use crate::rule::Rule;
 use crate::sort::Elem::Float;
-use crate::sort::Sort::{Elements, Product, Shape, Spread, Tensor};
+use crate::sort::Sort::{Elements, Equals, Product, Regroups, Shape, Spread, Tensor};
 
 /// The table.
 pub const RULES: &[Rule] = &[
@@ -34,39 +34,39 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "matmul_of_arranged_rows",
-        doc: "Rows that are arranged behind a product can be arranged before it, where they were reshaped anyway.",
+        doc: "Rows that are arranged behind a product can be arranged before it, where that is free: they were reshaped anyway, or are constant.",
         vars: &[
-            ("a", Elements(Float("T"), "L.. S K")),
+            ("a", Tensor(Float("T"), "L.. S K")),
             ("b", Tensor(Float("T"), "K N")),
-            ("P", Product("L.. S")),
+            ("M", Regroups("L.. S")),
         ],
-        lhs: "reshape[shape=[L.., S, N]](matmul(reshape[shape=[P, K]](?a), ?b))",
-        rhs: "matmul(reshaped[shape=[L.., S, K]](?a), ?b)",
+        lhs: "reshape[shape=[M.., N]](matmul(?a, ?b))",
+        rhs: "matmul(reshaped[shape=[M.., K]](?a), ?b)",
         class: Exact,
     },
     Rule {
         name: "addmm_of_arranged_rows",
         doc: "As `matmul_of_arranged_rows`, with a bias for each column.",
         vars: &[
-            ("a", Elements(Float("T"), "L.. S K")),
+            ("a", Tensor(Float("T"), "L.. S K")),
             ("b", Tensor(Float("T"), "K N")),
             ("c", Tensor(Float("T"), "N")),
-            ("P", Product("L.. S")),
+            ("M", Regroups("L.. S")),
         ],
-        lhs: "reshape[shape=[L.., S, N]](addmm(reshape[shape=[P, K]](?a), ?b, ?c))",
-        rhs: "addmm(reshaped[shape=[L.., S, K]](?a), ?b, ?c)",
+        lhs: "reshape[shape=[M.., N]](addmm(?a, ?b, ?c))",
+        rhs: "addmm(reshaped[shape=[M.., K]](?a), ?b, ?c)",
         class: Exact,
     },
     Rule {
         name: "matmul_of_rows",
-        doc: "A product takes its rows however they are arranged: (a reshaped to rows) b is a b reshaped to rows, so the reshape can meet the one that undoes it.",
+        doc: "A product takes its rows however they are arranged: (a with its rows in other axes) b is a b with its rows in those axes, so the reshape can meet the one that undoes it.",
         vars: &[
             ("a", Tensor(Float("T"), "L.. S K")),
             ("b", Tensor(Float("T"), "K N")),
-            ("P", Product("L.. S")),
+            ("M", Regroups("L.. S")),
         ],
-        lhs: "matmul(reshape[shape=[P, K]](?a), ?b)",
-        rhs: "reshape[shape=[P, N]](matmul(?a, ?b))",
+        lhs: "matmul(reshape[shape=[M.., K]](?a), ?b)",
+        rhs: "reshape[shape=[M.., N]](matmul(?a, ?b))",
         class: Exact,
     },
     Rule {
@@ -76,10 +76,10 @@ pub const RULES: &[Rule] = &[
             ("a", Tensor(Float("T"), "L.. S K")),
             ("b", Tensor(Float("T"), "K N")),
             ("c", Tensor(Float("T"), "N")),
-            ("P", Product("L.. S")),
+            ("M", Regroups("L.. S")),
         ],
-        lhs: "addmm(reshape[shape=[P, K]](?a), ?b, ?c)",
-        rhs: "reshape[shape=[P, N]](addmm(?a, ?b, ?c))",
+        lhs: "addmm(reshape[shape=[M.., K]](?a), ?b, ?c)",
+        rhs: "reshape[shape=[M.., N]](addmm(?a, ?b, ?c))",
         class: Exact,
     },
     Rule {
@@ -88,11 +88,38 @@ pub const RULES: &[Rule] = &[
         vars: &[
             ("x", Tensor(Float("T"), "L.. S N")),
             ("b", Tensor(Float("T"), "N")),
-            ("P", Product("L.. S")),
+            ("M", Regroups("L.. S")),
         ],
-        lhs: "add(reshape[shape=[P, N]](?x), ?b)",
-        rhs: "reshape[shape=[P, N]](add(?x, ?b))",
+        lhs: "add(reshape[shape=[M.., N]](?x), ?b)",
+        rhs: "reshape[shape=[M.., N]](add(?x, ?b))",
         class: Exact,
+    },
+    Rule {
+        name: "addmm_two_biases",
+        doc: "Two terms for each column are one; their sum is computed once where they are weights.",
+        vars: &[
+            ("a", Tensor(Float("T"), "L.. S K")),
+            ("b", Tensor(Float("T"), "K N")),
+            ("c", Tensor(Float("T"), "N")),
+            ("d", Tensor(Float("T"), "N")),
+        ],
+        lhs: "add(addmm(?a, ?b, ?c), ?d)",
+        rhs: "addmm(?a, ?b, add(?c, ?d))",
+        class: Reassociates,
+    },
+    Rule {
+        name: "bias_before_steps",
+        doc: "A recurrent network adds a bias in each step to what it takes of the product with all inputs: added to that product once, it leaves the step's own product room for what it takes.",
+        vars: &[
+            ("a", Tensor(Float("T"), "L.. S K")),
+            ("b", Tensor(Float("T"), "K N")),
+            ("c", Tensor(Float("T"), "N")),
+            ("x", Tensor(Float("T"), "G S N")),
+            ("P", Equals("O + 1")),
+        ],
+        lhs: "add(slice[axis=0, start=O, stop=P, step=1](?x), addmm(?a, ?b, ?c))",
+        rhs: "add(matmul(reshaped[shape=[1, S, K]](?a), ?b), slice[axis=0, start=O, stop=P, step=1](add(?x, ?c)))",
+        class: Reassociates,
     },
     Rule {
         name: "matmul_of_batches",
@@ -104,6 +131,18 @@ pub const RULES: &[Rule] = &[
         ],
         lhs: "matmul(reshape[shape=[P, S, K]](?a), reshape[shape=[P, K, N]](?b))",
         rhs: "reshape[shape=[P, S, N]](matmul(?a, ?b))",
+        class: Exact,
+    },
+    Rule {
+        name: "slice_of_rows",
+        doc: "What is taken of each row is the same however the rows are arranged, so the reshape can meet the one that undoes it.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. D")),
+            ("M", Regroups("L..")),
+            ("R", Equals("Q - O")),
+        ],
+        lhs: "slice[axis=-1, start=O, stop=Q, step=1](reshape[shape=[M.., D]](?x))",
+        rhs: "reshape[shape=[M.., R]](slice[axis=-1, start=O, stop=Q, step=1](?x))",
         class: Exact,
     },
     Rule {

@@ -1,10 +1,10 @@
 //! Norms, recovered from their arithmetic in small steps: the core, then a centre, a weight, a bias, a cast around it.
 
-use crate::pass::Numerics::{Reassociates, Ulps};
+use crate::pass::Numerics::{Exact, Reassociates, Ulps};
 use crate::rule::Rule;
 use crate::sort::Elem::Float;
 use crate::sort::Range::{Any, Positive};
-use crate::sort::Sort::{Holds, Literal, Number, Share, Tame, Tensor, Vector};
+use crate::sort::Sort::{Holds, Literal, Number, Regroups, Share, Tame, Tensor, Vector};
 
 /// The table.
 pub const RULES: &[Rule] = &[
@@ -111,6 +111,30 @@ pub const RULES: &[Rule] = &[
         lhs: "cast[dtype=T](rms_norm[eps=$e](cast[dtype=U](?x), ?w))",
         rhs: "rms_norm[eps=$e](?x, cast[dtype=T](?w))",
         class: Ulps(2),
+    },
+    Rule {
+        name: "rms_norm_of_rows",
+        doc: "A norm takes its rows however they are arranged, so the reshape can meet the one that undoes it, and a weight behind both is the norm's.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. D")),
+            ("e", Literal(Any)),
+            ("M", Regroups("L..")),
+        ],
+        lhs: "rms_norm[eps=$e](reshape[shape=[M.., D]](?x), ?w*)",
+        rhs: "reshape[shape=[M.., D]](rms_norm[eps=$e](?x, ?w*))",
+        class: Exact,
+    },
+    Rule {
+        name: "layer_norm_of_rows",
+        doc: "As `rms_norm_of_rows`.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. D")),
+            ("e", Literal(Any)),
+            ("M", Regroups("L..")),
+        ],
+        lhs: "layer_norm[eps=$e](reshape[shape=[M.., D]](?x), ?w*)",
+        rhs: "reshape[shape=[M.., D]](layer_norm[eps=$e](?x, ?w*))",
+        class: Exact,
     },
     Rule {
         name: "layer_norm",

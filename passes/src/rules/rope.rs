@@ -102,6 +102,17 @@ const NEIGHBOURS_OF_PART: &str = "add(mul(slice[axis=-1, start=O, stop=O + 2*H, 
     reshape[shape=[L.., S, H, 1]](neg(slice[axis=-1, start=P, stop=O + 2*H, step=2](?x))), \
     reshape[shape=[L.., S, H, 1]](slice[axis=-1, start=O, stop=O + 2*H - 1, step=2](?x)))), ?sin))";
 
+/// As [`BY_HALVES`], turned the other way: (b, −a) in the place of (−b, a).
+const BACK_BY_HALVES: &str = "add(mul(?x, ?cos), mul(cat[axis=-1](slice[axis=-1, start=H, stop=D, step=1](?x), neg(slice[axis=-1, start=0, stop=H, step=1](?x))), ?sin))";
+/// As [`APART`], turned the other way.
+const BACK_APART: &str = "cat[axis=-1](\
+    add(mul(slice[axis=-1, start=O, stop=Q, step=1](?x), ?cos), mul(slice[axis=-1, start=Q, stop=O + 2*H, step=1](?x), ?sin)), \
+    sub(mul(slice[axis=-1, start=Q, stop=O + 2*H, step=1](?x), ?cos), mul(slice[axis=-1, start=O, stop=Q, step=1](?x), ?sin)))";
+/// Even places, and behind them odd ones.
+const PAIRS_APART: &str = "cat[axis=-1](\
+    sub(mul(slice[axis=-1, start=O, stop=O + 2*H - 1, step=2](?x), ?cos), mul(slice[axis=-1, start=P, stop=E, step=2](?x), ?sin)), \
+    add(mul(slice[axis=-1, start=P, stop=E, step=2](?x), ?cos), mul(slice[axis=-1, start=O, stop=O + 2*H - 1, step=2](?x), ?sin)))";
+
 const HALVES: &str =
     "rope[dims=D, traditional=false, base=none, scale=$scale](?x, ?offset, ?freqs)";
 const HALVES_SCALED: &str = "mul(rope[dims=D, traditional=false, base=none, scale=$scale](?x, ?offset, ?freqs), ?amplitude)";
@@ -112,6 +123,10 @@ const TRADITIONAL_SCALED: &str =
 
 const HALVES_PART: &str = "rope[dims=R, traditional=false, base=none, scale=$scale](part[start=O, stop=O + 2*H](?x), ?offset, ?freqs)";
 const HALVES_PART_SCALED: &str = "mul(rope[dims=R, traditional=false, base=none, scale=$scale](part[start=O, stop=O + 2*H](?x), ?offset, ?freqs), ?amplitude)";
+const BACK: &str =
+    "rope[dims=D, traditional=false, base=none, scale=$scale*-1](?x, ?offset, ?freqs)";
+const BACK_PART: &str = "rope[dims=R, traditional=false, base=none, scale=$scale*-1](part[start=O, stop=O + 2*H](?x), ?offset, ?freqs)";
+const TRADITIONAL_PART_APART: &str = "reshape[shape=[L.., S, R]](swapped(reshape[shape=[L.., S, H, 2]](rope[dims=R, traditional=true, base=none, scale=$scale](part[start=O, stop=O + 2*H](?x), ?offset, ?freqs))))";
 const TRADITIONAL_PART: &str = "rope[dims=R, traditional=true, base=none, scale=$scale](part[start=O, stop=O + 2*H](?x), ?offset, ?freqs)";
 const TRADITIONAL_PART_SCALED: &str = "mul(rope[dims=R, traditional=true, base=none, scale=$scale](part[start=O, stop=O + 2*H](?x), ?offset, ?freqs), ?amplitude)";
 
@@ -148,6 +163,40 @@ pub const RULES: &[Rule] = &[
         vars: &scaled_part(Once, APART_BY_HALF),
         lhs: APART,
         rhs: HALVES_PART_SCALED,
+        class: Reassociates,
+    },
+    Rule {
+        name: "rope_halves_back",
+        doc: "As `rope_halves`, turned the other way, by the negative of each angle.",
+        vars: &turned(Halves),
+        lhs: BACK_BY_HALVES,
+        rhs: BACK,
+        class: Reassociates,
+    },
+    Rule {
+        name: "rope_apart_back",
+        doc: "As `rope_apart`, turned the other way, by the negative of each angle.",
+        vars: &turned_part(Once, APART_BY_HALF),
+        lhs: BACK_APART,
+        rhs: BACK_PART,
+        class: Reassociates,
+    },
+    Rule {
+        name: "rope_pairs_apart",
+        doc: "As `rope_pairs`, with the even places first and the odd ones behind them (DeepSeek): two fewer passes over x, and its places in another order afterwards.",
+        vars: &[
+            ("x", Tensor(Single("T"), "L.. S D")),
+            BESIDE,
+            ("H", Equals("floordiv(E - O, 2)")),
+            ("R", Equals("2*H")),
+            ("cos", tables(Once, true)),
+            ("sin", RotarySin),
+            ("offset", Given),
+            ("freqs", Given),
+            ("scale", Given),
+        ],
+        lhs: PAIRS_APART,
+        rhs: TRADITIONAL_PART_APART,
         class: Reassociates,
     },
     Rule {

@@ -4,7 +4,7 @@
 //! the host is needed.
 
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{DType, Dim, Scalar, Value};
+use fuseline_ir::{DType, Dim, Op, Scalar, Value};
 
 use super::pointwise::{done, operands};
 use crate::import::call::Call;
@@ -14,6 +14,9 @@ use crate::import::{Handler, Importer, Out};
 
 /// Rows are compared column by column up to this many columns.
 const MOST_COLUMNS: i64 = 256;
+
+/// Up to so many parts, each with one integer, PyTorch's arithmetic in `f32` puts every integer into its own.
+const MOST_TALLIED: i64 = 1024;
 
 pub(in crate::import) fn find(target: &str) -> Option<Handler> {
     let (operator, _) = target.strip_prefix("aten.")?.split_once('.')?;
@@ -72,15 +75,47 @@ fn flat(cx: &mut Importer<'_>, x: Value) -> Result<Value> {
     cx.build.reshape(x, vec![count])
 }
 
+/// The integers that a tensor of floats was converted from.
+fn whole(cx: &Importer<'_>, x: Value) -> Option<Value> {
+    let node = cx.build.graph.node(x);
+    let from = *node.args.first()?;
+    let integers = cx.build.dtype(from).is_ok_and(DType::is_int);
+    (matches!(node.op, Op::Cast(_)) && integers).then_some(from)
+}
+
+/// How often each of the integers `0 .. count` occurs: a histogram with a part for each of them.
+fn tally(cx: &mut Importer<'_>, x: Value, count: i64, dtype: DType) -> Result<Value> {
+    let x = cx.build.cast(x, DType::I64)?;
+    let x = flat(cx, x)?;
+    let zero = cx.build.scalar(Scalar::Int(0), DType::I64)?;
+    let last = cx.build.scalar(Scalar::Int(count - 1), DType::I64)?;
+    let after = cx.build.add(op::Le {}, &[zero, x])?;
+    let before = cx.build.add(op::Le {}, &[x, last])?;
+    let inside = cx.build.add(op::LogicalAnd {}, &[after, before])?;
+    let at = cx.build.select(inside, x, zero)?;
+    let once = cx.build.cast(inside, DType::F32)?;
+    let none = cx
+        .build
+        .full(Scalar::Int(0), DType::F32, vec![count.into()])?;
+    let counts = cx
+        .build
+        .add(op::ScatterAdd { axis: 0 }, &[none, at, once])?;
+    cx.build.cast(counts, dtype)
+}
+
 /// How many elements fall into each of `bins` equal parts of a range, the upper end included; of the range of the data where none is given.
 fn histc(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     let x = call.value(cx, "self")?;
     let bins = call.int("bins")?;
     let dtype = cx.build.dtype(x)?;
+    let (low, high) = (call.float(cx, "min")?, call.float(cx, "max")?);
+    let each = low == 0.0 && high == (bins - 1) as f64 && (2..=MOST_TALLIED).contains(&bins);
+    if let Some(x) = whole(cx, x).filter(|_| each) {
+        return done(tally(cx, x, bins, dtype));
+    }
     let wide = promote::compute_type(promote::to_float(dtype));
     let x = cx.build.cast(x, wide)?;
     let x = flat(cx, x)?;
-    let (low, high) = (call.float(cx, "min")?, call.float(cx, "max")?);
     let (low, high) = if low < high {
         (cx.build.float(low, wide)?, cx.build.float(high, wide)?)
     } else if low > high {

@@ -112,7 +112,7 @@ fn part(cx: &mut Importer<'_>, x: Value, n: i64, count: i64) -> Result<Value> {
     cx.build.slice(x, axis, start, stop)
 }
 
-/// One step of rows `[N, ·]`: from the gates' part of the input, the last output and an LSTM's cell to the next ones.
+/// One step of rows `[N, ·]`, or `[1, N, ·]` of one step of a sequence: from the gates' part of the input, the last output and an LSTM's cell to the next ones.
 fn step(
     cx: &mut Importer<'_>,
     kind: Kind,
@@ -190,20 +190,9 @@ fn simple_cell(cx: &mut Importer<'_>, call: &Call<'_>, kind: Kind) -> Result<Vec
     done(cell(cx, call, kind, h, None).map(|(h, _)| h))
 }
 
-/// Element `n` of the first axis.
+/// Element `n` of the first axis, which it keeps.
 fn row(cx: &mut Importer<'_>, x: Value, n: i64) -> Result<Value> {
-    let one = cx.build.slice(x, 0, n.into(), (n + 1).into())?;
-    let shape = cx.build.shape(one)?;
-    cx.build.reshape(one, shape[1..].to_vec())
-}
-
-/// Tensors along a new first axis.
-fn stack(cx: &mut Importer<'_>, rows: &[Value]) -> Result<Value> {
-    let mut lifted = Vec::with_capacity(rows.len());
-    for row in rows {
-        lifted.push(cx.build.unsqueeze(*row, 0)?);
-    }
-    cx.build.cat(&lifted, 0)
+    cx.build.slice(x, 0, n.into(), (n + 1).into())
 }
 
 /// All layers: the outputs of the last one, then the last state of each layer and direction.
@@ -264,7 +253,7 @@ fn layers(cx: &mut Importer<'_>, call: &Call<'_>, kind: Kind) -> Result<Vec<Out>
             last_c.extend(c);
             sides.push(match outs.as_slice() {
                 [] => return unsupported("a recurrent network over an empty sequence"),
-                outs => stack(cx, outs)?,
+                outs => cx.build.cat(outs, 0)?,
             });
         }
         x = cx.build.cat(&sides, 2)?;
@@ -276,9 +265,9 @@ fn layers(cx: &mut Importer<'_>, call: &Call<'_>, kind: Kind) -> Result<Vec<Out>
     if batch_first {
         x = cx.build.swap(x, 0, 1)?;
     }
-    let mut results = vec![Out::Value(x), stack(cx, &last_h)?.into()];
+    let mut results = vec![Out::Value(x), cx.build.cat(&last_h, 0)?.into()];
     if !last_c.is_empty() {
-        results.push(stack(cx, &last_c)?.into());
+        results.push(cx.build.cat(&last_c, 0)?.into());
     }
     Ok(results)
 }

@@ -54,7 +54,9 @@ fn variables(pattern: &Pattern, out: &mut BTreeSet<(bool, usize)>) {
             for (_, attr) in &apply.attrs {
                 match attr {
                     AttrPattern::NumberOf(slot) => drop(out.insert((true, *slot))),
-                    AttrPattern::Bind(slot) => drop(out.insert((false, *slot))),
+                    AttrPattern::Bind(slot) | AttrPattern::Multiple(slot, _) => {
+                        out.insert((false, *slot));
+                    }
                     AttrPattern::Times(bound, slot) => {
                         out.extend([(false, *bound), (true, *slot)]);
                     }
@@ -79,6 +81,7 @@ fn exchanged(pattern: &Pattern, a: usize, b: usize) -> Pattern {
             let attr = |p: &AttrPattern| match p {
                 AttrPattern::NumberOf(slot) => AttrPattern::NumberOf(other(slot)),
                 AttrPattern::Bind(slot) => AttrPattern::Bind(other(slot)),
+                AttrPattern::Multiple(slot, n) => AttrPattern::Multiple(other(slot), *n),
                 AttrPattern::Times(bound, slot) => AttrPattern::Times(other(bound), other(slot)),
                 p => p.clone(),
             };

@@ -155,6 +155,11 @@ impl Maker<'_> {
                 let product = dims.iter().fold(Dim::from(1i64), |n, d| &n * d);
                 self.b.unify(name, Letter::Dim(product))
             }
+            Sort::Regroups(schema) => {
+                let dims = self.shape(schema)?;
+                let dims = self.regrouped(dims);
+                self.b.unify(name, Letter::Dims(dims))
+            }
             Sort::Flag => self.attr(name, Attr::Bool(true)),
             Sort::Literal(range) => {
                 let x = self.number(range, DType::F32)?;
@@ -321,6 +326,10 @@ impl Maker<'_> {
                 let size = self.rng.below(7);
                 self.b.unify(name, Letter::Dim(Dim::from(size)))
             }
+            Sort::Regroups(_) => {
+                let dims = self.leading(name);
+                self.b.unify(name, Letter::Dims(dims))
+            }
             Sort::Literal(_) => {
                 let x = self.rng.pick(&STRAY);
                 self.attr(name, Attr::Float(F64::new(x)))
@@ -474,6 +483,8 @@ impl Maker<'_> {
                 };
                 let like = match (letter.as_str(), known("O"), known("R"), known("D")) {
                     ("V", _, _, d) if self.rng.below(2) == 0 => d,
+                    // The end of a part is behind its start, mostly.
+                    ("E", Some(start), _, _) => Some(start + self.rng.pick(&[2, 2, 4, 6, 3])),
                     // Whole rows are longer than their parts, so that there are parts.
                     ("D", Some(start), Some(len), _) => {
                         Some(start + len + self.rng.pick(&[0, 0, 1, 3]))
