@@ -2,6 +2,7 @@
 
 use crate::emit::EmitError;
 use crate::error::Error;
+use crate::fixed::{self, Fixed};
 use crate::quantize::{self, Quantised};
 use crate::report::{self, PassReport, Report, Weights};
 use crate::{convert, emit, import, pt2};
@@ -83,6 +84,7 @@ pub struct Compiled {
     /// Whether states of the same name in other methods of the file are the same as this method's.
     pub share_state: bool,
     trees: Option<Trees>,
+    fixed: Vec<Fixed>,
     report: Report,
     /// The archive's file, which weights are read from until the program is written.
     source: Option<Arc<Mapping>>,
@@ -150,9 +152,12 @@ pub fn compile_method(
         (graph, quantised) = quantize::apply(&graph, &options.quantize, &names)?;
     }
     let trees = trees(&archive);
+    let fixed = fixed::of(&archive);
+    notes.extend(fixed.iter().map(fixed::note));
     clock.lap("import");
     let mut compiled = compile_graph(&graph, options.level, &options.cx, observer)?;
     compiled.trees = trees;
+    compiled.fixed = fixed;
     compiled.names = names;
     compiled.report.notes.extend(notes);
     compiled.report.kept = quantised.kept().to_vec();
@@ -207,6 +212,7 @@ pub fn compile_graph(
         names: quantize::Names::new(),
         share_state: false,
         trees: None,
+        fixed: Vec::new(),
         report,
         source: None,
     })
@@ -241,6 +247,7 @@ pub fn program(methods: &[Compiled]) -> Result<Program<'_>, Error> {
             graph: &m.graph,
             plan: &m.plan,
             trees: m.trees.clone(),
+            fixed: &m.fixed,
             share_state: m.share_state,
         })
         .collect();

@@ -10,6 +10,7 @@ pub mod convert;
 pub mod cost_file;
 pub mod emit;
 pub mod error;
+pub mod fixed;
 pub mod import;
 pub mod pt2;
 pub mod quantize;

@@ -177,6 +177,16 @@ pub enum InputProblem {
         /// How many dimensions there should be.
         wanted: usize,
     },
+    /// Another value than the one that the export computed with.
+    #[error(
+        "is {given}, but the export fixed it at {wanted}: export the model again for another value"
+    )]
+    Fixed {
+        /// What it is.
+        given: String,
+        /// What it must be.
+        wanted: String,
+    },
     /// A dimension outside of its range.
     #[error("has length {given} in dimension {dimension}, but it must be {}", range(*wanted))]
     Dimension {

@@ -61,7 +61,7 @@ pub use fuseline_program::{Dim, FormatError, ScalarType};
 pub use kernels::{KernelError, Kernels};
 pub use mlx::MlxError;
 pub use ops::CacheOptions;
-pub use program::{Input, InputKind, Options, Output, Program, StateInfo};
+pub use program::{FixedInput, Input, InputKind, Options, Output, Program, StateInfo};
 pub use session::Session;
 pub use tensor::{Element, Tensor, TensorError};
 pub use value::Value;

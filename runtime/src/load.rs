@@ -15,7 +15,9 @@ use crate::frame::Frame;
 use crate::kernels::{Kernels, in_place};
 use crate::mlx::{self, Array, Stream};
 use crate::ops::{self, CacheLayout, CacheOptions, Caches};
-use crate::program::{Argument, Input, InputKind, Method, Output, Segment, State, StateInfo, Step};
+use crate::program::{
+    Argument, FixedInput, Input, InputKind, Method, Output, Segment, State, StateInfo, Step,
+};
 use crate::replay;
 use crate::tensor::Tensor;
 use crate::value::Value;
@@ -88,7 +90,11 @@ impl Loader<'_> {
             chains.push(steps.collect());
         }
         let kept = self.kept(method, &chains, &mut values)?;
-        let inputs = method.inputs.iter().enumerate();
+        let (fixed, inputs): (Vec<_>, Vec<_>) = method
+            .inputs
+            .iter()
+            .enumerate()
+            .partition(|(_, value)| is_fixed(**value, method));
         let outputs = method.outputs.iter().map(|value| {
             let tensor = method
                 .values
@@ -105,7 +111,12 @@ impl Loader<'_> {
             name: method.name.clone(),
             values,
             inputs: inputs
+                .into_iter()
                 .map(|(at, value)| (*value as usize, input(at, *value, method)))
+                .collect(),
+            fixed: fixed
+                .into_iter()
+                .map(|(at, value)| fixed_input(at, *value, method))
                 .collect(),
             outputs: outputs.collect(),
             chains,
@@ -491,6 +502,32 @@ fn argument(value: u32, method: &format::Method<'_>) -> Argument {
                 .collect(),
         ),
         _ => Argument::One(value as usize),
+    }
+}
+
+/// Whether an input is a constant that nothing in the method reads.
+fn is_fixed(value: u32, method: &format::Method<'_>) -> bool {
+    use format::Value as V;
+    let constant = matches!(
+        method.values.get(value as usize),
+        Some(V::None | V::Int(_) | V::Bool(_) | V::Double(_) | V::String(_))
+    );
+    let mut calls = method.chains.iter().flatten();
+    let reads = |call: &format::Call| call.values().contains(&value);
+    constant && !method.outputs.contains(&value) && !calls.any(reads)
+}
+
+/// A fixed input. A string behind its value, which nothing reads, is its name.
+fn fixed_input(position: usize, value: u32, method: &format::Method<'_>) -> FixedInput {
+    let name = match method.values.get(value as usize + 1) {
+        Some(format::Value::String(name)) => name.clone(),
+        _ => format!("in{position}"),
+    };
+    let value = method.values.get(value as usize);
+    FixedInput {
+        position,
+        name,
+        value: value.cloned().unwrap_or(format::Value::None),
     }
 }
 

@@ -84,12 +84,25 @@ pub(crate) struct Method {
     /// The values at the start of a call: constants, and nothing in the place of what is computed.
     pub(crate) values: Vec<Value>,
     pub(crate) inputs: Vec<(usize, Input)>,
+    /// Arguments that may be left out, all of them or none, and must have these values.
+    pub(crate) fixed: Vec<FixedInput>,
     pub(crate) outputs: Vec<(usize, Output)>,
     pub(crate) chains: Vec<Vec<Step>>,
     /// Its place among the methods.
     pub(crate) number: usize,
     /// The values that a session keeps from call to call.
     pub(crate) kept: Vec<usize>,
+}
+
+/// An argument that no instruction reads, because its value was a constant when the model was exported.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FixedInput {
+    /// Its place among all arguments of a call.
+    pub position: usize,
+    /// The name in the model, or its place if the file does not tell.
+    pub name: String,
+    /// The value that it must have: a number, truth value or string, or nothing.
+    pub(crate) value: fuseline_program::container::Value,
 }
 
 /// An input of a method.
@@ -364,6 +377,15 @@ impl Program {
             .iter()
             .map(|(_, input)| input)
             .collect())
+    }
+
+    /// The arguments of a method that the export fixed. A call leaves all of them out, or has all of them at their places with the values of the export; strings and what is absent may be
+    /// left out alone.
+    ///
+    /// # Errors
+    /// There is no such method.
+    pub fn fixed_inputs(&self, method: &str) -> Result<&[FixedInput], Error> {
+        Ok(&self.0.method(method)?.fixed)
     }
 
     /// The outputs of a method, in the order in which [`Session::run`] returns them.

@@ -12,7 +12,7 @@ use crate::frame::{Frame, Number};
 use crate::kernels::KernelError;
 use crate::mlx::{self, Array, Stream};
 use crate::ops::{self, Caches};
-use crate::program::{Argument, Input, InputKind, Method, Program, Segment, Step};
+use crate::program::{Argument, FixedInput, Input, InputKind, Method, Program, Segment, Step};
 use crate::tensor::Tensor;
 use crate::value::Value;
 use crate::{kernels, replay};
@@ -339,6 +339,13 @@ impl Session {
 
 /// Checks the inputs and puts them into their places.
 fn take_inputs(method: &Method, inputs: &[Value], values: &mut [Value]) -> Result<(), Error> {
+    let free;
+    let mut inputs = inputs;
+    let fixed = fixed_among(method, inputs.len());
+    if !fixed.is_empty() {
+        free = without_fixed(method, &fixed, inputs)?;
+        inputs = &free;
+    }
     if inputs.len() != method.inputs.len() {
         return Err(Error::InputCount {
             method: method.name.clone(),
@@ -361,6 +368,86 @@ fn take_inputs(method: &Method, inputs: &[Value], values: &mut [Value]) -> Resul
         values[*value] = taken;
     }
     Ok(())
+}
+
+/// Which of the fixed inputs are among so many: all, those that are numbers, as in a file of tensors, or none; each with its place.
+fn fixed_among(method: &Method, given: usize) -> Vec<(usize, &FixedInput)> {
+    use fuseline_program::container::Value as V;
+    let text = |one: &FixedInput| matches!(one.value, V::None | V::String(_));
+    let numbers = || method.fixed.iter().filter(|one| !text(one));
+    let places = method.fixed.iter().map(|one| (one.position, one));
+    if given == method.inputs.len() + method.fixed.len() {
+        places.collect()
+    } else if given == method.inputs.len() + numbers().count() {
+        let left_out = |at: usize| {
+            let before = method.fixed.iter().filter(|one| text(one));
+            before.filter(|one| one.position < at).count()
+        };
+        numbers()
+            .map(|one| (one.position - left_out(one.position), one))
+            .collect()
+    } else {
+        Vec::new()
+    }
+}
+
+/// The inputs without those that the export fixed, which must have the values of the export.
+fn without_fixed(
+    method: &Method,
+    fixed: &[(usize, &FixedInput)],
+    inputs: &[Value],
+) -> Result<Vec<Value>, Error> {
+    let mut fixed = fixed.iter().peekable();
+    let mut free = Vec::new();
+    for (position, given) in inputs.iter().enumerate() {
+        match fixed.next_if(|(at, _)| *at == position) {
+            None => free.push(given.clone()),
+            Some((_, one)) => one.check(given).map_err(|problem| Error::Input {
+                method: method.name.clone(),
+                position,
+                name: one.name.clone(),
+                problem,
+            })?,
+        }
+    }
+    Ok(free)
+}
+
+impl FixedInput {
+    /// Checks a value that is given. A number may come as a tensor of one element, in single precision too.
+    fn check(&self, given: &Value) -> Result<(), InputProblem> {
+        use fuseline_program::container::Value as V;
+        let number = given.as_float();
+        let same = match &self.value {
+            V::Int(wanted) => given.as_int() == Some(*wanted),
+            V::Bool(wanted) => match given {
+                Value::Bool(flag) => flag == wanted,
+                _ => given.as_int() == Some(i64::from(*wanted)),
+            },
+            V::Double(wanted) => {
+                number == Some(*wanted) || number == Some(f64::from(*wanted as f32))
+            }
+            V::String(wanted) => matches!(given, Value::String(text) if text == wanted),
+            _ => matches!(given, Value::None),
+        };
+        if same {
+            return Ok(());
+        }
+        let wanted = match &self.value {
+            V::Int(n) => n.to_string(),
+            V::Bool(flag) => flag.to_string(),
+            V::Double(x) => x.to_string(),
+            V::String(text) => format!("{text:?}"),
+            _ => "nothing".to_owned(),
+        };
+        let given = match (number, given) {
+            (Some(number), _) => number.to_string(),
+            (None, Value::Bool(flag)) => flag.to_string(),
+            (None, Value::String(text)) => format!("{text:?}"),
+            (None, other) => other.kind().to_owned(),
+        };
+        Err(InputProblem::Fixed { given, wanted })
+    }
 }
 
 /// An input in the form that the method takes. A single number may come as a tensor without dimensions.

@@ -192,3 +192,13 @@ class Inverse(torch.nn.Module):
 
     def calls(self):
         return [(torch.randn(1, 2, 2) + 3 * torch.eye(2),)]
+
+
+@module("fixed_arguments", group="host", forms=("model",), note="Python arguments among the tensors: the export computes with their values")
+class FixedArguments(torch.nn.Module):
+    def forward(self, x, k, y, mode="plain", scale=1.0, flag=True):
+        total = x * k + y * scale
+        return total if flag or mode == "plain" else -total
+
+    def calls(self):
+        return [((torch.ones(3), 2, torch.arange(3.0)), {"scale": 0.5, "flag": False})]

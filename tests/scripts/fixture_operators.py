@@ -3,6 +3,8 @@ import torch
 import torch.nn.functional as F
 from fixture_modules import module
 from torch import nn
+from torch._higher_order_ops.scan import scan
+from torch.export import Dim
 
 NAN, INF = float("nan"), float("inf")
 
@@ -156,3 +158,16 @@ class Draws(nn.Module):
 
     def calls(self):
         return [(torch.full((self.N,), 0.25),)]
+
+
+@module("rounds", {"x": {0: Dim("n", min=2, max=9)}}, random=True, group="random", forms=("model", "core"))
+class Rounds(nn.Module):
+    """Random numbers in a branch and in a loop whose number of rounds is an input's length."""
+
+    def forward(self, x):
+        chosen = torch.cond(x.sum() > 0, lambda x: torch.rand(4), lambda x: -torch.rand(4), (x,))
+        _, rows = scan(lambda carried, row: (carried + row, F.dropout(torch.rand_like(row), 0.25, True)), x[0], x)
+        return chosen, rows
+
+    def calls(self):
+        return [(torch.ones(5, 4),), (-torch.ones(3, 4),)]

@@ -104,6 +104,7 @@ mod tests {
             graph,
             plan: &plan,
             trees: None,
+            fixed: &[],
             share_state: false,
         };
         emit(&[method]).map(|_| ())

@@ -9,6 +9,7 @@ mod slots;
 
 pub use error::EmitError;
 
+use crate::fixed::Fixed;
 use fuseline_ir::{Attr, Graph, Node, Op, Type, Value};
 use fuseline_passes::partition::{Plan, Segment, Step};
 use fuseline_program::ScalarType;
@@ -29,6 +30,8 @@ pub struct MethodInput<'a> {
     pub plan: &'a Plan,
     /// How arguments and results nest in Python, where the export says.
     pub trees: Option<Trees>,
+    /// The arguments that the export made constants.
+    pub fixed: &'a [Fixed],
     /// Whether states of the same name in other methods are the same ones. The runtime knows them by their names in the file.
     pub share_state: bool,
 }
@@ -59,8 +62,20 @@ pub fn emit<'a>(methods: &[MethodInput<'a>]) -> Result<Program<'a>, EmitError> {
             keys: &mut keys,
             named: &mut program.named_data,
         };
-        for value in input.graph.inputs() {
-            let idx = method.tensor(*value)?;
+        let mut fixed = input.fixed.iter().peekable();
+        let mut given = input.graph.inputs().iter();
+        loop {
+            let at = method.out.inputs.len();
+            let idx = if let Some(one) = fixed.next_if(|one| one.position == at) {
+                let idx = method.value(one.value.clone());
+                // Nothing reads it; a string behind it is its name.
+                method.value(EValue::String(one.name.clone()));
+                idx
+            } else if let Some(value) = given.next() {
+                method.tensor(*value)?
+            } else {
+                break;
+            };
             method.out.inputs.push(idx);
         }
         method.steps(input.plan)?;

@@ -89,6 +89,8 @@ struct Importer<'a> {
     regions: usize,
     /// How many keys of random numbers were handed out.
     draws: i64,
+    /// Where in the program the graph stands that is being imported, for who draws random numbers.
+    round: ops::random::Round,
     /// The last call so far for each layer whose cache belongs to a session.
     cached: BTreeMap<i64, Value>,
 }
@@ -144,6 +146,7 @@ impl<'a> Importer<'a> {
             host_ops,
             regions: 0,
             draws: 0,
+            round: ops::random::Round::Once,
             cached: BTreeMap::new(),
         }
     }
@@ -254,7 +257,27 @@ impl<'a> Importer<'a> {
             return self.bind(&call, outs);
         };
         let written = call.tensor("self")?;
-        let value = match import(self, &call)?.into_iter().next() {
+        // Some operators name their arguments otherwise than the in-place ones do.
+        let names = |schema: &Schema| {
+            schema
+                .args
+                .iter()
+                .map(|arg| arg.name.clone())
+                .collect::<Vec<_>>()
+        };
+        let own = dispatch::functional(target)
+            .and_then(|name| Schema::find(&name))
+            .filter(|own| {
+                schema
+                    .as_ref()
+                    .is_some_and(|schema| names(schema) == names(own))
+            });
+        let pure = Call {
+            target: own.as_ref().map_or(target, |own| own.name.as_str()),
+            schema: own.as_ref().or(call.schema),
+            ..call
+        };
+        let value = match import(self, &pure)?.into_iter().next() {
             Some(Out::Value(value)) => value,
             Some(Out::Tensor(tensor)) => self.read(tensor)?,
             _ => return Err(Fail::Bug("an in-place operator has no result".to_owned())),

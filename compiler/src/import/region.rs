@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use fuseline_ir::ops::table as op;
 use fuseline_ir::{
-    Constant, DType, Dim, Flag, Graph, Op, Output, Region, Scalar, Symbol, TensorType, Type, Value,
-    attr,
+    Constant, DType, Dim, Flag, Graph, Op, Output, Range, Region, Scalar, Symbol, TensorType, Type,
+    Value, attr,
 };
 
 use super::Importer;
@@ -16,6 +16,7 @@ use super::build::Builder;
 use super::call::{Num, Val};
 use super::error::{Fail, Result, invalid, unsupported};
 use super::memory::TensorId;
+use super::ops::random::Round;
 
 /// A side of a branch of at most so many cheap operators is computed whether it is chosen or not.
 const CHEAP: usize = 32;
@@ -38,8 +39,8 @@ pub(super) struct Made {
 enum Extra {
     /// A constant: its name in the graph around, and in the graph itself.
     Constant(Symbol, Symbol, Constant),
-    /// The value of a symbol.
-    Symbol(Symbol),
+    /// The value of a symbol, within its range.
+    Symbol(Symbol, Range),
 }
 
 impl Made {
@@ -100,8 +101,14 @@ impl Made {
                 });
             }
         }
-        let missing = needed.difference(&given).cloned();
-        all.extend(missing.map(Extra::Symbol));
+        for symbol in needed.difference(&given) {
+            let range = self.graph.symbols.get(symbol).copied();
+            let any = Range {
+                min: i64::MIN,
+                max: i64::MAX,
+            };
+            all.push(Extra::Symbol(symbol.clone(), range.unwrap_or(any)));
+        }
         all
     }
 
@@ -149,7 +156,13 @@ fn add_extras(graph: &mut Graph, extras: &[Extra], added: &mut Vec<Value>) -> Re
     for (n, extra) in extras.iter().enumerate() {
         let ty: Type = match extra {
             Extra::Constant(_, _, constant) => constant.ty.clone().into(),
-            Extra::Symbol(symbol) => Type::Int(Dim::symbol(symbol.clone())),
+            Extra::Symbol(symbol, range) => {
+                // One that only the other graph of the op had to know.
+                if !graph.symbols.contains_key(symbol) {
+                    graph.declare_symbol(symbol.clone(), *range);
+                }
+                Type::Int(Dim::symbol(symbol.clone()))
+            }
         };
         added.push(graph.input(format!("more{n}"), ty)?);
     }
@@ -183,7 +196,10 @@ impl<'a> Importer<'a> {
         graph.symbols.clone_from(&self.build.graph.symbols);
         let loc = self.build.loc.clone();
         let outer = std::mem::replace(&mut self.build, Builder { graph, loc });
+        let round = self.round;
+        self.round = round.inside();
         let made = self.inside(operands, types, run);
+        self.round = round;
         let inner = std::mem::replace(&mut self.build, outer);
         let (outs, written, last) = made?;
         Ok(Made {
@@ -247,7 +263,8 @@ impl<'a> Importer<'a> {
                         .graph
                         .constant(name.clone(), constant.ty.clone(), data)?
                 }
-                Extra::Symbol(symbol) => {
+                Extra::Symbol(symbol, _) => {
+                    self.declare_if_seed(symbol)?;
                     self.number(&Num::Dim(Dim::symbol(symbol.clone())), DType::I64)?
                 }
             });
@@ -307,6 +324,7 @@ impl<'a> Importer<'a> {
         step: impl FnOnce(&mut Self, Vec<Val>) -> Result<Vec<Val>>,
     ) -> Result<Vec<Val>> {
         let condition = self.region("cond", operands, |cx, vals| {
+            cx.round = Round::Nested;
             let verdict = condition(cx, vals)?;
             let [Val::Tensor(verdict)] = verdict.as_slice() else {
                 return invalid("the condition of a loop has one result, a tensor");
@@ -345,6 +363,9 @@ impl<'a> Importer<'a> {
     fn same_types(&mut self, before: &[Val], made: Vec<Val>) -> Result<Vec<Val>> {
         let mut all = Vec::new();
         for (old, new) in before.iter().zip(made) {
+            if matches!(new, Val::Poison) {
+                return Err(Fail::Poisoned);
+            }
             let (Val::Tensor(old), Val::Tensor(new)) = (old, &new) else {
                 return unsupported("a loop that carries a number");
             };
@@ -407,7 +428,7 @@ impl<'a> Importer<'a> {
                 let mut inputs = vals[1..=count].to_vec();
                 inputs.extend_from_slice(&vals[1 + count + stacks..]);
                 let inputs = cx.with_elements(&inputs, split, at)?;
-                let made = body(cx, inputs)?;
+                let made = cx.in_round(at, |cx| body(cx, inputs))?;
                 let one = cx.build.scalar(Scalar::Int(1), DType::I64)?;
                 let next = cx.build.add(op::Add {}, &[at, one])?;
                 let mut outs = vec![Val::Tensor(cx.memory.root(Some(next)))];

@@ -1,6 +1,8 @@
 //! Several exports as methods of one file: each gives its own results, and weights that they share are stored once.
 
-use fuseline_runtime::{Error, Options, Program};
+use fuseline_compiler::{Options as CompileOptions, Quiet, compile as compile_model};
+use fuseline_passes::{Level, PassCx};
+use fuseline_runtime::{Error, Options, Program, Tensor, Value};
 use fuseline_tests::{Result, bins, cases, compare, roads, workspace};
 use std::ffi::OsString;
 use std::fs;
@@ -128,5 +130,72 @@ fn a_loop_that_goes_on_and_on_is_an_error() -> Result {
         matches!(error.as_deref(), Some(Error::Endless { limit: 64, .. })),
         "{error:?}"
     );
+    Ok(())
+}
+
+#[test]
+fn arguments_that_the_export_fixed_may_be_left_out_and_are_checked() -> Result {
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("model.pte");
+    let input = workspace::fixtures().join("host/fixed_arguments/model.pt2");
+    let options = CompileOptions::new(input, Level::O2, PassCx::new(roads::target()));
+    let report = compile_model(&options, &mut Quiet)?.write(&output, &mut Quiet)?;
+    let noted = |note: &str| report.notes.iter().any(|own| own == note);
+    for note in ["k = 2", "scale = 0.5", "flag = false"] {
+        assert!(
+            noted(&format!("fixed by the export: {note}")),
+            "{:?}",
+            report.notes
+        );
+    }
+    let program = Program::open(&output)?;
+    let names: Vec<&str> = program
+        .fixed_inputs("forward")?
+        .iter()
+        .map(|one| one.name.as_str())
+        .collect();
+    assert_eq!(names, ["k", "scale", "flag"]);
+    let mut session = program.session()?;
+    let (x, y) = (
+        Tensor::from_slice(&[3], &[1.0_f32; 3])?,
+        Tensor::from_slice(&[3], &[0.0_f32, 1.0, 2.0])?,
+    );
+    let all = |k: i64, scale: f64, flag: bool| {
+        vec![
+            x.clone().into(),
+            Value::Int(k),
+            y.clone().into(),
+            Value::Float(scale),
+            Value::Bool(flag),
+        ]
+    };
+    let short = session.run("forward", &[x.clone().into(), y.clone().into()])?;
+    let whole = session.run("forward", &all(2, 0.5, false))?;
+    let floats = |outs: &[Value]| outs[0].as_tensor().and_then(|out| out.to_vec::<f32>().ok());
+    assert_eq!(floats(&short), Some(vec![2.0, 2.5, 3.0]));
+    assert_eq!(floats(&whole), floats(&short));
+    for (given, problem) in [
+        (
+            all(3, 0.5, false),
+            "input 1 (`k`) is 3, but the export fixed it at 2",
+        ),
+        (
+            all(2, 0.25, false),
+            "input 3 (`scale`) is 0.25, but the export fixed it at 0.5",
+        ),
+        (
+            all(2, 0.5, true),
+            "input 4 (`flag`) is true, but the export fixed it at false",
+        ),
+    ] {
+        let error = session
+            .run("forward", &given)
+            .err()
+            .map(|error| error.to_string());
+        assert!(
+            error.as_ref().is_some_and(|error| error.contains(problem)),
+            "{error:?}"
+        );
+    }
     Ok(())
 }

@@ -32,11 +32,37 @@ fn draws(seed: i64) -> Result<Vec<Array>> {
     Ok(calls.into_iter().flatten().collect())
 }
 
-/// Every form, at every level, on MLX, against the reference evaluation of the same form.
 #[test]
 fn mlx_draws_the_numbers_of_the_reference() -> Result {
-    let case = case()?;
-    let calls = seeded(&case, 12345)?;
+    draws_as_the_reference(&case()?)
+}
+
+#[test]
+fn each_round_of_a_loop_draws_numbers_of_its_own() -> Result {
+    let case = cases::find("random/rounds")?;
+    draws_as_the_reference(&case)?;
+    let graph = roads::imported(&case.folder.join("model.pt2"))?;
+    let calls = roads::evaluate(&graph, &seeded(&case, 7)?)?;
+    let [first, second] = calls.as_slice() else {
+        return Err("two calls".into());
+    };
+    let (above, below) = (numbers(&first[0]), numbers(&second[0]));
+    assert!(above.iter().all(|x| *x >= 0.0) && below.iter().all(|x| *x <= 0.0));
+    let all = numbers(&first[1]);
+    let rows: Vec<&[f64]> = all.chunks(4).collect();
+    assert_eq!(rows.len(), 5);
+    for (at, row) in rows.iter().enumerate() {
+        assert!(
+            !rows[..at].contains(row),
+            "round {at} repeats another: {rows:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Every form, at every level, on MLX, against the reference evaluation of the same form.
+fn draws_as_the_reference(case: &Case) -> Result {
+    let calls = seeded(case, 12345)?;
     let folder = tempfile::tempdir()?;
     for (form, path) in case.forms() {
         let want = roads::evaluate(&roads::imported(&path)?, &calls)?;
@@ -44,7 +70,7 @@ fn mlx_draws_the_numbers_of_the_reference() -> Result {
             let program = folder.path().join("model.pte");
             roads::compile_to(&path, level, &program)?;
             let got = roads::replay(&program, &calls)?;
-            compare::check_calls(&got, &want, compare::tolerance(&case))
+            compare::check_calls(&got, &want, compare::tolerance(case))
                 .map_err(|error| format!("{form} at {level}: {error}"))?;
         }
     }

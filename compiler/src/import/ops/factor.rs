@@ -209,6 +209,13 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
         },
         "linalg_matrix_rank" => |cx, call| {
             let x = matrices(cx, call)?;
+            let [rows, columns] = sides(&cx.build.shape(x)?)?;
+            if rows.is(0) || columns.is(0) {
+                return done(
+                    cx.build
+                        .full(Scalar::Int(0), DType::I64, call.out_shape(0)?),
+                );
+            }
             let sizes = if call.bool("hermitian")? {
                 let values = eigen(cx, x, "L", false)?[0];
                 cx.build.add(op::Abs {}, &[values])?

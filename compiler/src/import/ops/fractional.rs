@@ -17,7 +17,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
 
 /// The windows of each axis are gathered one axis after the other; the largest of each is the result.
 fn pool(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
-    let (x, samples) = (call.value(cx, "self")?, call.value(cx, "random_samples")?);
+    let (x, mut samples) = (call.value(cx, "self")?, call.value(cx, "random_samples")?);
     let (kernel, outs) = (call.ints("kernel_size")?, call.ints("output_size")?);
     let n = if call.target.contains("2d") { 2 } else { 3 };
     let fill = |list: Vec<i64>| {
@@ -40,6 +40,10 @@ fn pool(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     let Some(sizes) = sizes else {
         return unsupported("fractional pooling of an axis of dynamic size");
     };
+    if lead == 1 {
+        // One image has the draws of the first.
+        samples = cx.build.slice(samples, 0, 0i64.into(), 1i64.into())?;
+    }
     let planes = cx.build.shape(samples)?[..2].to_vec();
     let merged = [planes.as_slice(), &shape[lead..]].concat();
     let mut windows = cx.build.reshape(x, merged)?;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fuseline_ir::ops::EvalCx;
 use fuseline_ir::{DType, Op, Tensor, Type, Value};
 
+use super::random;
 use crate::import::call::{Call, Names, Val};
 use crate::import::error::{Fail, Result, invalid, unsupported};
 use crate::import::memory::StorageId;
@@ -301,11 +302,31 @@ impl<'a> Importer<'a> {
         }
         let mut operands = start;
         operands.extend(rest);
-        self.endless(
+        if !random::may_draw(body) {
+            return self.endless(
+                &operands,
+                |cx, vals| cx.run_graph(condition, vals),
+                |cx, vals| cx.run_graph(body, vals),
+            );
+        }
+        // Each round draws other numbers, so that it must know which one it is.
+        let counter = self.build.scalar(fuseline_ir::Scalar::Int(0), DType::I64)?;
+        operands.insert(0, Val::Tensor(self.memory.root(Some(counter))));
+        let mut all = self.endless(
             &operands,
-            |cx, vals| cx.run_graph(condition, vals),
-            |cx, vals| cx.run_graph(body, vals),
-        )
+            |cx, vals| cx.run_graph(condition, vals[1..].to_vec()),
+            |cx, vals| {
+                let at = cx.tensor_of(&vals[0])?;
+                let made = cx.in_round(at, |cx| cx.run_graph(body, vals[1..].to_vec()))?;
+                let one = cx.build.scalar(fuseline_ir::Scalar::Int(1), DType::I64)?;
+                let next = cx.build.plus(at, one)?;
+                let mut outs = vec![Val::Tensor(cx.memory.root(Some(next)))];
+                outs.extend(made);
+                Ok(outs)
+            },
+        )?;
+        all.remove(0);
+        Ok(all)
     }
 
     /// The value of a small tensor that depends on constants alone. What was found out on the way is kept in `known`, by the number of the value.

@@ -17,6 +17,7 @@ use crate::import::call::{Call, Num};
 use crate::import::error::{Result, invalid, unsupported};
 use crate::import::promote;
 use crate::import::{Handler, Importer, Out};
+use crate::pt2::exported::{Argument, Graph, Node};
 
 /// The name of the input, and of its symbol.
 const SEED: &str = "random_seed";
@@ -24,6 +25,8 @@ const SEED: &str = "random_seed";
 const SEEDS: i64 = 1 << 30;
 /// [`SEEDS`] divided by the golden ratio, made odd.
 const STEP: i64 = 663_608_941;
+/// From one round of a loop to the next: another odd number that is far from fractions of [`SEEDS`].
+const ROUND: i64 = 410_132_893;
 
 pub(in crate::import) fn find(target: &str) -> Option<Handler> {
     let (operator, overload) = target.strip_prefix("aten.")?.split_once('.')?;
@@ -138,28 +141,104 @@ impl Importer<'_> {
         )
     }
 
-    /// Uniform 32-bit numbers that no other call of the program draws: u32 of `shape`.
+    /// Uniform 32-bit numbers that no other call of the program draws, nor another round of a loop: u32 of `shape`.
     pub(in crate::import) fn draw(&mut self, shape: Vec<Dim>) -> Result<Value> {
-        // A graph of its own is computed as often as data say, each time with the keys of the first.
-        if self.build.graph.name != crate::import::MAIN {
-            return unsupported("random numbers in a branch or a loop that data decide");
-        }
-        let symbol = Dim::symbol(SEED);
-        if !self.build.graph.symbols.contains_key(&Symbol::from(SEED)) {
-            let range = Range {
-                min: 0,
-                max: SEEDS - 1,
-            };
-            self.build.graph.declare_symbol(SEED, range);
-            self.build.graph.input(SEED, Type::Int(symbol.clone()))?;
-        }
+        let symbol = Symbol::from(SEED);
+        self.declare_if_seed(&symbol)?;
         // As the order of calls, the number of draws is bounded by the file's size.
         let step = self.draws.wrapping_mul(STEP).rem_euclid(SEEDS);
         self.draws += 1;
-        let value = &symbol + &Dim::from(step);
-        let key = self.build.add(op::Size { value }, &[])?;
+        let value = &Dim::symbol(symbol) + &Dim::from(step);
+        let key = match self.round {
+            Round::Once | Round::Branch => self.build.add(op::Size { value }, &[])?,
+            Round::Loop(at) => {
+                let first = self.number(&Num::Dim(value), DType::I64)?;
+                let mut number = |n| self.build.scalar(Scalar::Int(n), DType::I64);
+                let (step, seeds) = (number(ROUND)?, number(SEEDS)?);
+                let ahead = self.build.times(at, step)?;
+                let key = self.build.plus(first, ahead)?;
+                let key = self.build.add(op::Remainder {}, &[key, seeds])?;
+                self.computed_seed(key)?
+            }
+            Round::Nested => {
+                return unsupported(
+                    "random numbers in a branch or a loop within a loop that data decide: draw them before the outer one",
+                );
+            }
+        };
         self.build.add(op::RandomBits { shape }, &[key])
     }
+
+    /// Declares the symbol of the seed where this is it: an input of the program, and of a graph inside it by what is handed in.
+    pub(in crate::import) fn declare_if_seed(&mut self, symbol: &Symbol) -> Result<()> {
+        if &**symbol != SEED || self.build.graph.symbols.contains_key(symbol) {
+            return Ok(());
+        }
+        let range = Range {
+            min: 0,
+            max: SEEDS - 1,
+        };
+        self.build.graph.declare_symbol(SEED, range);
+        if self.build.graph.name == crate::import::MAIN {
+            let ty = Type::Int(Dim::symbol(SEED));
+            self.build.graph.input(SEED, ty)?;
+        }
+        Ok(())
+    }
+
+    /// Imports a step of a loop, of which `at` says what round it is.
+    pub(in crate::import) fn in_round<T>(
+        &mut self,
+        at: Value,
+        run: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let own = match self.round {
+            Round::Once | Round::Branch => Round::Loop(at),
+            Round::Loop(_) | Round::Nested => Round::Nested,
+        };
+        let outer = std::mem::replace(&mut self.round, own);
+        let made = run(self);
+        self.round = outer;
+        made
+    }
+}
+
+/// How often a graph runs in a call of the program.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::import) enum Round {
+    /// Once: the program itself.
+    Once,
+    /// At most once: a side of a branch.
+    Branch,
+    /// As often as data say; the value, an i64 without axes, is how often it has run.
+    Loop(Value),
+    /// As often as data say, where nothing tells how often it has run.
+    Nested,
+}
+
+impl Round {
+    /// The same for a graph inside.
+    pub fn inside(self) -> Self {
+        match self {
+            Self::Once | Self::Branch => Self::Branch,
+            Self::Loop(_) | Self::Nested => Self::Nested,
+        }
+    }
+}
+
+/// Whether a graph of the export has an operator that may draw, in it or in graphs inside.
+pub(in crate::import) fn may_draw(graph: &Graph) -> bool {
+    let draws = |node: &Node| {
+        let target = crate::import::target(node);
+        let functional = crate::import::dispatch::functional(target);
+        find(target).is_some() || functional.is_some_and(|name| find(&name).is_some())
+    };
+    let inside = |node: &Node| {
+        let args = node.inputs.iter().map(|input| &input.arg);
+        args.into_iter()
+            .any(|arg| matches!(arg, Argument::Graph(inner) if may_draw(&inner.graph)))
+    };
+    graph.nodes.iter().any(|node| draws(node) || inside(node))
 }
 
 /// Bits as numbers in [0, 1) of a float dtype: multiples of 2⁻³² as far as the dtype has them.

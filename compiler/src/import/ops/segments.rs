@@ -26,31 +26,35 @@ fn segment_reduce(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
         other => return invalid(format!("the reduction `{other}`")),
     };
     let (starts, ends) = bounds(cx, call)?;
-    if cx.build.rank(ends)? != 1 || call.int("axis")? != 0 {
-        return unsupported("segments of another axis than the first");
-    }
     let shape = cx.build.shape(x)?;
     let dtype = cx.build.dtype(x)?;
-    let count = cx.build.shape(ends)?[0].clone();
+    // Runs are told for each index of the axes before the one that they divide.
+    let column = |runs: &[Dim]| [runs, &[Dim::from(1i64)]].concat();
+    let runs = cx.build.shape(ends)?;
+    let axis = cx.build.axis(x, call.int("axis")?)?;
+    if runs.len() != axis + 1 {
+        return unsupported("segments of another axis than the last that their lengths have");
+    }
+    let length = shape[axis].clone();
     let row = cx
         .build
-        .arange(0i64.into(), 1i64.into(), shape[0].clone(), DType::I64)?;
-    let column = vec![count.clone(), Dim::from(1i64)];
+        .arange(0i64.into(), 1i64.into(), length.clone(), DType::I64)?;
     let (from, to) = (
-        cx.build.reshape(starts, column.clone())?,
-        cx.build.reshape(ends, column)?,
+        cx.build.reshape(starts, column(&runs))?,
+        cx.build.reshape(ends, column(&runs))?,
     );
     let (after, before) = (
         cx.build.add(op::Ge {}, &[row, from])?,
         cx.build.add(op::Lt {}, &[row, to])?,
     );
     let own = cx.build.add(op::LogicalAnd {}, &[after, before])?;
-    let mut wide = vec![count.clone(), shape[0].clone()];
+    let mut wide = [runs.as_slice(), &[length]].concat();
     wide.resize(shape.len() + 1, Dim::from(1i64));
     let own = cx.build.reshape(own, wide)?;
     let nothing = cx.build.float(identity, dtype)?;
-    let kept = cx.build.select(own, x, nothing)?;
-    let (axes, keepdim) = (vec![1], false);
+    let rows = cx.build.unsqueeze(x, axis)?;
+    let kept = cx.build.select(own, rows, nothing)?;
+    let (axes, keepdim) = (vec![axis + 1], false);
     let mut result = match how {
         "sum" | "mean" => cx.build.add(op::Sum { axes, keepdim }, &[kept])?,
         "prod" => cx.build.add(op::Prod { axes, keepdim }, &[kept])?,
@@ -67,9 +71,9 @@ fn segment_reduce(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     };
     if how == "mean" {
         let lengths = cx.build.minus(ends, starts)?;
-        let mut column = vec![count];
-        column.resize(shape.len(), Dim::from(1i64));
-        let lengths = cx.build.reshape(lengths, column)?;
+        let mut wide = runs;
+        wide.resize(shape.len(), Dim::from(1i64));
+        let lengths = cx.build.reshape(lengths, wide)?;
         let lengths = cx.build.cast(lengths, dtype)?;
         // Nothing over nothing is not a number, as PyTorch has it, unless there is a number to begin with.
         let divisor = match initial {
@@ -85,17 +89,21 @@ fn segment_reduce(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
 fn bounds(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<(Value, Value)> {
     if let Some(lengths) = call.opt_value(cx, "lengths")? {
         let lengths = cx.build.cast(lengths, DType::I64)?;
-        let ends = cx.build.add(op::Cumsum { axis: 0 }, &[lengths])?;
+        let Some(axis) = cx.build.rank(lengths)?.checked_sub(1) else {
+            return invalid("lengths have an axis");
+        };
+        let ends = cx.build.add(op::Cumsum { axis }, &[lengths])?;
         return Ok((cx.build.minus(ends, lengths)?, ends));
     }
     let Some(offsets) = call.opt_value(cx, "offsets")? else {
         return unsupported("segments that are neither lengths nor offsets");
     };
     let offsets = cx.build.cast(offsets, DType::I64)?;
-    let Some(size) = cx.build.shape(offsets)?.first().cloned() else {
+    let shape = cx.build.shape(offsets)?;
+    let Some((size, before)) = shape.split_last() else {
         return invalid("offsets have an axis");
     };
-    let one = Dim::from(1i64);
-    let starts = cx.build.slice(offsets, 0, 0i64.into(), &size - &one)?;
-    Ok((starts, cx.build.slice(offsets, 0, one, size)?))
+    let (axis, one) = (before.len(), Dim::from(1i64));
+    let starts = cx.build.slice(offsets, axis, 0i64.into(), size - &one)?;
+    Ok((starts, cx.build.slice(offsets, axis, one, size.clone())?))
 }

@@ -214,8 +214,45 @@ fn digamma(cx: &mut Importer<'_>, x: Value) -> Result<Value> {
     cx.build.select(pole, nan, result)
 }
 
-/// Hurwitz' `ζ(s, q) = Σ (q + k)⁻ˢ` for s > 1 and q > 0, by Euler and Maclaurin; ∞ at the poles q = 0, −1, ….
+/// Hurwitz' `ζ(s, q) = Σ (q + k)⁻ˢ` for s > 1; ∞ at the poles q = 0, −1, …. Below 0 it has a value for whole s only: the terms on either side of 0 are sums of positive numbers.
 fn zeta(cx: &mut Importer<'_>, s: Value, q: Value) -> Result<Value> {
+    let dtype = cx.build.dtype(q)?;
+    let (zero, one) = (cx.build.float(0.0, dtype)?, cx.build.float(1.0, dtype)?);
+    let negative = cx.build.add(op::Le {}, &[q, zero])?;
+    let whole = cx.build.add(op::Floor {}, &[q])?;
+    let fraction = cx.build.minus(q, whole)?;
+    let start = cx.build.select(negative, fraction, q)?;
+    let right = zeta_above(cx, s, start)?;
+    let (near, far) = (one_minus(cx, fraction)?, one_minus(cx, q)?);
+    let far = cx.build.select(negative, far, one)?;
+    let (near, far) = (zeta_above(cx, s, near)?, zeta_above(cx, s, far)?);
+    let left = cx.build.minus(near, far)?;
+    // (−1)ˢ.
+    let two = cx.build.float(2.0, dtype)?;
+    let odd = cx.build.add(op::Remainder {}, &[s, two])?;
+    let sign = cx.build.with_float(op::Mul {}, odd, -2.0)?;
+    let sign = cx.build.with_float(op::Add {}, sign, 1.0)?;
+    let rounded = cx.build.add(op::Floor {}, &[s])?;
+    let is_whole = cx.build.add(op::Eq {}, &[s, rounded])?;
+    let nan = cx.build.float(f64::NAN, dtype)?;
+    let sign = cx.build.select(is_whole, sign, nan)?;
+    let left = cx.build.times(sign, left)?;
+    let both = cx.build.plus(right, left)?;
+    let pole = cx.build.add(op::Eq {}, &[fraction, zero])?;
+    let both = cx.build.select(pole, right, both)?;
+    let value = cx.build.select(negative, both, right)?;
+    // The sum ends for s > 1 only.
+    let (ends, least) = (
+        cx.build.add(op::Gt {}, &[s, one])?,
+        cx.build.add(op::Eq {}, &[s, one])?,
+    );
+    let infinity = cx.build.float(f64::INFINITY, dtype)?;
+    let endless = cx.build.select(least, infinity, nan)?;
+    cx.build.select(ends, value, endless)
+}
+
+/// The same for q ≥ 0, by Euler and Maclaurin.
+fn zeta_above(cx: &mut Importer<'_>, s: Value, q: Value) -> Result<Value> {
     let power = cx.build.add(op::Neg {}, &[s])?;
     let mut sum = cx.build.add(op::Pow {}, &[q, power])?;
     for k in 1..FAR {

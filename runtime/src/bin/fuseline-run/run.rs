@@ -32,7 +32,9 @@ const SEED: &str = "random_seed";
 /// Whether the method has an input for a seed that the inputs leave out.
 fn lacks_seed(program: &Program, method: &str, inputs: &[Value]) -> Result<bool, Failure> {
     let wanted = program.inputs(method)?;
-    Ok(wanted.len() == inputs.len() + 1 && wanted.last().is_some_and(|input| input.name == SEED))
+    let all = wanted.len() + program.fixed_inputs(method)?.len();
+    let lacks_one = [wanted.len(), all].contains(&(inputs.len() + 1));
+    Ok(lacks_one && wanted.last().is_some_and(|input| input.name == SEED))
 }
 
 /// Runs the calls of a file.

@@ -141,8 +141,12 @@ impl Batch {
     }
 
     fn shaped(x: &Tensor, shape: &[usize], position: usize) -> Result<Self, KernelError> {
-        if !matches!(x.dtype(), ScalarType::F32 | ScalarType::F64) {
-            let problem = format!("has elements of type {}, not f32 or f64", x.dtype());
+        let float = matches!(
+            x.dtype(),
+            ScalarType::F16 | ScalarType::BF16 | ScalarType::F32 | ScalarType::F64
+        );
+        if !float {
+            let problem = format!("has elements of type {}, not floats", x.dtype());
             return Err(bad(position, problem));
         }
         let Some((outer, &[rows, columns])) = shape.split_last_chunk() else {
