@@ -14,6 +14,8 @@ pub fn run(file: &[u8]) {
         device: Some(Device::Cpu),
         // A loop without end takes minutes to be an error otherwise.
         max_steps: Some(1 << 12),
+        // Nor is it of interest here how long a machine takes for gigabytes that a file asks for.
+        max_memory: Some(1 << 28),
         ..Options::default()
     };
     let Ok(program) = Program::open_with(path.path(), &options) else {

@@ -1,4 +1,4 @@
-//! How much a call may do again and again.
+//! How much a call may do again and again, and how much at once.
 //!
 //! What a call does once is bounded by the size of the file. Branches, loops and jumps let a small file ask for more than a machine does in a year, so what they run
 //! is counted: a *step* is an instruction, or one of the slots that it names, which is what its own costs on the host grow with. How long an instruction takes on
@@ -25,15 +25,22 @@ const JUMP: u64 = 16;
 pub(crate) struct Budget {
     left: Cell<u64>,
     limit: u64,
+    largest: u64,
 }
 
 impl Budget {
-    /// What a call begins with.
-    pub(crate) fn new(limit: u64) -> Self {
+    /// What a call begins with: some steps, and how many bytes a single array may have.
+    pub(crate) fn new(limit: u64, largest: u64) -> Self {
         Self {
             left: Cell::new(limit),
             limit,
+            largest,
         }
+    }
+
+    /// How many bytes a single array may have.
+    pub(crate) fn largest(&self) -> u64 {
+        self.largest
     }
 
     /// Takes some steps, if there are so many left.

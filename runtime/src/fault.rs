@@ -97,6 +97,14 @@ pub enum Fault {
     /// A host integer beyond 64 bits, or a length beyond 32.
     #[error("integer overflow")]
     Overflow,
+    /// Scales or biases of a packed matrix that are not as many rows as it has.
+    #[error("scales or biases of the shape {scales:?} for packed numbers of the shape {packed:?}")]
+    Scales {
+        /// The packed matrix.
+        packed: Vec<i32>,
+        /// What stands beside it.
+        scales: Vec<i32>,
+    },
     /// A tensor that would be made is too large.
     #[error("{bytes} bytes would be made, more than {limit}")]
     TooLarge {

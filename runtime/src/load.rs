@@ -32,6 +32,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) stream: Stream,
     /// What an init chain may take.
     pub(crate) max_steps: u64,
+    /// How many bytes a single array of an init chain may have.
+    pub(crate) largest: u64,
     pub(crate) segments: Vec<Segment>,
     pub(crate) states: Vec<State>,
     /// What is missing, all of it, for one message.
@@ -331,7 +333,7 @@ impl Loader<'_> {
             usize::try_from(counts.tensors()).unwrap_or_default(),
             || None,
         );
-        let budget = Budget::new(self.max_steps);
+        let budget = Budget::new(self.max_steps, self.largest);
         let steps = budget::chain_steps(graph);
         let layout = CacheLayout::default();
         let mut frame = Frame {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fuseline_program as format;
 use fuseline_program::{Dim, Mapping, MlxGraph, Ptd, ScalarType, SlotClass, Tid};
 
-use crate::budget::{self, MAX_STEPS};
+use crate::budget::{self, Budget, MAX_STEPS};
 use crate::device::Device;
 use crate::error::{Error, InputProblem};
 use crate::frame::Frame;
@@ -36,7 +36,7 @@ pub struct Options {
     /// Files with weights that the program does not hold itself: ExecuTorch's `.ptd`.
     pub data: Vec<PathBuf>,
     /// The most bytes that the program may ask for: weights and the state of one session together when it is opened, with the results of a
-    /// call when that is made. What a device needs in between comes on top.
+    /// call when that is made, and each array that an instruction makes for itself. What a device needs in between comes on top.
     pub max_memory: Option<u64>,
 }
 
@@ -316,6 +316,7 @@ impl Program {
             kernels,
             stream: Stream::on(device)?,
             max_steps,
+            largest: options.max_memory.unwrap_or(u64::MAX),
             segments: Vec::new(),
             states: Vec::new(),
             needs: Vec::new(),
@@ -409,6 +410,11 @@ impl Program {
 }
 
 impl Inner {
+    /// What a call begins with.
+    pub(crate) fn budget(&self) -> Budget {
+        Budget::new(self.max_steps, self.memory.most.unwrap_or(u64::MAX))
+    }
+
     /// What a step of a method takes of a [`crate::budget::Budget`] when it is repeated.
     pub(crate) fn steps(&self, step: &Step) -> u64 {
         let (read, written) = step.slots();

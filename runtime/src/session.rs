@@ -90,7 +90,7 @@ impl Session {
             caches: self.caches.share()?,
             values: Vec::new(),
         };
-        let budget = Budget::new(program.0.max_steps);
+        let budget = program.0.budget();
         for chain in &method.chains {
             let mut at = 0;
             while let Some(step) = chain.get(at) {
@@ -279,7 +279,7 @@ impl Session {
         let array = match self.state[number].as_ref().or(state.initial.as_ref()) {
             Some(kept) => kept.share()?,
             None => {
-                let budget = Budget::new(0);
+                let budget = self.program.0.budget();
                 let zeros = state.info.zeros(&self.empty_frame(&budget))?;
                 mlx::eval([&zeros])?;
                 zeros

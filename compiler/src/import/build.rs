@@ -152,6 +152,10 @@ impl Builder {
     /// `x` with two axes exchanged.
     pub fn swap(&mut self, x: Value, a: usize, b: usize) -> Result<Value> {
         let mut perm: Vec<usize> = (0..self.rank(x)?).collect();
+        if a.max(b) >= perm.len() {
+            let rank = perm.len();
+            return invalid(format!("axes {a} and {b} of a {rank}-d tensor"));
+        }
         perm.swap(a, b);
         self.transpose(x, perm)
     }

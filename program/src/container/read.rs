@@ -132,6 +132,14 @@ impl Constants<'_, '_> {
             count: self.initial.len() as u64,
         })?;
         let at = index("initial content", i64::from(buffer) - 1, parts.len())?;
+        // We write both lists as one.
+        let part = parts[at as usize].as_slice();
+        let own = self.bytes[..self.own].get(at as usize);
+        if let (Some(part), Some(own)) = (part, own.and_then(Data::as_slice))
+            && std::ptr::eq(part, own)
+        {
+            return Ok(at);
+        }
         self.bytes.push(parts[at as usize].clone());
         Ok(self.bytes.len() as u32 - 1)
     }

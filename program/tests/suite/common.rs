@@ -12,7 +12,18 @@ use fuseline_program::{
 pub fn executorch_files() -> Vec<PathBuf> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files: Vec<PathBuf> = read_dir(&here.join("tests/fixtures"));
-    for case in read_dir(&here.join("../tests/fixtures/et_ops")) {
+    let folders = ["et_ops", "executorch"].map(|name| here.join("../tests/fixtures").join(name));
+    // Those with weights in other files are no whole programs.
+    let alone = |case: &PathBuf| {
+        !read_dir(case)
+            .iter()
+            .any(|f| f.extension() == Some("ptd".as_ref()))
+    };
+    for case in folders
+        .iter()
+        .flat_map(|folder| read_dir(folder))
+        .filter(alone)
+    {
         let file = case.join("model.pte");
         if file.exists() {
             files.push(file);

@@ -6,6 +6,7 @@ use fuseline_program::ScalarType;
 
 use crate::device::Device;
 use crate::fault::Fault;
+use crate::frame::Frame;
 use crate::mlx::Array;
 
 /// The most bytes that one instruction may fill without an input of that size; ExecuTorch's delegate has the same limit.
@@ -58,13 +59,11 @@ pub(super) fn steps(positive: &[i32], not_negative: &[i32]) -> Result<(), Fault>
     }
 }
 
-/// Refuses an array that is larger than [`ARRAY_LIMIT`], before anything is computed.
-pub(super) fn bounded(array: Array) -> Result<Array, Fault> {
+/// Refuses an array that is larger than [`ARRAY_LIMIT`], or than all that the program may take, before anything is computed.
+pub(super) fn bounded(array: Array, f: &Frame<'_>) -> Result<Array, Fault> {
+    let limit = f.budget.largest().min(ARRAY_LIMIT);
     match array.bytes() {
-        bytes if bytes > ARRAY_LIMIT => Err(Fault::TooLarge {
-            bytes,
-            limit: ARRAY_LIMIT,
-        }),
+        bytes if bytes > limit => Err(Fault::TooLarge { bytes, limit }),
         _ => Ok(array),
     }
 }
@@ -83,33 +82,6 @@ pub(super) fn fill_bytes(
     } else {
         Ok(())
     }
-}
-
-pub(super) type Quantization = (
-    mlx_sys::mlx_optional_int,
-    mlx_sys::mlx_optional_int,
-    CString,
-);
-
-pub(super) fn quantization(group_size: i32, bits: i32, mode: &str) -> Result<Quantization, Fault> {
-    // MLX divides by both before it looks at them.
-    if !(1..=32).contains(&bits) {
-        return Err(Fault::Attribute {
-            what: "bits",
-            value: i64::from(bits),
-        });
-    }
-    if group_size < 1 {
-        return Err(Fault::Attribute {
-            what: "group_size",
-            value: i64::from(group_size),
-        });
-    }
-    let some = |value| mlx_sys::mlx_optional_int {
-        value,
-        has_value: true,
-    };
-    Ok((some(group_size), some(bits), c_string(mode)?))
 }
 
 pub(super) fn c_string(text: &str) -> Result<CString, Fault> {

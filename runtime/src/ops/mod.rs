@@ -14,10 +14,12 @@ mod early;
 mod host;
 mod metal_kernel;
 mod nothing;
+mod quantized;
+mod rope;
 mod several;
 
 use fuseline_program::ScalarType;
-use fuseline_program::instr::{Instruction as I, IntOrVid, VidOrTid};
+use fuseline_program::instr::{Instruction as I, IntOrVid};
 
 use crate::fault::Fault;
 use crate::frame::Frame;
@@ -26,7 +28,7 @@ use crate::mlx::{Array, Vector, code_of};
 pub use cached::CacheOptions;
 pub(crate) use cached::{CacheLayout, Caches};
 pub(crate) use host::axis_of;
-use host::{check_indices, fill_bytes, item, lengths, quantization, scalar, steps};
+use host::{check_indices, fill_bytes, item, lengths, scalar, steps};
 
 /// Calls an operation of mlx-c with these arguments and the frame's stream; gives the array that it makes.
 macro_rules! op {
@@ -35,7 +37,7 @@ macro_rules! op {
         // SAFETY: handles among the arguments belong to arrays that live across the call, pointers to numbers stand before
         // their count, and strings end in a zero.
         let status = unsafe { mlx_sys::$name(made.slot(), $($arg,)* $f.stream.raw()) };
-        crate::ops::host::bounded(made.if_made(status)?)?
+        crate::ops::host::bounded(made.if_made(status)?, $f)?
     }};
 }
 use op;
@@ -212,91 +214,9 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             f.put(i.out, product)
         }
         I::GatherMm(i) => several::gather_mm(i, f),
-        I::QuantizedMatmul(i) => {
-            if f.get(i.x)?.len() == 0 {
-                return f.put(i.out, several::empty_product(i, f)?);
-            }
-            let (groups, bits, mode) = quantization(i.group_size, i.bits, &i.mode)?;
-            let (x, w, scales) = (f.raw(i.x)?, f.raw(i.w)?, f.raw(i.scales)?);
-            let biases = f.optional(i.biases)?.raw();
-            let mode = mode.as_ptr();
-            f.put(
-                i.out,
-                op!(
-                    f,
-                    mlx_quantized_matmul,
-                    x,
-                    w,
-                    scales,
-                    biases,
-                    i.transpose,
-                    groups,
-                    bits,
-                    mode
-                ),
-            )
-        }
-        I::GatherQmm(i) => {
-            let (groups, bits, mode) = quantization(i.group_size, i.bits, &i.mode)?;
-            let (left, right) = (
-                f.optional(i.lhs_indices)?.raw(),
-                f.optional(i.rhs_indices)?.raw(),
-            );
-            let sorted = sorted(i.sorted_indices, i.sorted_indices_flag, f)?;
-            let (x, w, scales) = (f.raw(i.x)?, f.raw(i.w)?, f.raw(i.scales)?);
-            let biases = f.optional(i.biases)?.raw();
-            let mode = mode.as_ptr();
-            let out = op!(
-                f,
-                mlx_gather_qmm,
-                x,
-                w,
-                scales,
-                biases,
-                left,
-                right,
-                i.transpose,
-                groups,
-                bits,
-                mode,
-                sorted
-            );
-            f.put(i.out, out)
-        }
-        I::Dequantize(i) => {
-            let (groups, bits, mode) = quantization(i.group_size, i.bits, &i.mode)?;
-            let (biases, scale) = (
-                f.optional(i.biases)?.raw(),
-                f.optional(i.global_scale)?.raw(),
-            );
-            let dtype = match i.dtype {
-                Some(dtype) => mlx_sys::mlx_optional_dtype {
-                    value: code_of(dtype)?,
-                    has_value: true,
-                },
-                None => mlx_sys::mlx_optional_dtype {
-                    value: 0,
-                    has_value: false,
-                },
-            };
-            let (w, scales) = (f.raw(i.w)?, f.raw(i.scales)?);
-            let mode = mode.as_ptr();
-            f.put(
-                i.out,
-                op!(
-                    f,
-                    mlx_dequantize,
-                    w,
-                    scales,
-                    biases,
-                    groups,
-                    bits,
-                    mode,
-                    scale,
-                    dtype
-                ),
-            )
-        }
+        I::QuantizedMatmul(i) => quantized::matmul(i, f),
+        I::GatherQmm(i) => quantized::gathered(i, f),
+        I::Dequantize(i) => quantized::dequantize(i, f),
         I::Conv1D(i) => {
             steps(&[i.stride, i.dilation, i.groups], &[i.padding])?;
             let axes = [conv::Axis {
@@ -508,46 +428,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             let (weight, bias) = (weight.raw(), bias.raw());
             f.put(i.out, op!(f, mlx_fast_layer_norm, x, weight, bias, i.eps))
         }
-        I::Rope(i) => {
-            let freqs = f.optional(i.freqs)?;
-            // MLX takes either a base or frequencies.
-            let base = mlx_sys::mlx_optional_float {
-                value: i.base,
-                has_value: i.freqs.is_none(),
-            };
-            let (x, freqs) = (f.raw(i.x)?, freqs.raw());
-            let out = match i.offset {
-                VidOrTid::Vid(vid) => {
-                    let offset = f.int(IntOrVid::Vid(vid))?;
-                    op!(
-                        f,
-                        mlx_fast_rope,
-                        x,
-                        i.dims,
-                        i.traditional,
-                        base,
-                        i.scale,
-                        offset,
-                        freqs
-                    )
-                }
-                VidOrTid::Tid(tid) => {
-                    let offset = f.raw(tid)?;
-                    op!(
-                        f,
-                        mlx_fast_rope_dynamic,
-                        x,
-                        i.dims,
-                        i.traditional,
-                        base,
-                        i.scale,
-                        offset,
-                        freqs
-                    )
-                }
-            };
-            f.put(i.out, out)
-        }
+        I::Rope(i) => rope::rope(i, f),
         I::Sdpa(i) => several::attention(i, f),
         I::UpdateAndAttend(i) => cached::update_and_attend(i, f),
 

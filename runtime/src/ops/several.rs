@@ -3,8 +3,7 @@
 use fuseline_program::ScalarType;
 use fuseline_program::instr::{
     Arange, AsStrided, BroadcastTo, FloorDivide, Gather, GatherMm, Gelu, IndexCopy, IntOrVid,
-    IntOrVidOrTid, Pad, QuantizedMatmul, RandomBits, Sdpa, Slice, SliceUpdate, Split, Squeeze,
-    Take, TakeAlongAxis,
+    IntOrVidOrTid, Pad, RandomBits, Sdpa, Slice, SliceUpdate, Split, Squeeze, Take, TakeAlongAxis,
 };
 
 use super::host::{
@@ -598,26 +597,4 @@ pub(super) fn random_bits(i: &RandomBits, f: &mut Frame<'_>) -> Result<(), Fault
             key
         ),
     )
-}
-
-/// The product of no rows with a quantised matrix. MLX's CPU kernel divides by the number of rows, which ends the process.
-pub(super) fn empty_product(i: &QuantizedMatmul, f: &Frame<'_>) -> Result<Array, Fault> {
-    let (x, w) = (f.get(i.x)?, f.get(i.w)?);
-    // The matrix holds 32 bits of packed numbers in each element of its last axis.
-    let columns = match (w.shape(), i.transpose) {
-        ([.., rows, _], true) => *rows,
-        ([.., packed], false) => packed.saturating_mul(32) / i.bits.max(1),
-        _ => {
-            return Err(Fault::Axis {
-                axis: -2,
-                rank: w.rank(),
-            });
-        }
-    };
-    let mut shape = x.shape().to_vec();
-    match shape.last_mut() {
-        Some(last) => *last = columns,
-        None => return Err(Fault::Axis { axis: -1, rank: 0 }),
-    }
-    super::zeros(&shape, x.dtype(), f)
 }

@@ -1,7 +1,6 @@
 //! What `fuseline_program::infer` says of results, beside the results.
 
 use super::{Changes, Frame, Session, Step, put_input, take_inputs};
-use crate::budget::Budget;
 use crate::ops::Caches;
 use crate::program::{InputKind, Options, Program, Segment};
 use crate::replay;
@@ -115,7 +114,7 @@ fn follow(program: &Program, long: bool) -> Result<(usize, usize), String> {
     let mut values = method.values.clone();
     take_inputs(method, &given, &mut values).map_err(|e| e.to_string())?;
     let body: &Segment = &program.0.segments[*segment];
-    let budget = Budget::new(program.0.max_steps);
+    let budget = program.0.budget();
     let mut frame = session.frame(body, &budget);
     let fresh = Changes {
         state: session.state.iter().map(|_| None).collect(),

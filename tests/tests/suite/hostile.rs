@@ -3,7 +3,7 @@
 
 use fuseline_passes::Level;
 use fuseline_tests::archive::Entries;
-use fuseline_tests::{Result, roads, workspace};
+use fuseline_tests::{Result, cases, roads, workspace};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
@@ -171,5 +171,78 @@ fn bytes_of_the_zip_changed() -> Result {
         }
         survive(&broken)
     })?;
+    Ok(())
+}
+
+/// Changes to what an archive says of a tensor.
+const CHANGES: [fn(&mut Value); 7] = [
+    |meta| drop(meta["sizes"].as_array_mut().map(Vec::pop)),
+    |meta| {
+        drop(
+            meta["sizes"]
+                .as_array_mut()
+                .map(|all| all.push(json!({ "as_int": 1 }))),
+        )
+    },
+    |meta| drop(meta["strides"].as_array_mut().map(Vec::pop)),
+    |meta| meta["dtype"] = json!(12),
+    |meta| meta["dtype"] = json!(5),
+    |meta| meta["dtype"] = json!(9),
+    |meta| {
+        drop(
+            meta["sizes"]
+                .as_array_mut()
+                .map(|all| all.iter_mut().for_each(|n| *n = json!({ "as_int": 0 }))),
+        )
+    },
+];
+
+/// What an archive says of its tensors is no more to be trusted than the rest of it: their numbers of dimensions are what handlers index by.
+#[test]
+fn tensors_described_otherwise() -> Result {
+    let (mut tried, mut died) = (0, Vec::new());
+    for case in cases::all()? {
+        let Some((_, path)) = case.forms().into_iter().next() else {
+            continue;
+        };
+        let mut entries = Entries::read(&path)?;
+        let Ok(model) = entries.get_mut("models/model.json") else {
+            continue;
+        };
+        let original: Value = serde_json::from_slice(model)?;
+        let place = "/graph_module/graph/tensor_values";
+        let Some(Value::Object(all)) = original.pointer(place) else {
+            continue;
+        };
+        if all.len() > 10 {
+            continue;
+        }
+        for name in all.keys() {
+            for change in CHANGES {
+                let mut model = original.clone();
+                let Some(meta) = model.pointer_mut(&format!("{place}/{name}")) else {
+                    continue;
+                };
+                change(meta);
+                *entries.get_mut("models/model.json")? = serde_json::to_vec(&model)?;
+                let folder = tempfile::tempdir()?;
+                let file = folder.path().join("model.pt2");
+                fs::write(&file, entries.to_bytes()?)?;
+                let lived = std::panic::catch_unwind(|| drop(roads::imported(&file)));
+                if lived.is_err() {
+                    died.push(format!(
+                        "{}: {name}, {}",
+                        case.name,
+                        model
+                            .pointer(&format!("{place}/{name}"))
+                            .unwrap_or(&Value::Null)
+                    ));
+                }
+                tried += 1;
+            }
+        }
+    }
+    assert!(died.is_empty(), "{}", died.join("\n"));
+    assert!(tried > 1000, "{tried}");
     Ok(())
 }

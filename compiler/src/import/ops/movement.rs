@@ -245,10 +245,7 @@ fn reshape(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
 
 /// Whether the recorded strides are those of a row-major tensor. Axes of size 1 can have any stride.
 pub(in crate::import) fn is_contiguous(meta: &TensorMeta) -> Result<bool> {
-    let (sizes, strides) = (
-        symbolic::sizes(&meta.sizes)?,
-        symbolic::sizes(&meta.strides)?,
-    );
+    let (sizes, strides) = layout(meta)?;
     let mut expected = Dim::from(1i64);
     for (size, stride) in sizes.iter().zip(&strides).rev() {
         if size.is(0) {
@@ -262,13 +259,24 @@ pub(in crate::import) fn is_contiguous(meta: &TensorMeta) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether a tensor with the recorded strides can be seen under `shape` without a copy: each run of axes whose elements lie
-/// evenly spaced must be cut into whole new axes.
-fn is_viewable(meta: &TensorMeta, shape: &[Dim]) -> Result<bool> {
+/// The recorded lengths of the axes, and the recorded strides: one for each.
+pub(super) fn layout(meta: &TensorMeta) -> Result<(Vec<Dim>, Vec<Dim>)> {
     let (sizes, strides) = (
         symbolic::sizes(&meta.sizes)?,
         symbolic::sizes(&meta.strides)?,
     );
+    if sizes.len() == strides.len() {
+        Ok((sizes, strides))
+    } else {
+        let (axes, given) = (sizes.len(), strides.len());
+        invalid(format!("{given} strides for {axes} dimensions"))
+    }
+}
+
+/// Whether a tensor with the recorded strides can be seen under `shape` without a copy: each run of axes whose elements lie
+/// evenly spaced must be cut into whole new axes.
+fn is_viewable(meta: &TensorMeta, shape: &[Dim]) -> Result<bool> {
+    let (sizes, strides) = layout(meta)?;
     if sizes.iter().any(|size| size.is(0)) {
         return Ok(true);
     }

@@ -73,6 +73,12 @@ impl Windows {
         ceil: bool,
     ) -> Result<Value> {
         let shape = cx.build.shape(x)?;
+        if out.len() != shape.len() {
+            let (given, made) = (shape.len(), out.len());
+            return invalid(format!(
+                "pooling makes {made} dimensions of {given}, the archive says"
+            ));
+        }
         let n = self.kernel.len();
         let first = shape.len() - n;
         let zero = || Dim::from(0i64);

@@ -107,7 +107,11 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match &error {
-            Error::Memory { .. } => 8,
+            Error::Memory { .. }
+            | Error::Instruction {
+                fault: Fault::TooLarge { .. },
+                ..
+            } => 8,
             Error::Read { .. } | Error::Gone { .. } => 3,
             Error::Format { .. } | Error::Interface(_) => 4,
             Error::Unsupported { .. }

@@ -354,6 +354,35 @@ fn structure() -> Result<Vec<Attack>> {
 }
 
 /// What only a call can find, or what is allowed and must not end the process.
+/// A product with packed numbers of a shape, and scales of another one.
+fn quantized(packed: &[i64], scales: &[i64]) -> Result<Vec<u8>> {
+    let full = |out: Tid, shape: &[i64], dtype: ScalarType| {
+        let fields = [
+            ("out", out.into()),
+            ("v", Field::FloatOrVid(FloatOrVid::Float(1.0))),
+            ("shape", ints(shape)),
+            ("scalar_type", dtype.into()),
+        ];
+        make("Full", &fields)
+    };
+    let product = [
+        ("x", Field::from(X)),
+        ("w", T.into()),
+        ("scales", U.into()),
+        ("biases", U.into()),
+        ("group_size", 32_i64.into()),
+        ("bits", 8_i64.into()),
+        ("mode", Field::Str("affine".to_owned())),
+        ("transpose", Field::Bool(true)),
+        ("out", OUT.into()),
+    ];
+    with(vec![
+        full(T, packed, ScalarType::U32)?,
+        full(U, scales, ScalarType::F32)?,
+        make("QuantizedMatmul", &product)?,
+    ])
+}
+
 fn calls() -> Result<Vec<Attack>> {
     let x_to_t = |more: &[(&'static str, Field)]| {
         let mut fields = vec![("x", Field::from(X)), ("out", T.into())];
@@ -436,6 +465,9 @@ fn calls() -> Result<Vec<Attack>> {
                 ]),
             )?])?,
         ),
+        ("packed_numbers_in_a_row", quantized(&[24], &[3])?),
+        ("scales_for_fewer_rows", quantized(&[6, 24], &[1, 3])?),
+        ("scales_without_rows", quantized(&[6, 24], &[3])?),
         (
             "index_from_a_slot_out_of_range",
             with(vec![
