@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::fault::Fault;
 use crate::frame::Frame;
 use crate::mlx::Array;
+use crate::ops::metal_kernel::metal_is_there;
 
 /// The most bytes that one instruction may fill without an input of that size; ExecuTorch's delegate has the same limit.
 const FILL_LIMIT: u64 = 4 << 30;
@@ -57,6 +58,11 @@ pub(super) fn steps(positive: &[i32], not_negative: &[i32]) -> Result<(), Fault>
         }),
         None => Ok(()),
     }
+}
+
+/// Whether MLX runs on a GPU of NVIDIA's.
+pub(super) fn on_cuda(f: &Frame<'_>) -> bool {
+    f.stream.device() == Device::Gpu && !metal_is_there()
 }
 
 /// Refuses an array that is larger than [`ARRAY_LIMIT`], or than all that the program may take, before anything is computed.

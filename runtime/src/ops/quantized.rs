@@ -5,11 +5,11 @@ use std::ffi::CString;
 use fuseline_program::Tid;
 use fuseline_program::instr::{Dequantize, GatherQmm, QuantizedMatmul};
 
-use super::host::c_string;
+use super::host::{c_string, on_cuda};
 use super::{code_of, op, sorted, zeros};
 use crate::fault::Fault;
 use crate::frame::Frame;
-use crate::mlx::Array;
+use crate::mlx::{Array, Optional};
 
 pub(super) fn matmul(i: &QuantizedMatmul, f: &mut Frame<'_>) -> Result<(), Fault> {
     if f.get(i.x)?.len() == 0 {
@@ -17,9 +17,31 @@ pub(super) fn matmul(i: &QuantizedMatmul, f: &mut Frame<'_>) -> Result<(), Fault
     }
     let (groups, bits, mode) = parameters(i.group_size, i.bits, &i.mode)?;
     same_rows(i.w, i.scales, i.biases, f)?;
+    let one_group = f.get(i.scales)?.shape().last() == Some(&1);
     let (x, w, scales) = (f.raw(i.x)?, f.raw(i.w)?, f.raw(i.scales)?);
     let biases = f.optional(i.biases)?.raw();
     let mode = mode.as_ptr();
+    if one_group && on_cuda(f) {
+        // MLX 0.32 has a product of its own for these on Hopper, which is wrong.
+        let (none, dtype) = (Optional::of(None).raw(), no_dtype());
+        let w = op!(
+            f,
+            mlx_dequantize,
+            w,
+            scales,
+            biases,
+            groups,
+            bits,
+            mode,
+            none,
+            dtype
+        );
+        let w = match i.transpose {
+            true => op!(f, mlx_swapaxes, w.raw(), -1, -2),
+            false => w,
+        };
+        return f.put(i.out, op!(f, mlx_matmul, x, w.raw()));
+    }
     let out = op!(
         f,
         mlx_quantized_matmul,
@@ -75,10 +97,7 @@ pub(super) fn dequantize(i: &Dequantize, f: &mut Frame<'_>) -> Result<(), Fault>
             value: code_of(dtype)?,
             has_value: true,
         },
-        None => mlx_sys::mlx_optional_dtype {
-            value: 0,
-            has_value: false,
-        },
+        None => no_dtype(),
     };
     let (w, scales) = (f.raw(i.w)?, f.raw(i.scales)?);
     let mode = mode.as_ptr();
@@ -95,6 +114,13 @@ pub(super) fn dequantize(i: &Dequantize, f: &mut Frame<'_>) -> Result<(), Fault>
         dtype
     );
     f.put(i.out, out)
+}
+
+fn no_dtype() -> mlx_sys::mlx_optional_dtype {
+    mlx_sys::mlx_optional_dtype {
+        value: 0,
+        has_value: false,
+    }
 }
 
 type Parameters = (

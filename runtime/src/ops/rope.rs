@@ -2,9 +2,8 @@
 
 use fuseline_program::instr::{IntOrVid, Rope, VidOrTid};
 
-use super::metal_kernel::metal_is_there;
+use super::host::on_cuda;
 use super::op;
-use crate::device::Device;
 use crate::fault::Fault;
 use crate::frame::Frame;
 use crate::mlx::Array;
@@ -56,7 +55,7 @@ pub(super) fn rope(i: &Rope, f: &mut Frame<'_>) -> Result<(), Fault> {
 /// made says too few, what was reversed begins at its end, and what was broadcast has each element once. All of these write where other arrays are. What is in
 /// order already is not copied.
 fn in_rows(x: &Array, f: &Frame<'_>) -> Result<Option<Array>, Fault> {
-    if f.stream.device() == Device::Cpu || metal_is_there() {
+    if !on_cuda(f) {
         return Ok(None);
     }
     Ok(Some(op!(f, mlx_contiguous, x.raw(), false)))
