@@ -132,6 +132,7 @@ fn canonical_form_is_exact_and_final() {
             "compare-bounds",
             "convolution-of-one",
             "end-of-groups",
+            "few-bits-cut",
             "few-bits-merged",
             "few-bits-moved",
             "few-bits-turned",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use fuseline_ir::{Graph, Op, Symbol, Value};
+use fuseline_passes::shapes::without_ones;
 
 /// The axis that neighbours in a group lie along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,19 @@ struct View {
     swapped: bool,
     /// Whether an index chose among the weight's matrices.
     taken: bool,
+    /// Which of the weight's last two axes were cut: groups along them may not be whole.
+    cut: [bool; 2],
+}
+
+impl View {
+    /// Takes note of a product that sums over an axis of the weight.
+    fn summed(self, place: Place, places: &mut Vec<Place>) -> Result<(), String> {
+        if self.cut[place as usize] {
+            return Err("a product sums over a part of it".to_owned());
+        }
+        places.push(place);
+        Ok(())
+    }
 }
 
 impl<'g> Uses<'g> {
@@ -66,6 +80,7 @@ impl<'g> Uses<'g> {
         let view = View {
             swapped: false,
             taken: false,
+            cut: [false; 2],
         };
         for reader in self.readers.get(weight).into_iter().flatten() {
             self.follow(*reader, view, &mut places)?;
@@ -131,13 +146,36 @@ impl<'g> Uses<'g> {
                 };
                 self.follow(user, view, places)
             }
+            // Some rows or some matrices: their groups are whole.
+            Op::Slice(op) if op.axis < rank => {
+                let mut view = view;
+                let cut = match rank - op.axis {
+                    1 => Some(Place::Last),
+                    2 => Some(Place::SecondLast),
+                    _ => None,
+                };
+                if let Some(place) = cut {
+                    let place = if view.swapped { place.other() } else { place };
+                    view.cut[place as usize] = true;
+                }
+                self.follow(user, view, places)
+            }
+            // Without the axis along which one matrix was cut out.
+            Op::Reshape(op) => {
+                let (from, to) = (self.graph.ty(value).as_tensor(), op.shape.as_slice());
+                let from = from.map_or(&[][..], |ty| ty.shape.as_slice());
+                let same = rank >= 2 && from.last_chunk::<2>() == to.last_chunk::<2>();
+                if !same || without_ones(from) != without_ones(to) {
+                    return refused();
+                }
+                self.follow(user, view, places)
+            }
             Op::Take(op) if at == 0 && op.axis == 0 && !view.taken && rank == 2 => {
                 if view.swapped {
                     return refused();
                 }
                 // Rows of an embedding.
-                places.push(Place::Last);
-                Ok(())
+                view.summed(Place::Last, places)
             }
             Op::Take(op) if at == 0 && op.axis == 0 && !view.taken && rank == 3 => {
                 let view = View {
@@ -147,28 +185,19 @@ impl<'g> Uses<'g> {
                 self.follow(user, view, places)
             }
             Op::Matmul(_) | Op::Addmm(_) if at == 1 && (rank == 2 || view.taken) => {
-                places.push(summed);
-                Ok(())
+                view.summed(summed, places)
             }
-            Op::Matmul(_) if at == 1 && rank == 3 => {
-                places.push(summed);
-                Ok(())
-            }
+            Op::Matmul(_) if at == 1 && rank == 3 => view.summed(summed, places),
             // On the left, matrices are summed over their last axis.
             Op::Matmul(_) | Op::Addmm(_) if at == 0 && rank == 2 => {
-                places.push(summed.other());
-                Ok(())
+                view.summed(summed.other(), places)
             }
             Op::Matmul(_)
                 if at == 0 && (view.taken && !view.swapped || !view.taken && rank == 3) =>
             {
-                places.push(summed.other());
-                Ok(())
+                view.summed(summed.other(), places)
             }
-            Op::GatherMm(_) if at == 1 => {
-                places.push(summed);
-                Ok(())
-            }
+            Op::GatherMm(_) if at == 1 => view.summed(summed, places),
             _ => refused(),
         }
     }

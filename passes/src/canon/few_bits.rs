@@ -19,6 +19,11 @@ pub(super) const RULES: &[Rule] = &[
         apply: turned,
     },
     Rule {
+        name: "few-bits-cut",
+        doc: "slice(transpose(dequantize(w, s, z))) of another axis than the one with groups -> transpose(slice), for weights",
+        apply: cut,
+    },
+    Rule {
         name: "few-bits-merged",
         doc: "reshape(transpose(dequantize(w, s, z))) that merges axes which were neighbours before -> transpose(reshape), for weights",
         apply: merged,
@@ -113,6 +118,28 @@ fn turned(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         return Ok(None);
     };
     b.add(mv::Transpose { perm }, &[w]).map(Some)
+}
+
+fn cut(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Slice(cut), &[t]) = (op, args) else {
+        return Ok(None);
+    };
+    let Op::Transpose(turn) = b.op(t).clone() else {
+        return Ok(None);
+    };
+    let w = b.arg(t, 0);
+    let axis = turn.perm[cut.axis];
+    if weight(b, w).is_none() || axis + 1 == turn.perm.len() {
+        return Ok(None);
+    }
+    let w = b.add(
+        mv::Slice {
+            axis,
+            ..cut.clone()
+        },
+        &[w],
+    )?;
+    b.add(turn, &[w]).map(Some)
 }
 
 fn merged(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {

@@ -233,6 +233,46 @@ fn experts_on_the_left_are_read_in_few_bits() -> Result {
     Ok(())
 }
 
+/// One weight of which each of three products reads a part, cut along an axis.
+fn parts(axis: usize) -> Result<Graph> {
+    let at = Loc::default();
+    let ty = |shape: [i64; 2]| TensorType::new(DType::F32, shape.map(Into::into).to_vec());
+    let mut graph = Graph::new("forward");
+    let x = graph.input("x", ty([2, if axis == 0 { 96 } else { 32 }]))?;
+    let data = (0..96 * 96i32).flat_map(|n| ((n % 61) as f32 - 30.0).to_le_bytes());
+    let w = graph.constant("w", ty([96, 96]), Some(Arc::new(data.collect::<Vec<u8>>())))?;
+    for n in 0..3i64 {
+        let (start, stop) = ((32 * n).into(), (32 * n + 32).into());
+        let cut = op::Slice {
+            axis,
+            start,
+            stop,
+            step: 1,
+        };
+        let part = graph.add(cut, &[w], &at)?;
+        let part = graph.add(op::Transpose { perm: vec![1, 0] }, &[part], &at)?;
+        let y = graph.add(op::Matmul {}, &[x, part], &at)?;
+        graph.output(format!("y{n}"), y);
+    }
+    Ok(graph)
+}
+
+#[test]
+fn parts_of_a_weight_are_read_in_few_bits_if_their_groups_are_whole() -> Result {
+    let names = Names::from([("w".into(), vec!["w".to_owned()])]);
+    let (graph, done) = apply(&parts(0)?, &plan("affine4g32", "")?, &names)?;
+    assert!(done.kept().is_empty(), "{:?}", done.kept());
+    let cx = PassCx::new(Target::Metal);
+    let (out, _) = optimise(&graph, Level::O2, &cx, &mut |_, _| {})?;
+    let count = |name: &str| out.nodes().iter().filter(|n| n.op.name() == name).count();
+    assert_eq!((count("dequantize"), count("matmul")), (0, 0));
+    assert!((1..=3).contains(&count("quantized_matmul")));
+    let (_, done) = apply(&parts(1)?, &plan("affine4g32", "")?, &names)?;
+    let reasons: Vec<&str> = done.kept().iter().map(|k| k.reason.as_str()).collect();
+    assert_eq!(reasons, ["a product sums over a part of it"]);
+    Ok(())
+}
+
 /// Its weights are stored with what products sum over first.
 const TRANSPOSED: &str = "decoders/gpt2_cache_fp32/model.pt2";
 
