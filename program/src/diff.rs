@@ -11,7 +11,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::container::{Data, Method, Payload, Program, Storage, Value};
-use crate::inspect::{InstructionSummary, call_text, value_text};
+use crate::inspect::{call_text, value_text};
 
 /// More differing lines than this between two lists are not aligned: the lists are then shown as replaced.
 const MOST_EDITS: usize = 4000;
@@ -166,11 +166,7 @@ fn lists(program: &Program<'_>) -> Vec<(String, Vec<String>)> {
             for (number, chain) in summary.chains.into_iter().enumerate() {
                 add(
                     format!("delegate {at}, chain {number} ({})", chain.role),
-                    chain
-                        .instructions
-                        .iter()
-                        .map(InstructionSummary::text)
-                        .collect(),
+                    chain.instructions.iter().map(ToString::to_string).collect(),
                 );
             }
         }

@@ -2,9 +2,11 @@
 
 use super::output;
 use crate::error::Error;
+use crate::import::import;
 use crate::pt2;
+use crate::report::{self, HostReport};
 use fuseline_program::{FormatError, Mapping, Payload, Program, Ptd, Pte};
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -28,10 +30,57 @@ pub fn run(args: &Args) -> Result<(), Error> {
     } else if Ptd::is_one(&map) {
         show(&parse_external(&map, path)?.summary(), args)
     } else {
-        show(&pt2::summary::of(&crate::compile::open(path)?), args)
+        show(&Exported::of(&crate::compile::open(path)?), args)
     };
     map.check().map_err(unreadable(path))?;
     output::print(&text?)
+}
+
+/// An archive, and where what is in it would run.
+#[derive(serde::Serialize)]
+struct Exported {
+    #[serde(flatten)]
+    summary: pt2::summary::Summary,
+    /// Operators that would run on the host; the rest would be in delegates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<Vec<HostReport>>,
+    /// Why it can't be compiled as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+}
+
+impl Exported {
+    fn of(archive: &pt2::Archive) -> Self {
+        let imported = import(archive);
+        Self {
+            summary: pt2::summary::of(archive),
+            host: imported.as_ref().ok().map(report::host),
+            refused: imported.err().map(|e| e.to_string()),
+        }
+    }
+}
+
+impl Display for Exported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.summary)?;
+        if let Some(reason) = &self.refused {
+            writeln!(f, "can't be compiled as it is: {reason}")?;
+        }
+        let Some(host) = &self.host else {
+            return Ok(());
+        };
+        writeln!(
+            f,
+            "would run on the device, but for {} calls of the host",
+            host.len()
+        )?;
+        for call in host {
+            let place = call.module.as_deref().unwrap_or_default();
+            let gap = if place.is_empty() { "" } else { " in " };
+            writeln!(f, "  {}{gap}{place}: {}", call.kernel, call.reason)?;
+        }
+        Ok(())
+    }
 }
 
 fn show(summary: &(impl serde::Serialize + Display), args: &Args) -> Result<String, Error> {

@@ -1,6 +1,10 @@
 //! What an archive holds, in a form to print.
 
 use super::Archive;
+use super::exported::{
+    Argument, Graph, InputSpec, Node, OptionalTensor, OutputSpec, SymInt, SymIntArgument,
+};
+use super::weights::WeightRef;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,15 +12,25 @@ use std::fmt;
 /// A summary of an archive.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
+    /// How large the file is.
+    pub bytes: u64,
+    /// The version of the program's layout, `8.17`.
+    pub schema_version: String,
     /// PyTorch's version as the file states it.
     pub torch_version: String,
     /// `TRAINING` straight from the export, `ATEN` after decompositions.
     pub dialect: Vec<String>,
     /// The symbols' ranges, as text.
     pub ranges: BTreeMap<String, String>,
+    /// What a caller gives: names and types.
+    pub inputs: Vec<String>,
+    /// What a caller gets, and which states change.
+    pub outputs: Vec<String>,
     /// Weights and buffers by name: dtype, sizes, bytes.
     pub weights: Vec<Weight>,
-    /// Operators and how often each occurs.
+    /// The operations in order, with the types of their results.
+    pub operations: Vec<String>,
+    /// Operators and how often each occurs, those of inner graphs too.
     pub targets: BTreeMap<String, usize>,
 }
 
@@ -29,38 +43,203 @@ pub struct Weight {
     pub dtype: String,
     /// Its sizes.
     pub sizes: Vec<usize>,
+    /// How many bytes its elements are.
+    pub bytes: u64,
 }
 
 /// The summary of an archive.
+#[must_use]
 pub fn of(archive: &Archive) -> Summary {
     let program = archive.program();
+    let graph = &program.graph_module.graph;
     let bound = |n: Option<i64>| n.map_or("inf".to_string(), |n| n.to_string());
+    let ranges = program.range_constraints.iter().map(|(name, range)| {
+        let range = format!("{}..={}", bound(range.min_val), bound(range.max_val));
+        (name.clone(), range)
+    });
+    let signature = &program.graph_module.signature;
+    let mut operations = Vec::new();
     let mut targets = BTreeMap::new();
-    for node in &program.graph_module.graph.nodes {
-        *targets.entry(node.target.clone()).or_insert(0) += 1;
-    }
+    list(graph, "", &mut operations, &mut targets);
     let all = archive.weights().iter().chain(archive.constants());
     Summary {
+        bytes: archive.source().len() as u64,
+        schema_version: format!(
+            "{}.{}",
+            program.schema_version.major, program.schema_version.minor
+        ),
         torch_version: program.torch_version.clone(),
         dialect: program.verifiers.clone(),
-        ranges: program
-            .range_constraints
+        ranges: ranges.collect(),
+        inputs: signature
+            .input_specs
             .iter()
-            .map(|(name, r)| {
-                (
-                    name.clone(),
-                    format!("{}..={}", bound(r.min_val), bound(r.max_val)),
-                )
-            })
+            .filter_map(|spec| input(spec, graph))
             .collect(),
-        weights: all
-            .map(|(name, w)| Weight {
-                name: name.clone(),
-                dtype: format!("{:?}", w.dtype).to_lowercase(),
-                sizes: w.sizes.clone(),
-            })
+        outputs: signature
+            .output_specs
+            .iter()
+            .map(|spec| output(spec, graph))
             .collect(),
+        weights: all.map(|(name, w)| weight(name, w)).collect(),
+        operations,
         targets,
+    }
+}
+
+fn weight(name: &str, weight: &WeightRef) -> Weight {
+    Weight {
+        name: name.to_owned(),
+        dtype: format!("{:?}", weight.dtype).to_lowercase(),
+        sizes: weight.sizes.clone(),
+        bytes: (weight.numel() as u64).saturating_mul(weight.dtype.size() as u64),
+    }
+}
+
+/// An input that a caller gives; none for weights and the like.
+fn input(spec: &InputSpec, graph: &Graph) -> Option<String> {
+    match spec {
+        InputSpec::UserInput { arg } => Some(typed(arg, graph)),
+        InputSpec::ConstantInput { name, value } => {
+            Some(format!("{name}: always {}", text(value, graph)))
+        }
+        _ => None,
+    }
+}
+
+fn output(spec: &OutputSpec, graph: &Graph) -> String {
+    let becomes = |what: &str, name: &str, arg: &str| {
+        format!("{what} {name:?} becomes {}", with_type(arg, graph))
+    };
+    match spec {
+        OutputSpec::UserOutput { arg } => typed(arg, graph),
+        OutputSpec::LossOutput { arg } => format!("loss {}", with_type(&arg.name, graph)),
+        OutputSpec::BufferMutation { arg, buffer_name } => {
+            becomes("buffer", buffer_name, &arg.name)
+        }
+        OutputSpec::ParameterMutation {
+            arg,
+            parameter_name,
+        } => becomes("parameter", parameter_name, &arg.name),
+        OutputSpec::UserInputMutation {
+            arg,
+            user_input_name,
+        } => becomes("input", user_input_name, &arg.name),
+        OutputSpec::GradientToParameter { arg, .. }
+        | OutputSpec::GradientToUserInput { arg, .. } => {
+            format!("gradient {}", with_type(&arg.name, graph))
+        }
+        OutputSpec::Token { arg } => format!("token {}", arg.name),
+    }
+}
+
+/// The operations of a graph and of those inside it, and how often each operator occurs.
+fn list(
+    graph: &Graph,
+    indent: &str,
+    operations: &mut Vec<String>,
+    targets: &mut BTreeMap<String, usize>,
+) {
+    for node in &graph.nodes {
+        *targets.entry(node.target.clone()).or_insert(0) += 1;
+        operations.push(format!("{indent}{}", operation(node, graph)));
+        for input in &node.inputs {
+            if let Argument::Graph(inner) = &input.arg {
+                operations.push(format!("{indent}  graph {}:", inner.name));
+                list(&inner.graph, &format!("{indent}    "), operations, targets);
+            }
+        }
+    }
+}
+
+/// `y: float32[2, s0] = torch.ops.aten.add.Tensor(self=x, other=1) in layers.0`.
+fn operation(node: &Node, graph: &Graph) -> String {
+    let outputs: Vec<String> = node.outputs.iter().map(|out| typed(out, graph)).collect();
+    let inputs = node.inputs.iter().map(|input| {
+        let value = text(&input.arg, graph);
+        match input.name.as_str() {
+            "" => value,
+            name => format!("{name}={value}"),
+        }
+    });
+    let inputs: Vec<String> = inputs.collect();
+    let mut line = format!(
+        "{} = {}({})",
+        outputs.join(", "),
+        node.target,
+        inputs.join(", ")
+    );
+    if !node.place.module.is_empty() {
+        line.push_str(&format!(" in {}", node.place.module));
+    }
+    line
+}
+
+/// The names in an argument, with the types of tensors.
+fn typed(arg: &Argument, graph: &Graph) -> String {
+    match arg {
+        Argument::Tensor(tensor) => with_type(&tensor.name, graph),
+        Argument::Tensors(all) => {
+            let all: Vec<String> = all.iter().map(|t| with_type(&t.name, graph)).collect();
+            all.join(", ")
+        }
+        other => text(other, graph),
+    }
+}
+
+fn with_type(name: &str, graph: &Graph) -> String {
+    let Some(meta) = graph.tensor_values.get(name) else {
+        return name.to_owned();
+    };
+    let sizes = meta.sizes.iter().map(|size| match size {
+        SymInt::Int(n) => n.to_string(),
+        SymInt::Expr(e) => e.expr.to_string(),
+    });
+    let sizes: Vec<String> = sizes.collect();
+    let dtype = format!("{:?}", meta.dtype).to_lowercase();
+    format!("{name}: {dtype}[{}]", sizes.join(", "))
+}
+
+/// An argument in short: names, numbers, and what kind it is for the rest.
+fn text(arg: &Argument, graph: &Graph) -> String {
+    fn listed<T>(all: &[T], one: impl Fn(&T) -> String) -> String {
+        let all: Vec<String> = all.iter().map(one).collect();
+        format!("[{}]", all.join(", "))
+    }
+    let optional = |tensor: &OptionalTensor| match tensor {
+        OptionalTensor::Tensor(tensor) => tensor.name.clone(),
+        OptionalTensor::None(_) => "None".to_owned(),
+    };
+    let size = |size: &SymIntArgument| match size {
+        SymIntArgument::Name(name) => name.clone(),
+        SymIntArgument::Int(n) => n.to_string(),
+    };
+    match arg {
+        Argument::None(_) => "None".to_owned(),
+        Argument::Tensor(tensor) => tensor.name.clone(),
+        Argument::Tensors(all) => listed(all, |tensor| tensor.name.clone()),
+        Argument::OptionalTensor(tensor) => optional(tensor),
+        Argument::OptionalTensors(all) => listed(all, optional),
+        Argument::Int(n) => n.to_string(),
+        Argument::Ints(all) => listed(all, i64::to_string),
+        Argument::Float(n) => n.0.to_string(),
+        Argument::Floats(all) => listed(all, |n| n.0.to_string()),
+        Argument::Bool(flag) => flag.to_string(),
+        Argument::Bools(all) => listed(all, bool::to_string),
+        Argument::String(text) => format!("{text:?}"),
+        Argument::Strings(all) => listed(all, |text| format!("{text:?}")),
+        Argument::SymInt(n) => size(n),
+        Argument::SymInts(all) => listed(all, size),
+        Argument::ScalarType(dtype) => format!("{dtype:?}").to_lowercase(),
+        Argument::Operator(name) => name.clone(),
+        Argument::Graph(inner) => format!("graph {}", inner.name),
+        Argument::StringToArgument(all) => {
+            let all = all
+                .iter()
+                .map(|(key, value)| format!("{key}={}", text(value, graph)));
+            format!("{{{}}}", all.collect::<Vec<_>>().join(", "))
+        }
+        other => other.kind().to_owned(),
     }
 }
 
@@ -68,16 +247,32 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "exported program of torch {} ({})",
+            "{} bytes: exported program of torch {} ({}), layout {}",
+            self.bytes,
             self.torch_version,
-            self.dialect.join(", ")
+            self.dialect.join(", "),
+            self.schema_version
         )?;
         for (name, range) in &self.ranges {
             writeln!(f, "symbol {name} in {range}")?;
         }
+        for input in &self.inputs {
+            writeln!(f, "input {input}")?;
+        }
+        for output in &self.outputs {
+            writeln!(f, "output {output}")?;
+        }
         writeln!(f, "{} weights, buffers and constants:", self.weights.len())?;
         for w in &self.weights {
-            writeln!(f, "  {} {}{:?}", w.name, w.dtype, w.sizes)?;
+            writeln!(
+                f,
+                "  {} {}{:?}, {} bytes",
+                w.name, w.dtype, w.sizes, w.bytes
+            )?;
+        }
+        writeln!(f, "{} operations:", self.operations.len())?;
+        for operation in &self.operations {
+            writeln!(f, "  {operation}")?;
         }
         writeln!(f, "operators:")?;
         for (target, n) in &self.targets {

@@ -172,6 +172,59 @@ fn inspect_and_diff_say_what_is_in_files_and_what_differs() -> Result {
     let inspected = bins::run("fuseline", ["inspect".as_ref(), between.as_os_str()])?;
     let places = "runs on the device: 4 instructions in 2 calls; on the host: 1 calls";
     assert!(inspected.stdout.contains(places), "{}", inspected.stdout);
+
+    let exported = cases::find("modules/host_count")?.folder.join("model.pt2");
+    let inspected = bins::run("fuseline", ["inspect".as_ref(), exported.as_os_str()])?;
+    for line in [
+        "input x: ",
+        "output ",
+        " operations:\n",
+        "would run on the device, but for 1 calls of the host\n",
+    ] {
+        assert!(
+            inspected.stdout.contains(line),
+            "{line:?} in\n{}",
+            inspected.stdout
+        );
+    }
+    Ok(())
+}
+
+/// The same instructions on other types are another program.
+#[test]
+fn diff_compares_types_too() -> Result {
+    let folder = tempfile::tempdir()?;
+    let model = cases::find("modules/activations")?.folder.join("model.pt2");
+    let files = ["f32", "f16"].map(|dtype| folder.path().join(format!("{dtype}.pte")));
+    for (dtype, file) in ["f32", "f16"].iter().zip(&files) {
+        let done = bins::run(
+            "fuseline",
+            [
+                "compile".as_ref(),
+                model.as_os_str(),
+                "--dtype".as_ref(),
+                dtype.as_ref(),
+                "-o".as_ref(),
+                file.as_os_str(),
+            ],
+        )?;
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+    }
+    let differ = bins::run(
+        "fuseline",
+        ["diff".as_ref(), files[0].as_os_str(), files[1].as_os_str()],
+    )?;
+    assert_eq!(differ.code, Some(1), "{}", differ.stderr);
+    for side in ["- ", "+ "] {
+        let typed = |line: &&str| {
+            line.trim_start().starts_with(side) && line.contains("Gelu(") && line.contains(": f")
+        };
+        assert!(
+            differ.stdout.lines().any(|line| typed(&line)),
+            "{side:?} in\n{}",
+            differ.stdout
+        );
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod bad_input;
 mod changed_bytes;
 mod costs;
 mod demo;
+mod determinism;
 mod documents;
 mod executorch;
 mod faults;
