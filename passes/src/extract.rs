@@ -426,7 +426,7 @@ fn items(egraph: &EGraph, ids: &[Id]) -> BTreeMap<Symbol, Id> {
 }
 
 /// Calls `f` with the symbols that a node mentions and doesn't define.
-fn mentions(op: &Op, ty: &Type, f: &mut dyn FnMut(&Symbol)) {
+pub(crate) fn mentions(op: &Op, ty: &Type, f: &mut dyn FnMut(&Symbol)) {
     if matches!(op, Op::Item(_) | Op::Host(_)) {
         return;
     }

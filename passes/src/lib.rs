@@ -17,6 +17,7 @@ pub mod affine;
 pub mod biases;
 pub mod build;
 pub mod canon;
+pub mod chains;
 pub mod closed_form;
 pub mod cost;
 pub mod decompose;

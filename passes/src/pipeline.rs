@@ -2,7 +2,7 @@
 
 use crate::pass::{PassCx, PassError};
 use crate::{
-    affine, biases, canon, decompose, filled, fold, horizontal, layout, ordered, positions,
+    affine, biases, canon, chains, decompose, filled, fold, horizontal, layout, ordered, positions,
     saturate, unpack,
 };
 use fuseline_ir::Graph;
@@ -102,6 +102,11 @@ pub const PASSES: &[Pass] = &[
         doc: "ops that the target has no instruction for become ops that it has",
         run: |graph, cx, _| decompose::run(graph, cx).map(Done::from),
     },
+    Pass {
+        name: chains::NAME,
+        doc: "steps that go over elements one by one stand side by side",
+        run: |graph, cx, _| chains::run(graph, cx).map(Done::from),
+    },
 ];
 
 /// How hard to try.
@@ -142,6 +147,7 @@ impl Level {
                 "decompose",
                 "fold",
                 "canon",
+                "chains",
             ],
         }
     }

@@ -9,8 +9,9 @@
 
 use crate::closed_form::{self, Expr, Form, position};
 use crate::pass::{PassCx, PassError};
+use crate::regions::has_region;
 use fuseline_ir::ops::{control, create, index, movement};
-use fuseline_ir::{Attr, Dim, Graph, Loc, Node, Op, OpError, Range, Symbol, Type, Value, attr};
+use fuseline_ir::{Attr, Dim, Graph, Loc, Op, OpError, Range, Symbol, Type, Value, attr};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -84,11 +85,6 @@ pub fn run(graph: &Graph, _cx: &PassCx) -> Result<Graph, PassError> {
         place: "the sweep at the end".into(),
         error,
     })
-}
-
-fn has_region(node: &Node) -> bool {
-    let region = |(_, a): &(&str, Attr)| matches!(a, Attr::Region(_));
-    node.op.attrs().iter().any(region)
 }
 
 /// A copy to places that follow each other.

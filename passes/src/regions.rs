@@ -5,7 +5,13 @@ use crate::fold;
 use crate::pass::{PassCx, PassError};
 use crate::pipeline::run_passes;
 use fuseline_ir::ops::control::{Branch, WhileLoop};
-use fuseline_ir::{Graph, Op, Region, Value};
+use fuseline_ir::{Attr, Graph, Node, Op, Region, Value};
+
+/// Whether there is a graph inside the node's op.
+pub(crate) fn has_region(node: &Node) -> bool {
+    let region = |(_, a): &(&str, Attr)| matches!(a, Attr::Region(_));
+    node.op.attrs().iter().any(region)
+}
 
 /// The graph with the passes of these names run on every graph inside its ops. A folded value would be a constant, which such graphs have none of: that pass is left out.
 ///

@@ -2,7 +2,7 @@
 //! lies in. That is the number it was sorted by.
 
 use super::{Builder, Rewrite, Rule};
-use fuseline_ir::ops::create;
+use fuseline_ir::ops::{create, table as op};
 use fuseline_ir::{DType, Dim, Op, Scalar, Type, Value};
 
 pub(super) const RULES: &[Rule] = &[
@@ -55,6 +55,18 @@ fn bounds(b: &Builder, v: Value, depth: usize) -> Option<(Dim, Dim)> {
         Op::Argsort(sort) => {
             let last = b.shape(v).get(sort.axis)? - &Dim::from(1i64);
             Some((0i64.into(), last))
+        }
+        Op::Argmax(op::Argmax { axis, .. }) | Op::Argmin(op::Argmin { axis, .. }) => {
+            let last = b.shape(b.arg(v, 0)).get(*axis)? - &Dim::from(1i64);
+            Some((0i64.into(), last))
+        }
+        // Of values whose bounds are the same.
+        Op::Cat(_) | Op::Where(_) => {
+            let skip = usize::from(matches!(b.op(v), Op::Where(_)));
+            let mut all = (skip..b.args(v).len()).map(of);
+            let first = all.next()??;
+            all.all(|other| other.as_ref() == Some(&first))
+                .then_some(first)
         }
         Op::Sort(_)
         | Op::Slice(_)

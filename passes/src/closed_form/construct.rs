@@ -75,6 +75,14 @@ impl<K: Key> Form<K> {
                     return done;
                 }
             }
+            (Op::FloorDiv(_) | Op::Remainder(_), [x, by]) if strided(x, by).is_some() => {
+                if let Some((index, rest)) = strided(x, by) {
+                    return match op {
+                        Op::FloorDiv(_) => index.clone(),
+                        _ => Form::number(dtype, Scalar::Int(rest)),
+                    };
+                }
+            }
             (Op::Abs(_) | Op::Sign(_) | Op::Remainder(_), [x, by @ ..]) if dtype == DType::I64 => {
                 let by = by.first().map_or(Some(Scalar::Int(1)), |b| b.literal());
                 if let (Some(Scalar::Int(n)), Some(Scalar::Int(by @ 1..))) = (x.literal(), by) {
@@ -225,6 +233,28 @@ fn integer<K: Key>(
         _ => &x * &y,
     };
     Some(Form::dim(dtype, &d))
+}
+
+/// An `i64` form that is `n·i + c` with `0 ≤ c < n`, where `n` is that number: `i` and `c`, its quotient and remainder.
+fn strided<'f, K: Key>(
+    form: &'f Arc<Form<K>>,
+    by: &Arc<Form<K>>,
+) -> Option<(&'f Arc<Form<K>>, i64)> {
+    let Some(Scalar::Int(n @ 1..)) = by.literal() else {
+        return None;
+    };
+    let (product, rest) = moved(form).unwrap_or((form, 0));
+    let Expr::Apply(Op::Mul(_), factors) = &product.expr else {
+        return None;
+    };
+    let [index, times] = factors.as_slice() else {
+        return None;
+    };
+    let fits = form.dtype == DType::I64
+        && times.literal() == Some(Scalar::Int(n))
+        && (0..n).contains(&rest);
+    // An index times a size stays within the array; other integers may wrap.
+    (fits && matches!(index.expr, Expr::Index(_))).then_some((index, rest))
 }
 
 /// What a number is added to, and the number.

@@ -40,6 +40,16 @@ fn movement_substitutes_indices() {
 }
 
 #[test]
+fn every_nth_place_has_its_count_as_quotient() {
+    let of = |op: &str| {
+        form(&format!(
+            "%a = arange[start=1, step=2, len=4, dtype=i64]\n%n = full[value=2, ty=i64[]]\n%b = {op}(%a, %n)\noutput \"o\" = %b"
+        ))
+    };
+    assert_eq!([of("floor_div"), of("remainder")], ["i0", "1"]);
+}
+
+#[test]
 fn one_element_of_a_vector_is_opaque_itself() {
     let text = "%p = input[name=\"p\", ty=i64[s]]\n%a = slice[axis=0, start=0, stop=1, step=1](%p)\n%b = reshape[shape=[]](%a)\n\
                 %c = arange[start=0, step=1, len=s, dtype=i64]\n%d = add(%c, %b)\noutput \"o\" = %d";
