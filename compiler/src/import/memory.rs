@@ -127,7 +127,7 @@ impl Memory {
             && self.storages[base.0].version != seen
         {
             return unsupported(
-                "reading a view by index (such as `diagonal` or `unfold`) after a write to what it views",
+                "reading a view by index (such as `unfold`) after a write to what it views",
             );
         }
         let version = self.storages[storage.0].version;
@@ -171,7 +171,7 @@ impl Memory {
     ) -> Result<()> {
         let storage = self.storage(tensor);
         if self.storages[storage.0].snapshot_of.is_some() {
-            return unsupported("writing through a view by index (such as `diagonal` or `unfold`)");
+            return unsupported("writing through a view by index (such as `unfold`)");
         }
         let version = self.storages[storage.0].version + 1;
         let mut fresh = vec![(tensor, value)];

@@ -7,6 +7,7 @@ use super::movement::sorted_axes;
 use super::pointwise::done;
 use crate::import::call::{Call, Num};
 use crate::import::error::{Result, invalid, unsupported};
+use crate::import::memory::TensorId;
 use crate::import::{Handler, Importer, Out};
 
 pub(in crate::import) fn find(target: &str) -> Option<Handler> {
@@ -96,6 +97,9 @@ fn diagonal(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     let Some(len) = call.out_shape(0)?.last().cloned() else {
         return invalid("a diagonal without an axis");
     };
+    if let Some(view) = diagonal_view(cx, call, if own { "A" } else { "self" }, [a, b])? {
+        return Ok(vec![Out::Tensor(view)]);
+    }
     let start = |n: i64| Dim::from(n.max(0));
     let index = fuseline_ir::DType::I64;
     let rows = cx
@@ -109,6 +113,47 @@ fn diagonal(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     let rank = cx.build.rank(picked)?;
     let perm = (1..rank).chain([0]).collect();
     done(cx.build.transpose(picked, perm))
+}
+
+/// The same as a view, where sizes are known: in one row after the other, every element that is one column further.
+fn diagonal_view(
+    cx: &mut Importer<'_>,
+    call: &Call<'_>,
+    name: &str,
+    [a, b]: [usize; 2],
+) -> Result<Option<TensorId>> {
+    let x = call.tensor(name)?;
+    let value = cx.read(x)?;
+    let shape = cx.build.shape(value)?;
+    let offset = call.int("offset")?;
+    let len = call.out_shape(0)?.last().and_then(Dim::as_const);
+    let (Some(rows), Some(columns), Some(len)) = (shape[a].as_const(), shape[b].as_const(), len)
+    else {
+        return Ok(None);
+    };
+    if len == 0 || a == b {
+        return Ok(None);
+    }
+    let outer = (0..shape.len()).filter(|axis| *axis != a && *axis != b);
+    let mut flat: Vec<Dim> = outer.clone().map(|axis| shape[axis].clone()).collect();
+    let perm = outer.chain([a, b]).collect();
+    let axis = flat.len();
+    flat.push(Dim::from(rows * columns));
+    let turned = cx.memory.view(x, op::Transpose { perm });
+    let row = cx.memory.view(turned, op::Reshape { shape: flat });
+    let step = columns + 1;
+    let start = if offset < 0 {
+        -offset * columns
+    } else {
+        offset
+    };
+    let slice = op::Slice {
+        axis,
+        start: Dim::from(start),
+        stop: Dim::from(start + (len - 1) * step + 1),
+        step,
+    };
+    Ok(Some(cx.memory.view(row, slice)))
 }
 
 /// Windows of an axis: the axis counts windows, a new last axis the positions inside one.

@@ -205,18 +205,45 @@ fn writing_to_an_expanded_tensor_is_refused() {
 }
 
 #[test]
+fn a_diagonal_is_written_to_where_it_lies() {
+    let program = Program::default()
+        .buffer("b", dense(F32, &[2, 3]))
+        .node(
+            "d",
+            meta(F32, &[2], &[4], 1),
+            "diagonal.default",
+            &[("self", t("b_b")), ("offset", int(1))],
+        )
+        .node(
+            "z",
+            meta(F32, &[2], &[4], 1),
+            "zero_.default",
+            &[("self", t("d"))],
+        )
+        .output("b_b");
+    let data = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+    let (outputs, _) = run_with_buffer(&program, &[2, 3], &data, &[]);
+    assert_eq!(outputs[0].to_f64(), [1.0, 0.0, 3.0, 4.0, 5.0, 0.0]);
+}
+
+#[test]
 fn views_by_index_are_snapshots_that_refuse_to_lie() {
-    let diagonal = || {
+    let windows = || {
         Program::default().buffer("b", dense(F32, &[2, 2])).node(
             "d",
-            meta(F32, &[2], &[3], 0),
-            "diagonal.default",
-            &[("self", t("b_b"))],
+            meta(F32, &[2, 2, 1], &[2, 1, 1], 0),
+            "unfold.default",
+            &[
+                ("self", t("b_b")),
+                ("dimension", int(1)),
+                ("size", int(1)),
+                ("step", int(1)),
+            ],
         )
     };
     let data = [1.0, 2.0, 3.0, 4.0];
     let (outputs, _) = run_with_buffer(
-        &diagonal()
+        &windows()
             .node(
                 "s",
                 dense(F32, &[2, 2]),
@@ -235,10 +262,10 @@ fn views_by_index_are_snapshots_that_refuse_to_lie() {
         sizes: &[2, 2],
         bytes: floats(data),
     };
-    let written = diagonal()
+    let written = windows()
         .node(
             "z",
-            meta(F32, &[2], &[3], 0),
+            meta(F32, &[2, 2, 1], &[2, 1, 1], 0),
             "zero_.default",
             &[("self", t("d"))],
         )
@@ -248,14 +275,19 @@ fn views_by_index_are_snapshots_that_refuse_to_lie() {
         error.contains("aten.zero_.default (1×): writing through a view by index"),
         "{error}"
     );
-    let stale = diagonal()
+    let stale = windows()
         .node(
             "z",
             dense(F32, &[2, 2]),
             "zero_.default",
             &[("self", t("b_b"))],
         )
-        .node("n", dense(F32, &[2]), "neg.default", &[("self", t("d"))])
+        .node(
+            "n",
+            dense(F32, &[2, 2, 1]),
+            "neg.default",
+            &[("self", t("d"))],
+        )
         .output("n");
     let error = stale.import(&[weight()]).unwrap_err().to_string();
     assert!(
