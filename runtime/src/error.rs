@@ -177,6 +177,16 @@ pub enum InputProblem {
         /// How many dimensions there should be.
         wanted: usize,
     },
+    /// A length, or a number, that doesn't fit the other inputs or the model.
+    #[error("{} {given}{}, but it must be {wanted}", if dimension.is_some() { "has length" } else { "is" }, place(*dimension))]
+    Size {
+        /// Which dimension, from 0; none of a number.
+        dimension: Option<usize>,
+        /// What it is.
+        given: i64,
+        /// What it may be, and what of.
+        wanted: String,
+    },
     /// Another value than the one that the export computed with.
     #[error(
         "is {given}, but the export fixed it at {wanted}: export the model again for another value"
@@ -197,6 +207,12 @@ pub enum InputProblem {
         /// What it may be.
         wanted: Dim,
     },
+}
+
+fn place(dimension: Option<usize>) -> String {
+    dimension.map_or_else(String::new, |dimension| {
+        format!(" in dimension {dimension}")
+    })
 }
 
 fn range(dim: Dim) -> String {

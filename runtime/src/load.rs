@@ -120,6 +120,10 @@ impl Loader<'_> {
                 .into_iter()
                 .map(|(at, value)| fixed_input(at, *value, method))
                 .collect(),
+            sizes: method.values.iter().find_map(|value| match value {
+                format::Value::String(text) => text.parse().ok(),
+                _ => None,
+            }),
             outputs: outputs.collect(),
             chains,
             number,

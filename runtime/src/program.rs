@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fuseline_program as format;
+use fuseline_program::container::sizes::Sizes;
 use fuseline_program::{Dim, Mapping, MlxGraph, Ptd, ScalarType, SlotClass, Tid};
 
 use crate::budget::{self, Budget, MAX_STEPS};
@@ -86,6 +87,8 @@ pub(crate) struct Method {
     pub(crate) inputs: Vec<(usize, Input)>,
     /// Arguments that may be left out, all of them or none, and must have these values.
     pub(crate) fixed: Vec<FixedInput>,
+    /// How the inputs' lengths hang together, where the file says.
+    pub(crate) sizes: Option<Sizes>,
     pub(crate) outputs: Vec<(usize, Output)>,
     pub(crate) chains: Vec<Vec<Step>>,
     /// Its place among the methods.

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod inferred;
 
+use fuseline_program::container::sizes::{Misfit, Rule, Sizes};
 use fuseline_program::{Dim, IoSlot, ScalarType};
 
 use crate::budget::Budget;
@@ -367,7 +368,56 @@ fn take_inputs(method: &Method, inputs: &[Value], values: &mut [Value]) -> Resul
         })?;
         values[*value] = taken;
     }
-    Ok(())
+    match &method.sizes {
+        Some(sizes) => check_sizes(method, sizes, values),
+        None => Ok(()),
+    }
+}
+
+/// Checks the lengths of inputs against each other.
+fn check_sizes(method: &Method, sizes: &Sizes, values: &[Value]) -> Result<(), Error> {
+    let given = |rule: &Rule| {
+        let value = &values[method.inputs.get(rule.input)?.0];
+        match (rule.dimension, value) {
+            (Some(dimension), Value::Tensor(tensor)) => {
+                i64::try_from(*tensor.shape().get(dimension)?).ok()
+            }
+            (None, value) => value.as_int(),
+            _ => None,
+        }
+    };
+    let name = |input: usize| {
+        method
+            .inputs
+            .get(input)
+            .map_or("", |(_, input)| input.name.as_str())
+    };
+    sizes
+        .check(given)
+        .map_err(|(rule, given, misfit)| Error::Input {
+            method: method.name.clone(),
+            position: rule.input,
+            name: name(rule.input).to_owned(),
+            problem: InputProblem::Size {
+                dimension: rule.dimension,
+                given,
+                wanted: match misfit {
+                    Misfit::Form if rule.plus == 0 => format!("a multiple of {}", rule.times),
+                    Misfit::Form => format!("{} more than a multiple of {}", rule.plus, rule.times),
+                    Misfit::Range(least, i64::MAX) => format!("{least} or more"),
+                    Misfit::Range(least, most) => format!("{least} to {most}"),
+                    Misfit::Related(wanted, other) => {
+                        let name = name(other.input);
+                        match other.dimension {
+                            Some(dimension) => format!(
+                                "{wanted}, which follows from dimension {dimension} of `{name}`"
+                            ),
+                            None => format!("{wanted}, which follows from `{name}`"),
+                        }
+                    }
+                },
+            },
+        })
 }
 
 /// Which of the fixed inputs are among so many: all, those that are numbers, as in a file of tensors, or none; each with its place.

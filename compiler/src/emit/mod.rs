@@ -10,9 +10,11 @@ mod slots;
 pub use error::EmitError;
 
 use crate::fixed::Fixed;
-use fuseline_ir::{Attr, Graph, Node, Op, Type, Value};
+use crate::import::SEED;
+use fuseline_ir::{Attr, Dim, Graph, Node, Op, Symbol, Type, Value};
 use fuseline_passes::partition::{Plan, Segment, Step};
 use fuseline_program::ScalarType;
+use fuseline_program::container::sizes::{Rule, Sizes};
 use fuseline_program::container::{
     Call, Data, Delegate, Method, NamedData, Note, Operator, Program, Storage, TensorValue, Trees,
     UNBOUNDED, Value as EValue, ValueIdx,
@@ -83,9 +85,57 @@ pub fn emit<'a>(methods: &[MethodInput<'a>]) -> Result<Program<'a>, EmitError> {
             let idx = method.tensor(output.value)?;
             method.out.outputs.push(idx);
         }
+        if let Some(sizes) = sizes(input.graph) {
+            method.value(EValue::String(sizes.to_string()));
+        }
         program.methods.push(method.finish(input)?);
     }
     Ok(program)
+}
+
+/// How the lengths of a graph's inputs hang together, where ranges alone don't say all of it.
+fn sizes(graph: &Graph) -> Option<Sizes> {
+    let mut symbols: Vec<&Symbol> = Vec::new();
+    let mut sizes = Sizes::default();
+    let mut says_more = false;
+    for (input, value) in graph.inputs().iter().enumerate() {
+        let dims: Vec<(Option<usize>, &Dim)> = match graph.ty(*value) {
+            Type::Tensor(ty) => ty
+                .shape
+                .iter()
+                .enumerate()
+                .map(|(at, dim)| (Some(at), dim))
+                .collect(),
+            Type::Int(dim) => vec![(None, dim)],
+            Type::Tuple(_) => Vec::new(),
+        };
+        for (dimension, dim) in dims {
+            let linear = dim
+                .as_linear()
+                .filter(|(symbol, times, _)| *times != 0 && ***symbol != *SEED);
+            let Some((name, times, plus)) = linear else {
+                continue;
+            };
+            let Some(range) = graph.symbols.get(name) else {
+                continue;
+            };
+            let known = symbols.iter().position(|symbol| *symbol == name);
+            let symbol = known.unwrap_or(symbols.len());
+            if known.is_none() {
+                symbols.push(name);
+                sizes.ranges.push((range.min, range.max));
+            }
+            says_more |= known.is_some() || dimension.is_none() || (times, plus) != (1, 0);
+            sizes.rules.push(Rule {
+                input,
+                dimension,
+                symbol,
+                times,
+                plus,
+            });
+        }
+    }
+    says_more.then_some(sizes)
 }
 
 /// Shared states of one name must be of one type.

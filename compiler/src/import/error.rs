@@ -4,7 +4,9 @@ use std::fmt;
 
 use fuseline_ir::OpError;
 
+use super::host;
 use crate::pt2::exported::Place;
+use crate::pt2::schema::Schema;
 
 /// Why a program could not be imported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,8 +78,25 @@ fn list(all: &[Unsupported]) -> String {
     } else {
         "operations"
     };
+    // What a call of the host can stand for, the user may leave to one.
+    let callable = |one: &&Unsupported| {
+        let schema = Schema::find(&one.target);
+        schema.is_some_and(|schema| host::obstacle(&schema).is_none())
+    };
+    let options: Vec<String> = all
+        .iter()
+        .filter(callable)
+        .map(|one| format!(" --host {}", one.target))
+        .collect();
+    let way_out = match options.is_empty() {
+        true => String::new(),
+        false => format!(
+            "\n  to leave them to kernels of the program that runs the model:{}",
+            options.concat()
+        ),
+    };
     format!(
-        "{total} {plural} of the model can't be compiled:{}",
+        "{total} {plural} of the model can't be compiled:{}{way_out}",
         lines.concat()
     )
 }

@@ -35,6 +35,7 @@ pub use dispatch::{Road, refused, road};
 pub use error::{Error, Unsupported};
 pub use host::HostOps;
 pub use inputs::parameters;
+pub use ops::random::SEED;
 
 use crate::pt2::Archive;
 use crate::pt2::exported::{self, Argument, Node, Place, SymBool, SymFloat, SymInt};

@@ -6,6 +6,7 @@ mod header;
 mod pack;
 mod plan;
 mod read;
+pub mod sizes;
 mod stream;
 mod validate;
 mod value;

@@ -199,3 +199,26 @@ fn arguments_that_the_export_fixed_may_be_left_out_and_are_checked() -> Result {
     }
     Ok(())
 }
+
+#[test]
+fn lengths_that_the_export_knows_to_be_one_are_checked_against_each_other() -> Result {
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("model.pte");
+    let input = workspace::fixtures().join("decoders/llama3_cache_fp32/model.pt2");
+    roads::compile_to(&input, Level::O2, &output)?;
+    let program = Program::open(&output)?;
+    let mut session = program.session()?;
+    let mut run = |tokens: usize, positions: usize| -> Result<Option<String>> {
+        let tokens = Tensor::from_slice(&[1, tokens], &vec![1_i64; tokens])?;
+        let all: Vec<i64> = (0..positions as i64).collect();
+        let positions = Tensor::from_slice(&[positions], &all)?;
+        let done = session.run("forward", &[tokens.into(), positions.into()]);
+        Ok(done.err().map(|error| error.to_string()))
+    };
+    assert_eq!(run(3, 3)?, None);
+    let error = run(3, 4)?.unwrap_or_default();
+    let said = "has length 4 in dimension 0, but it must be 3, which follows from dimension 1 of";
+    assert!(error.contains(said), "{error}");
+    assert_eq!(run(2, 2)?, None);
+    Ok(())
+}

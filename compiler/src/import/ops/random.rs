@@ -19,8 +19,8 @@ use crate::import::promote;
 use crate::import::{Handler, Importer, Out};
 use crate::pt2::exported::{Argument, Graph, Node};
 
-/// The name of the input, and of its symbol.
-const SEED: &str = "random_seed";
+/// The name of the input for a seed, and of its symbol.
+pub const SEED: &str = "random_seed";
 /// Seeds are below this, and so is what is added to them: their sum fits the 31 bits that every runtime's integers have.
 const SEEDS: i64 = 1 << 30;
 /// [`SEEDS`] divided by the golden ratio, made odd.
