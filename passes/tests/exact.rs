@@ -139,6 +139,7 @@ fn canonical_form_is_exact_and_final() {
             "group-of-row",
             "mask-nothing",
             "matmul-outer",
+            "not-any-not",
             "slice-of-groups",
             "slice-of-split",
             "split-repeated",

@@ -3,7 +3,7 @@
 use super::arith::stand_in;
 use super::cast::keeps;
 use super::{Builder, Rewrite, Rule};
-use fuseline_ir::ops::pointwise as pw;
+use fuseline_ir::ops::{pointwise as pw, reduce};
 use fuseline_ir::{DType, Op, Scalar, Value};
 
 pub(super) const RULES: &[Rule] = &[
@@ -21,6 +21,11 @@ pub(super) const RULES: &[Rule] = &[
         name: "double-not",
         doc: "not not x -> x of truth values",
         apply: double_not,
+    },
+    Rule {
+        name: "not-any-not",
+        doc: "not any(not x) -> all(x) of truth values",
+        apply: not_any_not,
     },
     Rule {
         name: "bitwise-bool",
@@ -63,6 +68,21 @@ pub(super) const RULES: &[Rule] = &[
         apply: where_bool,
     },
 ];
+
+fn not_any_not(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::LogicalNot(_), &[any]) = (op, args) else {
+        return Ok(None);
+    };
+    let Op::Any(reduce::Any { axes, keepdim }) = b.op(any).clone() else {
+        return Ok(None);
+    };
+    let not = b.arg(any, 0);
+    if !matches!(b.op(not), Op::LogicalNot(_)) || !is_bool(b, b.arg(not, 0)) {
+        return Ok(None);
+    }
+    let x = b.arg(not, 0);
+    b.add(reduce::All { axes, keepdim }, &[x]).map(Some)
+}
 
 fn is_bool(b: &Builder, v: Value) -> bool {
     b.dtype(v) == Some(DType::Bool)

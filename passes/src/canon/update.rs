@@ -43,7 +43,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "slice-of-update",
-        doc: "slice(slice_update(x, y)) of the same slice -> y",
+        doc: "slice(slice_update(x, y)) of the same slice -> y; of places beside it -> slice(x)",
         apply: slice_of_update,
     },
 ];
@@ -318,6 +318,7 @@ fn update_tiled(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     b.reshape(all, shape).map(Some)
 }
 
+/// Exact: the same elements, and those beside what was written are as they were.
 fn slice_of_update(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let (Op::Slice(s), &[y]) = (op, args) else {
         return Ok(None);
@@ -325,8 +326,21 @@ fn slice_of_update(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let Op::SliceUpdate(update) = b.op(y) else {
         return Ok(None);
     };
-    let source = b.arg(y, 1);
+    let (x, source) = (b.arg(y, 0), b.arg(y, 1));
     let same = update.axis == s.axis && update.start == s.start && update.step == s.step;
-    let covers = same && b.infer(op, args).as_ref() == Some(b.ty(source));
-    Ok(covers.then_some(source))
+    if same && b.infer(op, args).as_ref() == Some(b.ty(source)) {
+        return Ok(Some(source));
+    }
+    let Some(count) = b.shape(source).get(s.axis) else {
+        return Ok(None);
+    };
+    let runs = update.axis == s.axis && update.step == 1 && s.step >= 1;
+    // A negative start counts from the end.
+    let known = runs && b.least(&update.start) >= 0;
+    let before = b.at_most(&s.stop, &update.start);
+    let behind = b.at_most(&(&update.start + count), &s.start);
+    if !known || !(before || behind) {
+        return Ok(None);
+    }
+    b.add(s.clone(), &[x]).map(Some)
 }
