@@ -9,6 +9,7 @@ mod complex;
 mod gamma;
 mod linalg;
 mod portable;
+mod special;
 mod unique;
 mod views;
 
@@ -93,7 +94,7 @@ impl Kernels {
 
     /// The built-in ones: `aten::nonzero.out`, `aten::masked_select.out`, `aten::masked_scatter.out`, `aten::_unique2.out`, `aten::unique_consecutive.out`,
     /// `aten::_adaptive_avg_pool2d.out`, `aten::copy_`, `aten::max.dim_max`, `aten::min.dim_min`; those on complex elements and those that only move elements,
-    /// which ExecuTorch leaves on the host beside such, and factorisations of matrices (`aten::linalg_qr.out`): `aten::_fft_r2c.out`, `aten::abs.out`, `aten::add.out`, `aten::mul.out`, `aten::sub.out`,
+    /// which ExecuTorch leaves on the host beside such, and what has no instructions: factorisations of matrices (`aten::linalg_qr.out`), special functions, bits seen as other types. Examples: `aten::_fft_r2c.out`, `aten::abs.out`, `aten::add.out`, `aten::mul.out`, `aten::sub.out`,
     /// `aten::index.Tensor_out`, `aten::view_copy.out` and its like. [`Kernels::names`] has them all.
     #[must_use]
     pub fn standard() -> Self {
@@ -118,6 +119,7 @@ impl Kernels {
         linalg::register(&mut kernels);
         bits::register(&mut kernels);
         gamma::register(&mut kernels);
+        special::register(&mut kernels);
         kernels
     }
 

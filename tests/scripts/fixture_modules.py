@@ -592,10 +592,23 @@ class HostBits(nn.Module):
         return [(torch.randn(3, 4), torch.randn(3, 4))]
 
 
-@module("host_missing", {"x": {0: Dim("n", min=1, max=8)}}, note="an elementwise operator that neither the delegate nor the importer has, between two linears")
+@module("host_special", note="special functions: Bessel's, Airy's, orthogonal polynomials")
+class HostSpecial(nn.Module):
+    def forward(self, x, n):
+        of, y = torch.special, x.abs() + 0.1
+        bessel = [of.bessel_j0(x), of.bessel_j1(x), of.bessel_y0(y), of.bessel_y1(y), of.modified_bessel_k0(y), of.modified_bessel_k1(y), of.scaled_modified_bessel_k0(y), of.scaled_modified_bessel_k1(y), of.spherical_bessel_j0(x), of.airy_ai(x)]
+        u = x / 20
+        first = [of.chebyshev_polynomial_t(u, n), of.chebyshev_polynomial_u(u, 3), of.chebyshev_polynomial_v(u, n), of.chebyshev_polynomial_w(u, n), of.hermite_polynomial_h(u, n), of.hermite_polynomial_he(0.5, n)]
+        return (*bessel, *first, of.laguerre_polynomial_l(u, n), of.legendre_polynomial_p(u, n), of.shifted_chebyshev_polynomial_t(y / 20, n), of.shifted_chebyshev_polynomial_u(y / 20, n))
+
+    def calls(self):
+        return [(torch.linspace(-19.0, 18.0, 24), torch.arange(24.0).remainder(7))]
+
+
+@module("host_missing", {"x": {0: Dim("n", min=1, max=8)}}, note="an operator that nothing has a kernel for, between two linears")
 class HostMissing(Sandwich):
     def forward(self, x):
-        return self.second(torch.special.bessel_j0(F.relu(self.first(x)) + 1.5))
+        return self.second(torch.ormqr(torch.eye(24), torch.full((24,), 0.5), F.relu(self.first(x)).mT).mT)
 
 
 @module("host_nonzero", {"x": {0: Dim("n", min=2, max=8)}}, note="a result whose size depends on the data, used by later computation")

@@ -51,6 +51,44 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
                 &[],
             )
         },
+        _ if is_special(target) => |cx, call| {
+            host::built_in(
+                cx,
+                call,
+                "a special function, which the target's instructions lack",
+                &[],
+            )
+        },
         _ => return None,
+    })
+}
+
+/// Whether it is one of the special functions that every runtime has a kernel for.
+fn is_special(target: &str) -> bool {
+    let operator = target
+        .strip_prefix("aten.special_")
+        .and_then(|name| name.split('.').next());
+    operator.is_some_and(|name| {
+        let polynomials = [
+            "chebyshev_polynomial_",
+            "hermite_polynomial_",
+            "laguerre_polynomial_",
+            "legendre_polynomial_",
+        ];
+        let name = name.strip_prefix("shifted_").unwrap_or(name);
+        polynomials
+            .iter()
+            .any(|polynomial| name.starts_with(polynomial))
+            || matches!(
+                name.strip_prefix("scaled_").unwrap_or(name),
+                "bessel_j0"
+                    | "bessel_j1"
+                    | "bessel_y0"
+                    | "bessel_y1"
+                    | "modified_bessel_k0"
+                    | "modified_bessel_k1"
+                    | "spherical_bessel_j0"
+                    | "airy_ai"
+            )
     })
 }
