@@ -100,9 +100,7 @@ fn weight(name: &str, weight: &WeightRef) -> Weight {
 fn input(spec: &InputSpec, graph: &Graph) -> Option<String> {
     match spec {
         InputSpec::UserInput { arg } => Some(typed(arg, graph)),
-        InputSpec::ConstantInput { name, value } => {
-            Some(format!("{name}: always {}", text(value, graph)))
-        }
+        InputSpec::ConstantInput { name, value } => Some(format!("{name}: always {}", text(value))),
         _ => None,
     }
 }
@@ -156,7 +154,7 @@ fn list(
 fn operation(node: &Node, graph: &Graph) -> String {
     let outputs: Vec<String> = node.outputs.iter().map(|out| typed(out, graph)).collect();
     let inputs = node.inputs.iter().map(|input| {
-        let value = text(&input.arg, graph);
+        let value = text(&input.arg);
         match input.name.as_str() {
             "" => value,
             name => format!("{name}={value}"),
@@ -183,7 +181,7 @@ fn typed(arg: &Argument, graph: &Graph) -> String {
             let all: Vec<String> = all.iter().map(|t| with_type(&t.name, graph)).collect();
             all.join(", ")
         }
-        other => text(other, graph),
+        other => text(other),
     }
 }
 
@@ -201,7 +199,7 @@ fn with_type(name: &str, graph: &Graph) -> String {
 }
 
 /// An argument in short: names, numbers, and what kind it is for the rest.
-fn text(arg: &Argument, graph: &Graph) -> String {
+fn text(arg: &Argument) -> String {
     fn listed<T>(all: &[T], one: impl Fn(&T) -> String) -> String {
         let all: Vec<String> = all.iter().map(one).collect();
         format!("[{}]", all.join(", "))
@@ -236,7 +234,7 @@ fn text(arg: &Argument, graph: &Graph) -> String {
         Argument::StringToArgument(all) => {
             let all = all
                 .iter()
-                .map(|(key, value)| format!("{key}={}", text(value, graph)));
+                .map(|(key, value)| format!("{key}={}", text(value)));
             format!("{{{}}}", all.collect::<Vec<_>>().join(", "))
         }
         other => other.kind().to_owned(),

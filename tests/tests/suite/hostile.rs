@@ -176,26 +176,20 @@ fn bytes_of_the_zip_changed() -> Result {
 
 /// Changes to what an archive says of a tensor.
 const CHANGES: [fn(&mut Value); 7] = [
-    |meta| drop(meta["sizes"].as_array_mut().map(Vec::pop)),
-    |meta| {
-        drop(
-            meta["sizes"]
-                .as_array_mut()
-                .map(|all| all.push(json!({ "as_int": 1 }))),
-        )
-    },
-    |meta| drop(meta["strides"].as_array_mut().map(Vec::pop)),
+    |meta| with_list(meta, "sizes", |all| drop(all.pop())),
+    |meta| with_list(meta, "sizes", |all| all.push(json!({ "as_int": 1 }))),
+    |meta| with_list(meta, "sizes", |all| all.fill(json!({ "as_int": 0 }))),
+    |meta| with_list(meta, "strides", |all| drop(all.pop())),
     |meta| meta["dtype"] = json!(12),
     |meta| meta["dtype"] = json!(5),
     |meta| meta["dtype"] = json!(9),
-    |meta| {
-        drop(
-            meta["sizes"]
-                .as_array_mut()
-                .map(|all| all.iter_mut().for_each(|n| *n = json!({ "as_int": 0 }))),
-        )
-    },
 ];
+
+fn with_list(meta: &mut Value, key: &str, change: fn(&mut Vec<Value>)) {
+    if let Some(Value::Array(list)) = meta.get_mut(key) {
+        change(list);
+    }
+}
 
 /// What an archive says of its tensors is no more to be trusted than the rest of it: their numbers of dimensions are what handlers index by.
 #[test]
