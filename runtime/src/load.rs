@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fuseline_program as format;
 use fuseline_program::diff::plain;
+use fuseline_program::infer::taken_as_rows;
 use fuseline_program::instr::{Instruction, Slot};
 use fuseline_program::{Dim, IoSlot, Mapping, MlxGraph, ScalarType, Storage, Tid};
 
@@ -310,6 +311,8 @@ impl Loader<'_> {
 
     /// Loads the constants of a delegate and runs its init chain.
     fn segment(&mut self, graph: &MlxGraph) -> Result<Segment, Error> {
+        let with_rows = taken_as_rows(graph);
+        let graph = with_rows.as_ref().unwrap_or(graph);
         let counts = graph.counts;
         // A file may name a million slots: one look at each.
         let names: BTreeMap<IoSlot, &str> = graph

@@ -223,6 +223,15 @@ def rows_at_a_matrix(out):
     out.calls(module, [call(), call()])
 
 
+@case
+def row_at_one_position(out):
+    # One row at one position: the lengths broadcast, so that nothing but what comes after says that whole rows are meant.
+    module = Rows()
+    call = lambda: (torch.randint(0, 6, (1, 1)),)
+    out.program(lower(export(module, call())))
+    out.calls(module, [call(), call()])
+
+
 class Recurrence(nn.Module):
     """A loop over time with a state: ScanNode."""
 

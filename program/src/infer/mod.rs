@@ -10,6 +10,7 @@
 mod length;
 mod promote;
 mod results;
+mod rows;
 mod shapes;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::dtype::ScalarType;
 use crate::graph::{Dim, IoSlot, MlxGraph, SlotClass, TensorMeta};
 use crate::instr::{Instruction, IntOrVid, Scan, Slot, Tid};
 use length::{Length, Lengths, NONE};
+pub use rows::taken_as_rows;
 
 /// Chains within chains that are followed.
 const DEPTH: u32 = 32;

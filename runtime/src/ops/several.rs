@@ -395,8 +395,8 @@ pub(super) fn take(i: &Take, f: &mut Frame<'_>) -> Result<(), Fault> {
     }
 }
 
-/// ExecuTorch 1.5.1 writes this instruction for `x[indices]` too, where both have as many axes: for whole rows as `Take` has them. It is that where the other axes
-/// could not stand beside each other.
+/// ExecuTorch 1.5.1 writes this instruction for `x[indices]` too, where both have as many axes: for whole rows as `Take` has them. Where the shapes of results do not say so
+/// ([`fuseline_program::infer::taken_as_rows`]), it is that where the other axes could not stand beside each other.
 pub(super) fn take_along_axis(i: &TakeAlongAxis, f: &mut Frame<'_>) -> Result<(), Fault> {
     let (x, indices) = (f.get(i.x)?, f.get(i.indices)?);
     check_indices(x, i.axis, indices, f.stream.device())?;
