@@ -592,6 +592,17 @@ class HostBits(nn.Module):
         return [(torch.randn(3, 4), torch.randn(3, 4))]
 
 
+@module("fourier_of_a_row", note="Fourier transforms of a tensor with one axis")
+class FourierOfARow(nn.Module):
+    def forward(self, x, y):
+        z = torch.complex(x, y)
+        whole = [torch.view_as_real(torch.fft.fft(x)), torch.view_as_real(torch.fft.ifft(z, n=4)), torch.view_as_real(torch.fft.rfft(x, norm="ortho")), torch.view_as_real(torch.fft.ihfft(x).resolve_conj())]
+        return (*whole, torch.fft.irfft(z, n=9), torch.fft.hfft(z))
+
+    def calls(self):
+        return [(torch.randn(6), torch.randn(6))]
+
+
 @module("host_special", note="special functions: Bessel's, Airy's, orthogonal polynomials")
 class HostSpecial(nn.Module):
     def forward(self, x, n):

@@ -8,6 +8,7 @@ use fuseline_ir::ops::table as op;
 use fuseline_ir::{DType, Dim, Scalar, Value};
 
 use super::complex::Pair;
+use super::matmul::matmul;
 use super::rearrange::{mirrored_pad, pad};
 use crate::import::call::{Call, Num};
 use crate::import::error::{Fail, Result, invalid, unsupported};
@@ -295,7 +296,7 @@ pub(in crate::import) fn inverse_real(
         let cos = cx.build.table("irfft cos", dtype, [kept, n], |k, t| {
             weight(k) * angle(k, t, n).cos()
         })?;
-        let re = cx.build.add(op::Matmul {}, &[x.re, cos])?;
+        let re = matmul(cx, x.re, cos)?;
         let Some(im) = x.im else { return Ok(re) };
         let sin = cx.build.table("irfft sin", dtype, [kept, n], |k, t| {
             if k == 0 || 2 * k == n {
@@ -304,7 +305,7 @@ pub(in crate::import) fn inverse_real(
                 -2.0 * angle(k, t, n).sin()
             }
         })?;
-        let im = cx.build.add(op::Matmul {}, &[im, sin])?;
+        let im = matmul(cx, im, sin)?;
         return cx.build.add(op::Add {}, &[re, im]);
     }
     let axis = cx.build.rank(x.re)?.saturating_sub(1);
@@ -421,7 +422,7 @@ fn direct(cx: &mut Importer<'_>, x: Pair, sign: i64, n: i64, kept: i64) -> Resul
 
 /// A product with a basis.
 fn transformed(cx: &mut Importer<'_>, x: Pair, cos: Value, sin: Value) -> Result<Pair> {
-    let product = |cx: &mut Importer<'_>, a, b| cx.build.add(op::Matmul {}, &[a, b]);
+    let product = |cx: &mut Importer<'_>, a, b| matmul(cx, a, b);
     let (mut re, mut im) = (product(cx, x.re, cos)?, product(cx, x.re, sin)?);
     if let Some(imaginary) = x.im {
         let (a, b) = (product(cx, imaginary, sin)?, product(cx, imaginary, cos)?);
