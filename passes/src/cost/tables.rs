@@ -39,40 +39,25 @@ const METAL: Table = Table {
     attention_gflops: figure(14_000.0, "assumed: the rate of f16 products"),
 };
 
+/// What `fuseline-run calibrate` measured of MLX 0.32.2 on an H200.
+const CALIBRATED: &str = "fuseline-run calibrate, MLX 0.32.2, H200";
+
 const CUDA: Table = Table {
     name: Cow::Borrowed("the table of cuda"),
-    host_ns: figure(
-        3000.0,
-        "MLX 0.32.2, H200: 1.2–1.6 ms of async_eval for some 420 primitives of a decode step",
+    host_ns: figure(633.0, CALIBRATED),
+    launch_ns: figure(1015.0, CALIBRATED),
+    copy_gbs: figure(4206.0, CALIBRATED),
+    strided_gbs: figure(4206.0, CALIBRATED),
+    pointwise_gops: figure(431.2, CALIBRATED),
+    matmul_f32_gflops: figure(
+        450_400.0,
+        "fuseline-run calibrate, MLX 0.32.2, H200: in TF32, as MLX multiplies unless told otherwise",
     ),
-    launch_ns: figure(
-        2800.0,
-        "MLX 0.32.2, H200: add or rms_norm in a long chain, 2.8 µs each",
-    ),
-    copy_gbs: figure(4300.0, "H200: 4.3 TB/s"),
-    strided_gbs: figure(
-        3200.0,
-        "assumed: whole rows are read at the rate of a copy, and index arithmetic costs a quarter",
-    ),
-    pointwise_gops: figure(60_000.0, "assumed: the rate of f32 arithmetic"),
-    matmul_f32_gflops: figure(60_000.0, "H200: 67 TFLOP/s without tensor cores"),
-    matmul_f16_gflops: figure(
-        600_000.0,
-        "H200: 989 TFLOP/s, of which large products reach some two thirds",
-    ),
-    matmul_bf16_gflops: figure(600_000.0, "assumed: as f16"),
-    quantized_row_gbs: figure(
-        4300.0,
-        "assumed: bound by reading the weight, at the rate of a copy",
-    ),
-    quantized_gflops: figure(
-        600_000.0,
-        "MLX 0.32's source: its tensor-core kernel takes 4 and 8 bits with f16 and bf16; assumed at their rate",
-    ),
-    attention_gflops: figure(
-        600_000.0,
-        "assumed: the rate of f16 products, through cuDNN",
-    ),
+    matmul_f16_gflops: figure(878_200.0, CALIBRATED),
+    matmul_bf16_gflops: figure(861_800.0, CALIBRATED),
+    quantized_row_gbs: figure(859.1, CALIBRATED),
+    quantized_gflops: figure(105_100.0, CALIBRATED),
+    attention_gflops: figure(468_600.0, CALIBRATED),
 };
 
 const CPU: Table = Table {
