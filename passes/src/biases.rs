@@ -3,6 +3,8 @@
 //! A symmetric weight has one zero point: each of its biases is its scale times the same integer. With a zero point for each group, the integers still take a byte each where a bias takes two or
 //! four. Which of this holds is read off the constants themselves, wherever they come from: biases are replaced only where the product, rounded to their dtype, equals them.
 //!
+//! What is quantised while compiling is left: its biases are no multiples but by chance, and to look at them is most of the work of making them.
+//!
 //! Numerics: exact.
 
 use crate::decompose::copy_ends;
@@ -92,6 +94,9 @@ fn factor(graph: &Graph, scales: &Symbol, biases: &Symbol) -> Result<Option<Fact
     let (Some(shape), Some(sd), Some(bd)) = (s.ty.static_shape(), &s.data, &b.data) else {
         return Ok(None);
     };
+    if sd.is_costly() || bd.is_costly() {
+        return Ok(None);
+    }
     let dtype = s.ty.dtype;
     let count: usize = shape.iter().product();
     if !matches!(dtype, DType::F16 | DType::BF16 | DType::F32) || count * dtype.size() < SMALL_BYTES
