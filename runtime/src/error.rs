@@ -142,6 +142,16 @@ pub enum Error {
     /// A slot of the program's interface is not what the interface says.
     #[error("the program's interface: {0}")]
     Interface(Fault),
+    /// A result does not have the shape that the file declares. Where the file is right, an index or a length that only the data decide was out of range.
+    #[error(
+        "a result has the shape {made:?}, the program declares {wanted:?}: an index or a length that the data decide is out of range"
+    )]
+    ResultShape {
+        /// The result's shape.
+        made: Vec<usize>,
+        /// The declared one.
+        wanted: Vec<u32>,
+    },
     /// A call failed while its results were computed, after the memory of the old state had been given to the new.
     #[error(
         "an earlier call failed halfway and took the session's state with it: reset the session"

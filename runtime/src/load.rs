@@ -238,18 +238,16 @@ impl Loader<'_> {
                 let segment = segments.get(*delegate as usize).copied().flatten()?;
                 let taken = self.segments[segment].graph.inputs.len().min(args.len());
                 let (inputs, outputs) = args.split_at(taken);
-                let dtype = |value: &u32| {
+                let declared = |value: &u32| {
                     let value = method.values.get(*value as usize);
-                    value
-                        .and_then(format::Value::as_tensor)
-                        .map(|tensor| tensor.dtype)
+                    value.and_then(format::Value::as_tensor).cloned()
                 };
                 Some(Step::Delegate {
                     segment,
                     inputs: inputs.iter().map(|value| *value as usize).collect(),
                     outputs: outputs
                         .iter()
-                        .map(|value| (*value as usize, dtype(value)))
+                        .map(|value| (*value as usize, declared(value)))
                         .collect(),
                 })
             }

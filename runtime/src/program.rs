@@ -148,7 +148,8 @@ pub(crate) enum Step {
     Delegate {
         segment: usize,
         inputs: Vec<usize>,
-        outputs: Vec<(usize, Option<ScalarType>)>,
+        /// The values, and the types that they must have.
+        outputs: Vec<(usize, Option<format::TensorValue>)>,
     },
     Kernel {
         name: String,

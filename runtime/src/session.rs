@@ -17,6 +17,7 @@ use crate::program::{Argument, FixedInput, Input, InputKind, Method, Program, Se
 use crate::tensor::Tensor;
 use crate::value::Value;
 use crate::{kernels, replay};
+use fuseline_program::container::TensorValue;
 
 /// One caller's view of a program: its state (a key/value cache, say) and its place in the device's queue.
 ///
@@ -180,9 +181,13 @@ impl Session {
                     put_input(*slot, &values[*value], &mut frame).map_err(Error::Interface)?;
                 }
                 replay::run_chain(&body.graph, body.graph.main_chain, &mut frame)?;
-                for (slot, (value, dtype)) in body.graph.outputs.iter().zip(outputs) {
-                    values[*value] =
-                        read_output(*slot, *dtype, &frame).map_err(Error::Interface)?;
+                for (slot, (value, declared)) in body.graph.outputs.iter().zip(outputs) {
+                    let dtype = declared.as_ref().map(|tensor| tensor.dtype);
+                    let result = read_output(*slot, dtype, &frame).map_err(Error::Interface)?;
+                    if let (Value::Tensor(made), Some(declared)) = (&result, declared) {
+                        check_shape(&made.shape(), declared)?;
+                    }
+                    values[*value] = result;
                 }
                 for (tid, state) in &body.state {
                     changes.state[*state] = Some(frame.take(*tid).map_err(Error::Interface)?);
@@ -571,6 +576,19 @@ fn read_output(slot: IoSlot, dtype: Option<ScalarType>, frame: &Frame<'_>) -> Re
             Number::Int(number) => Value::Int(number),
             Number::Float(number) => Value::Float(number),
         },
+    })
+}
+
+/// That a result has the shape that the file declares, where that does not depend on the inputs.
+fn check_shape(made: &[usize], declared: &TensorValue) -> Result<(), Error> {
+    let same = |(made, wanted): (&usize, &u32)| usize::try_from(*wanted) == Ok(*made);
+    let fits = made.len() == declared.sizes.len() && made.iter().zip(&declared.sizes).all(same);
+    if declared.dynamic || fits {
+        return Ok(());
+    }
+    Err(Error::ResultShape {
+        made: made.to_vec(),
+        wanted: declared.sizes.clone(),
     })
 }
 

@@ -171,3 +171,15 @@ class Rounds(nn.Module):
 
     def calls(self):
         return [(torch.ones(5, 4),), (-torch.ones(3, 4),)]
+
+
+@module("chosen_row", forms=("model", "core"))
+class ChosenRow(nn.Module):
+    """A row whose number is read from a tensor, from either end."""
+
+    def forward(self, x, i):
+        return x[i.item()] * 2
+
+    def calls(self):
+        x = torch.randn(6, 4)
+        return [(x.clone(), torch.tensor(i)) for i in (3, -1, 0, -6)]

@@ -134,6 +134,33 @@ fn a_loop_that_goes_on_and_on_is_an_error() -> Result {
 }
 
 #[test]
+fn a_row_that_is_not_there_is_an_error_and_the_next_call_goes_on() -> Result {
+    let case = cases::find("modules/chosen_row")?;
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("model.pte");
+    roads::compile_to(
+        &case.folder.join("model.pt2"),
+        fuseline_passes::Level::O2,
+        &output,
+    )?;
+    let mut session = Program::open(&output)?.session()?;
+    let inputs = case.inputs()?;
+    for row in [6i64, -7, 100] {
+        let mut call = inputs[0].clone();
+        call[1].bytes = row.to_le_bytes().to_vec();
+        let error = roads::step(&mut session, &call).err();
+        let error = error.and_then(|e| e.downcast::<Error>().ok());
+        let wanted = [4];
+        assert!(
+            matches!(error.as_deref(), Some(Error::ResultShape { wanted: w, .. }) if *w == wanted),
+            "{row}: {error:?}"
+        );
+        roads::step(&mut session, &inputs[1])?;
+    }
+    Ok(())
+}
+
+#[test]
 fn arguments_that_the_export_fixed_may_be_left_out_and_are_checked() -> Result {
     let folder = tempfile::tempdir()?;
     let output = folder.path().join("model.pte");
