@@ -95,11 +95,6 @@ pub trait Payload: Send + Sync {
     fn stored(&self) -> Option<&[u8]> {
         None
     }
-
-    /// Whether even some of the bytes take long to make, as those of a weight that is being quantised: nobody should ask for them only to see what they are like.
-    fn is_costly(&self) -> bool {
-        false
-    }
 }
 
 impl Payload for Vec<u8> {

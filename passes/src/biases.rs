@@ -3,8 +3,6 @@
 //! A symmetric weight has one zero point: each of its biases is its scale times the same integer. With a zero point for each group, the integers still take a byte each where a bias takes two or
 //! four. Which of this holds is read off the constants themselves, wherever they come from: biases are replaced only where the product, rounded to their dtype, equals them.
 //!
-//! What is quantised while compiling is left: its biases are no multiples but by chance, and to look at them is most of the work of making them.
-//!
 //! Numerics: exact.
 
 use crate::decompose::copy_ends;
@@ -17,8 +15,11 @@ use fuseline_ir::{
 };
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 /// The pass's name.
 pub const NAME: &str = "biases";
@@ -37,7 +38,7 @@ const TILE: usize = 1 << 14;
 /// # Errors
 /// A constant's bytes can't be read; an op that the pass built doesn't take its arguments, which is a bug.
 pub fn run(graph: &Graph, _cx: &PassCx) -> Result<Graph, PassError> {
-    let mut found: BTreeMap<Symbol, (Symbol, Factor)> = BTreeMap::new();
+    let mut pairs: BTreeMap<&Symbol, (&Symbol, String)> = BTreeMap::new();
     for (value, node) in graph.values() {
         let first = match node.op {
             Op::Dequantize(_) => 1,
@@ -48,18 +49,47 @@ pub fn run(graph: &Graph, _cx: &PassCx) -> Result<Graph, PassError> {
         let (Some(scales), Some(biases)) = (node.args.get(first), node.args.get(first + 1)) else {
             continue;
         };
-        let Some((scales, biases)) = constants(graph, *scales, *biases) else {
-            continue;
-        };
-        if !found.contains_key(biases) {
-            let factor = factor(graph, scales, biases);
-            let place = || graph.describe(value, node);
-            if let Some(factor) = factor.map_err(|e| PassError::broken(NAME, place(), e))? {
-                found.insert(biases.clone(), (scales.clone(), factor));
-            }
+        if let Some((scales, biases)) = constants(graph, *scales, *biases) {
+            let place = || (scales, graph.describe(value, node));
+            pairs.entry(biases).or_insert_with(place);
+        }
+    }
+    let pairs: Vec<_> = pairs.into_iter().collect();
+    let factors = side_by_side(&pairs, |(biases, (scales, _))| {
+        factor(graph, scales, biases)
+    });
+    let mut found: BTreeMap<Symbol, (Symbol, Factor)> = BTreeMap::new();
+    for ((biases, (scales, place)), factor) in pairs.into_iter().zip(factors) {
+        if let Some(factor) = factor.map_err(|e| PassError::broken(NAME, place, e))? {
+            found.insert(biases.clone(), (scales.clone(), factor));
         }
     }
     replace(graph, &found).map_err(PassError::op(NAME, format!("graph \"{}\"", graph.name)))
+}
+
+/// What `look` says of each, in their order; on all cores, since scales of weights that are quantised while compiling take long to make.
+fn side_by_side<T: Sync, R: Send>(all: &[T], look: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let turns = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+        let mine = turns.map_while(|n| Some((n, look(all.get(n)?))));
+        mine.collect::<Vec<_>>()
+    };
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut done = thread::scope(|scope| {
+        let others = 1..cores.min(all.len());
+        let others: Vec<_> = others.map(|_| scope.spawn(work)).collect();
+        let mut done = work();
+        for other in others {
+            match other.join() {
+                Ok(more) => done.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    });
+    done.sort_by_key(|(n, _)| *n);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// The constants that scales and biases are, if the same happens to both on the way.
@@ -94,9 +124,6 @@ fn factor(graph: &Graph, scales: &Symbol, biases: &Symbol) -> Result<Option<Fact
     let (Some(shape), Some(sd), Some(bd)) = (s.ty.static_shape(), &s.data, &b.data) else {
         return Ok(None);
     };
-    if sd.is_costly() || bd.is_costly() {
-        return Ok(None);
-    }
     let dtype = s.ty.dtype;
     let count: usize = shape.iter().product();
     if !matches!(dtype, DType::F16 | DType::BF16 | DType::F32) || count * dtype.size() < SMALL_BYTES

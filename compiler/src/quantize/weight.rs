@@ -206,10 +206,6 @@ pub(super) struct Part {
 }
 
 impl Payload for Part {
-    fn is_costly(&self) -> bool {
-        true
-    }
-
     fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
         self.range(0..self.weight.bytes(self.list, self.weight.elements))
     }

@@ -327,10 +327,6 @@ impl SideBySide {
 }
 
 impl Payload for SideBySide {
-    fn is_costly(&self) -> bool {
-        self.parts.iter().any(|(part, _)| part.is_costly())
-    }
-
     fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
         self.range(0..self.row() * self.outer)
     }
