@@ -116,14 +116,14 @@ fn affine<T: Element>((scheme, search): (Scheme, bool), bytes: &[u8], made: &mut
         if search {
             if made.codes.is_some() {
                 affine::quantised(numbers, line, bits, T::rounded, (codes, stored));
-                tally.see_plain(numbers, stored, most);
+                tally.see_plain(numbers, stored, (most, most));
             }
             line = affine::search(numbers, (low[n], high[n]), bits, T::rounded);
             (scales[n], biases[n]) = (line.scale, line.bias);
         }
         if let Some(out) = &mut made.codes {
             affine::quantised(numbers, line, bits, T::rounded, (codes, stored));
-            tally.see(numbers, stored, most);
+            tally.see(numbers, stored, (most, most));
             pack(codes, bits, out);
         }
     }
@@ -152,31 +152,57 @@ fn small<T: Element, R: Fn(f32) -> f32, const GROUP: usize>(
     made.scales
         .extend(ends.iter().map(|most| rounding.scale(*most)));
     let mut tally = Tally::default();
-    let (mut codes, mut stored) = ([0; GROUP], [0.0; GROUP]);
     let elements = if made.codes.is_some() || search {
-        ends.len()
+        bytes.len()
     } else {
         0
     };
-    let scales = made.scales[start..].iter_mut().zip(ends);
-    for (bytes, (scale, most)) in groups().zip(scales).take(elements) {
-        T::read(bytes, &mut numbers);
+    // Several groups at a time: what is done once for all of them is a good part of the work for one.
+    let scales = &mut made.scales[start..];
+    let stretches = bytes[..elements].chunks(MOST_IN_GROUP * T::WIDTH);
+    let groups = scales.chunks_mut(MOST_IN_GROUP / GROUP);
+    for (bytes, (scales, ends)) in stretches.zip(groups.zip(ends.chunks(MOST_IN_GROUP / GROUP))) {
+        let count = bytes.len() / T::WIDTH;
+        let (mut numbers, mut stored) = ([0.0; MOST_IN_GROUP], [0.0; MOST_IN_GROUP]);
+        let (numbers, stored) = (&mut numbers[..count], &mut stored[..count]);
+        let mut codes = [0; MOST_IN_GROUP];
+        let codes = &mut codes[..count];
+        T::read(bytes, numbers);
+        let most = ends.iter().copied().fold(0.0, f32::max);
+        let least = ends.iter().copied().fold(f32::INFINITY, f32::min);
         if search {
             if made.codes.is_some() {
-                rounding.codes(&numbers, *scale, &mut codes);
-                rounding.stored(&codes, *scale, &mut stored);
-                tally.see_plain(&numbers, &stored, most);
+                each::<_, GROUP>(rounding, numbers, scales, (codes, stored));
+                tally.see_plain(numbers, stored, (least, most));
             }
-            *scale = rounding.search(&numbers, *scale);
+            for (numbers, scale) in numbers.as_chunks::<GROUP>().0.iter().zip(&mut *scales) {
+                *scale = rounding.search(numbers, *scale);
+            }
         }
         if let Some(out) = &mut made.codes {
-            rounding.codes(&numbers, *scale, &mut codes);
-            rounding.stored(&codes, *scale, &mut stored);
-            tally.see(&numbers, &stored, most);
-            pack(&codes, scheme.bits, out);
+            each::<_, GROUP>(rounding, numbers, scales, (codes, stored));
+            tally.see(numbers, stored, (least, most));
+            pack(codes, scheme.bits, out);
         }
     }
     tally.sums(search)
+}
+
+/// The elements of some groups and what they stand for.
+#[inline(always)]
+fn each<R: Fn(f32) -> f32, const GROUP: usize>(
+    rounding: &Rounding<R>,
+    numbers: &[f32],
+    scales: &[u8],
+    (codes, stored): (&mut [u8], &mut [f32]),
+) {
+    let numbers = numbers.as_chunks::<GROUP>().0.iter().zip(scales);
+    let made = codes.as_chunks_mut::<GROUP>().0.iter_mut();
+    let made = made.zip(stored.as_chunks_mut::<GROUP>().0);
+    for ((numbers, scale), (codes, stored)) in numbers.zip(made) {
+        rounding.codes(numbers, *scale, codes);
+        rounding.stored(codes, *scale, stored);
+    }
 }
 
 /// Sums over groups, several of each kind, so that several elements go at once.
@@ -189,10 +215,10 @@ struct Tally {
 }
 
 impl Tally {
-    /// Takes a group into account; none of its numbers is larger than `most`.
+    /// Takes groups into account; `ends` are the smallest and the largest of their largest magnitudes.
     #[inline(always)]
-    fn see(&mut self, numbers: &[f32], stored: &[f32], most: f32) {
-        let group = Differences::of(numbers, stored, most);
+    fn see(&mut self, numbers: &[f32], stored: &[f32], ends: (f32, f32)) {
+        let group = Differences::of(numbers, stored, ends);
         for lane in 0..LANES {
             self.error[lane] += group.error[lane];
             self.power[lane] += group.power[lane];
@@ -200,10 +226,10 @@ impl Tally {
         }
     }
 
-    /// The same for what MLX's own rounding makes of the group.
+    /// The same for what MLX's own rounding makes of the groups.
     #[inline(always)]
-    fn see_plain(&mut self, numbers: &[f32], stored: &[f32], most: f32) {
-        let group = Differences::of(numbers, stored, most);
+    fn see_plain(&mut self, numbers: &[f32], stored: &[f32], ends: (f32, f32)) {
+        let group = Differences::of(numbers, stored, ends);
         for lane in 0..LANES {
             self.plain[lane] += group.error[lane];
         }
@@ -232,14 +258,14 @@ struct Differences {
     worst: [f32; LANES],
 }
 
-/// If the largest number of a group is between these, or 0, sums of its squares in f32 lose nothing that shows.
+/// If the largest number of each group is between these, or all are 0, sums of their squares in f32 lose nothing that shows.
 const LEAST: f32 = 1e-10;
 const MOST: f32 = 1e15;
 
 impl Differences {
     #[inline(always)]
-    fn of(numbers: &[f32], stored: &[f32], most: f32) -> Differences {
-        let narrow = most == 0.0 || LEAST < most && most < MOST;
+    fn of(numbers: &[f32], stored: &[f32], (least, most): (f32, f32)) -> Differences {
+        let narrow = most == 0.0 || LEAST < least && most < MOST;
         if !narrow {
             return Differences::wide(numbers, stored);
         }
