@@ -7,7 +7,6 @@
 //!
 //! Numerics: reassociates.
 
-use crate::decompose::copy_ends;
 use crate::hoist::const_only;
 use crate::pass::{Numerics, PassCx, PassError};
 use crate::shapes::wide_axes;
@@ -27,23 +26,11 @@ pub fn run(graph: &Graph, cx: &PassCx) -> Result<Graph, PassError> {
         return Ok(graph.clone());
     }
     let chains = Chains::new(graph);
-    let rewritten = || -> Result<Graph, OpError> {
-        let mut out = graph.rebuilt();
-        let mut map: Vec<Value> = Vec::with_capacity(graph.nodes().len());
-        for (value, node) in graph.values() {
-            let new = match chains.ending(value) {
-                Some(steps) => chains.emit(&mut out, &map, &steps)?,
-                None => {
-                    let args: Vec<Value> = node.args.iter().map(|a| map[a.index()]).collect();
-                    out.add(node.op.clone(), &args, &node.loc)?
-                }
-            };
-            map.push(new);
-        }
-        copy_ends(graph, &mut out, &map);
-        sweep::sweep(&out)
-    };
-    rewritten().map_err(PassError::op(NAME, format!("graph \"{}\"", graph.name)))
+    let rewritten = sweep::replaced(graph, |out, map, value| {
+        let steps = chains.ending(value);
+        steps.map(|steps| chains.emit(out, map, &steps)).transpose()
+    });
+    rewritten.map_err(PassError::op(NAME, format!("graph \"{}\"", graph.name)))
 }
 
 /// A value on the way from a convolution or product through steps that treat each channel alike.

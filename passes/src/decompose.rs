@@ -28,11 +28,7 @@ fn round(graph: &Graph) -> Result<(Graph, bool), PassError> {
     let mut map: Vec<Value> = Vec::with_capacity(graph.nodes().len());
     let mut changed = false;
     for (value, node) in graph.values() {
-        let fail = |error| PassError::Op {
-            pass: "decompose",
-            place: graph.describe(value, node),
-            error,
-        };
+        let fail = PassError::at("decompose", graph, value);
         let args: Vec<Value> = node.args.iter().map(|a| map[a.index()]).collect();
         let types: Vec<&Type> = node.args.iter().map(|a| graph.ty(*a)).collect();
         let cx = LowerCx {

@@ -47,11 +47,7 @@ pub fn run(graph: &Graph, cx: &PassCx) -> Result<Graph, PassError> {
             (Op::Sdpa(op), Some(cut)) => attend(&mut out, op, &cut, &args, &node.loc),
             _ => out.add(node.op.clone(), &args, &node.loc),
         };
-        map.push(made.map_err(|error| PassError::Op {
-            pass: NAME,
-            place: graph.describe(value, node),
-            error,
-        })?);
+        map.push(made.map_err(PassError::at(NAME, graph, value))?);
     }
     crate::decompose::copy_ends(graph, &mut out, &map);
     Ok(out)

@@ -41,11 +41,7 @@ pub fn run(graph: &Graph, _cx: &PassCx) -> Result<Graph, PassError> {
         .map(|n| Symbol::from(format!("folded.{n}")))
         .filter(|n| !graph.constants.contains_key(n));
     for (value, node) in graph.values() {
-        let fail = |error| PassError::Op {
-            pass: NAME,
-            place: graph.describe(value, node),
-            error,
-        };
+        let fail = PassError::at(NAME, graph, value);
         let mut op = node.op.clone();
         let mut args: Vec<Value> = node.args.iter().map(|a| map[a.index()]).collect();
         if let Some((tensor, ty)) = plan.fold(value, &mut budget)? {

@@ -36,11 +36,7 @@ pub(crate) fn guard(graph: &Graph) -> Result<Graph, PassError> {
     let mut out = graph.rebuilt();
     let mut map: Vec<Value> = Vec::with_capacity(graph.nodes().len());
     for (value, node) in graph.values() {
-        let fail = |error| PassError::Op {
-            pass: "decompose",
-            place: graph.describe(value, node),
-            error,
-        };
+        let fail = PassError::at("decompose", graph, value);
         let args: Vec<Value> = node.args.iter().map(|a| map[a.index()]).collect();
         let mut new = out.add(node.op.clone(), &args, &node.loc).map_err(fail)?;
         if let Some(mask) = guarded(node).map_err(fail)? {

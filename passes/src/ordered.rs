@@ -6,7 +6,6 @@
 //!
 //! Numerics: exact.
 
-use crate::decompose::copy_ends;
 use crate::pass::{PassCx, PassError};
 use crate::sweep;
 use fuseline_ir::ops::{create, index, movement as mv};
@@ -37,29 +36,18 @@ pub fn run(graph: &Graph, _cx: &PassCx) -> Result<Graph, PassError> {
     if inverses.is_empty() {
         return Ok(graph.clone());
     }
-    let rewritten = || -> Result<Graph, OpError> {
-        let mut out = graph.rebuilt();
-        let mut map: Vec<Value> = Vec::with_capacity(graph.nodes().len());
-        for (value, node) in graph.values() {
-            let natural = match (inverses.get(&value), node.args.first()) {
-                (Some(order), Some(x)) => Rows::new(graph, *order, &node.loc)
-                    .and_then(|mut rows| rows.natural(*x, &mut out, &map).transpose())
-                    .transpose()?,
-                _ => None,
-            };
-            let new = match natural {
-                Some(new) if out.ty(new) == &node.ty => new,
-                _ => {
-                    let args: Vec<Value> = node.args.iter().map(|a| map[a.index()]).collect();
-                    out.add(node.op.clone(), &args, &node.loc)?
-                }
-            };
-            map.push(new);
-        }
-        copy_ends(graph, &mut out, &map);
-        sweep::sweep(&out)
-    };
-    rewritten().map_err(PassError::op(NAME, format!("graph \"{}\"", graph.name)))
+    let rewritten = sweep::replaced(graph, |out, map, value| {
+        let node = graph.node(value);
+        let (Some(order), Some(x)) = (inverses.get(&value), node.args.first()) else {
+            return Ok(None);
+        };
+        let Some(mut rows) = Rows::new(graph, *order, &node.loc) else {
+            return Ok(None);
+        };
+        let natural = rows.natural(*x, out, map)?;
+        Ok(natural.filter(|new| out.ty(*new) == &node.ty))
+    });
+    rewritten.map_err(PassError::op(NAME, format!("graph \"{}\"", graph.name)))
 }
 
 /// The order of rows that the value is the inverse of: what sorts some vector, and whose places are then counted, or which is sorted itself.

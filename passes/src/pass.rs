@@ -4,7 +4,7 @@
 //! means the same within [`PassCx::numerics`].
 
 use crate::cost::{Table, table};
-use fuseline_ir::{EvalError, Graph, OpError, ParseError, VerifyError};
+use fuseline_ir::{EvalError, Graph, OpError, ParseError, Value, VerifyError};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -222,6 +222,19 @@ impl PassError {
     pub fn op(pass: &'static str, place: impl Into<String>) -> impl FnOnce(OpError) -> PassError {
         let place = place.into();
         move |error| PassError::Op { pass, place, error }
+    }
+
+    /// For `map_err`: an op of `pass` that doesn't take its arguments, where the graph computes `value`. The place is written only if there is an error.
+    pub fn at<'a>(
+        pass: &'static str,
+        graph: &'a Graph,
+        value: Value,
+    ) -> impl Fn(OpError) -> PassError + Copy + 'a {
+        move |error| PassError::Op {
+            pass,
+            place: graph.describe(value, graph.node(value)),
+            error,
+        }
     }
 
     /// Something that can't be on a valid graph.

@@ -42,11 +42,7 @@ pub fn run(graph: &Graph, _cx: &PassCx) -> Result<Graph, PassError> {
     }
     let mut map: Vec<Value> = Vec::with_capacity(graph.nodes().len());
     for (value, node) in graph.values() {
-        let fail = |error| PassError::Op {
-            pass: NAME,
-            place: graph.describe(value, node),
-            error,
-        };
+        let fail = PassError::at(NAME, graph, value);
         let args: Vec<Value> = node.args.iter().map(|a| map[a.index()]).collect();
         let made = match (&node.op, writes.get(&value)) {
             (Op::Item(item), _) if closed => {

@@ -43,11 +43,7 @@ pub(crate) fn run(graph: &Graph, names: &[&str], cx: &PassCx) -> Result<Graph, P
         };
         let args: Vec<Value> = node.args.iter().map(|a| map[a.index()]).collect();
         let new = out.add(op, &args, &node.loc);
-        map.push(new.map_err(|error| PassError::Op {
-            pass: "regions",
-            place: graph.describe(value, node),
-            error,
-        })?);
+        map.push(new.map_err(PassError::at("regions", graph, value))?);
     }
     copy_ends(graph, &mut out, &map);
     Ok(out)

@@ -152,14 +152,14 @@ fn small<T: Element, R: Fn(f32) -> f32, const GROUP: usize>(
     made.scales
         .extend(ends.iter().map(|most| rounding.scale(*most)));
     let mut tally = Tally::default();
-    let elements = if made.codes.is_some() || search {
-        bytes.len()
-    } else {
-        0
+    // The elements are wanted for their codes, or for what is lost.
+    let read = match made.codes.is_some() || search {
+        true => bytes,
+        false => &[],
     };
     // Several groups at a time: what is done once for all of them is a good part of the work for one.
     let scales = &mut made.scales[start..];
-    let stretches = bytes[..elements].chunks(MOST_IN_GROUP * T::WIDTH);
+    let stretches = read.chunks(MOST_IN_GROUP * T::WIDTH);
     let groups = scales.chunks_mut(MOST_IN_GROUP / GROUP);
     for (bytes, (scales, ends)) in stretches.zip(groups.zip(ends.chunks(MOST_IN_GROUP / GROUP))) {
         let count = bytes.len() / T::WIDTH;

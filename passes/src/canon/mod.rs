@@ -127,11 +127,7 @@ fn rebuild(graph: &Graph, count: usize, builder: &mut Builder) -> Result<Vec<Val
         }
         let args: Vec<Value> = node.args.iter().map(|a| new[a.index()]).collect();
         let made = builder.at(&node.loc).add(node.op.clone(), &args);
-        new.push(made.map_err(|error| PassError::Op {
-            pass: NAME,
-            place: graph.describe(value, node),
-            error,
-        })?);
+        new.push(made.map_err(PassError::at(NAME, graph, value))?);
     }
     Ok(new)
 }

@@ -175,14 +175,19 @@ fn hankel(order: i32, x: f64) -> (f64, f64) {
             break;
         }
         term = next;
-        match k % 4 {
-            1 => odd += term,
-            2 => even -= term,
-            3 => odd -= term,
-            _ => even += term,
-        }
+        add_turned(&mut even, &mut odd, k, term);
     }
     (even, odd)
+}
+
+/// Adds the real part of `iᵏ · term` to `even` and its imaginary part to `odd`.
+fn add_turned(even: &mut f64, odd: &mut f64, k: i32, term: f64) {
+    match k % 4 {
+        1 => *odd += term,
+        2 => *even -= term,
+        3 => *odd -= term,
+        _ => *even += term,
+    }
 }
 
 /// The phase of the asymptotic forms.
@@ -284,12 +289,7 @@ fn airy(x: f64) -> f64 {
                 break;
             }
             term = next;
-            match k % 4 {
-                1 => odd += term,
-                2 => even -= term,
-                3 => odd -= term,
-                _ => even += term,
-            }
+            add_turned(&mut even, &mut odd, k, term);
         }
         let angle = zeta + FRAC_PI_4;
         return (even * angle.sin() - odd * angle.cos()) / (PI.sqrt() * x.abs().powf(0.25));

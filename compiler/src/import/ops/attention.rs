@@ -201,13 +201,7 @@ impl Batch {
 
 /// True where the column is not after the row.
 fn lower_triangle(cx: &mut Importer<'_>, rows: Dim, columns: Dim) -> Result<Value> {
-    let row = cx
-        .build
-        .arange(0i64.into(), 1i64.into(), rows, DType::I64)?;
-    let row = cx.build.unsqueeze(row, 1)?;
-    let column = cx
-        .build
-        .arange(0i64.into(), 1i64.into(), columns, DType::I64)?;
+    let (row, column) = super::strided::rows_and_columns(cx, rows, columns)?;
     let kept = cx.build.add(op::Le {}, &[column, row])?;
     let shape = cx.build.shape(kept)?;
     cx.build

@@ -164,28 +164,8 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             let sum = add_at(cx, into, axis, index, source)?;
             done(cx.build.reshape(sum, shape))
         },
-        "scatter_add" => |cx, call| {
-            let (x, index, source) = (
-                call.value(cx, "self")?,
-                call.value(cx, "index")?,
-                call.value(cx, "src")?,
-            );
-            let axis = cx.build.axis(x, call.int("dim")?)?;
-            let shape = cx.build.shape(index)?;
-            let source = cut(cx, source, &shape)?;
-            scatter(cx, x, axis, index, source, true)
-        },
-        "scatter" if overload == "src" => |cx, call| {
-            let (x, index, source) = (
-                call.value(cx, "self")?,
-                call.value(cx, "index")?,
-                call.value(cx, "src")?,
-            );
-            let axis = cx.build.axis(x, call.int("dim")?)?;
-            let shape = cx.build.shape(index)?;
-            let source = cut(cx, source, &shape)?;
-            scatter(cx, x, axis, index, source, false)
-        },
+        "scatter_add" => |cx, call| scatter_of(cx, call, true),
+        "scatter" if overload == "src" => |cx, call| scatter_of(cx, call, false),
         "scatter" if overload == "value" => |cx, call| {
             let (x, index) = (call.value(cx, "self")?, call.value(cx, "index")?);
             let axis = cx.build.axis(x, call.int("dim")?)?;
@@ -307,6 +287,16 @@ pub(in crate::import) fn dim_tensor(cx: &mut Importer<'_>, dim: &Dim) -> Result<
         None => crate::import::call::Num::Dim(dim.clone()),
     };
     cx.number(&number, DType::I64)
+}
+
+/// The elements of `src`, as many as there are indices, at their places along `dim`.
+fn scatter_of(cx: &mut Importer<'_>, call: &Call<'_>, add: bool) -> Result<Vec<Out>> {
+    let (x, index) = (call.value(cx, "self")?, call.value(cx, "index")?);
+    let axis = cx.build.axis(x, call.int("dim")?)?;
+    let shape = cx.build.shape(index)?;
+    let source = call.value(cx, "src")?;
+    let source = cut(cx, source, &shape)?;
+    scatter(cx, x, axis, index, source, add)
 }
 
 /// Elementwise writes along an axis: `x[.., index[.., i, ..], ..] = source[.., i, ..]`, or added. Overwriting is a copy into the flat tensor at

@@ -198,15 +198,7 @@ fn rms_norm(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
 fn moments(cx: &mut Importer<'_>, x: Value, axes: Vec<usize>, eps: f64) -> Result<(Value, Value)> {
     let wide = promote::compute_type(cx.build.dtype(x)?);
     let x = cx.build.cast(x, wide)?;
-    let mean = cx.build.add(
-        op::Mean {
-            axes: axes.clone(),
-            keepdim: true,
-        },
-        &[x],
-    )?;
-    let gap = cx.build.add(op::Sub {}, &[x, mean])?;
-    let squares = cx.build.add(op::Square {}, &[gap])?;
+    let (mean, squares) = super::reduce::deviations(cx, x, &axes)?;
     let variance = cx.build.add(
         op::Mean {
             axes,

@@ -126,15 +126,7 @@ fn ranked(cx: &mut Importer<'_>, call: &Call<'_>, rank: Rank) -> Result<Vec<Out>
         _ if !is_float => place(cx, middle)?,
         _ => {
             // NaN is last: the first one stands at the number of numbers.
-            let real = cx.build.add(op::Eq {}, &[x, x])?;
-            let axes = vec![axis];
-            let count = cx.build.add(
-                op::Sum {
-                    axes,
-                    keepdim: true,
-                },
-                &[real],
-            )?;
+            let count = super::reduce::count_of_numbers(cx, x, axis)?;
             let at = if matches!(rank, Rank::Middle) {
                 let middle = super::index::dim_tensor(cx, &middle)?;
                 let size = super::index::dim_tensor(cx, &size)?;

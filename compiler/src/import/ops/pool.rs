@@ -120,19 +120,23 @@ impl Windows {
     }
 }
 
+/// What is pooled over its last n axes, and the windows.
+fn pooled(cx: &mut Importer<'_>, call: &Call<'_>, n: usize) -> Result<(Value, Windows)> {
+    let x = call.value(cx, "self")?;
+    match cx.build.rank(x)? {
+        rank if rank < n => invalid(format!("{n}-d pooling of a {rank}-d tensor")),
+        _ => Ok((x, Windows::of(call, n)?)),
+    }
+}
+
 fn max_pool(
     cx: &mut Importer<'_>,
     call: &Call<'_>,
     n: usize,
     with_indices: bool,
 ) -> Result<Vec<Out>> {
-    let x = call.value(cx, "self")?;
-    let windows = Windows::of(call, n)?;
-    let shape = cx.build.shape(x)?;
-    if shape.len() < n {
-        return invalid(format!("{n}-d pooling of a {}-d tensor", shape.len()));
-    }
-    let out = call.out_shape(0)?;
+    let (x, windows) = pooled(cx, call, n)?;
+    let (shape, out) = (cx.build.shape(x)?, call.out_shape(0)?);
     let parts = windows.apply(
         cx,
         x,
@@ -211,13 +215,8 @@ fn max_pool(
 }
 
 fn avg_pool(cx: &mut Importer<'_>, call: &Call<'_>, n: usize) -> Result<Vec<Out>> {
-    let x = call.value(cx, "self")?;
-    let windows = Windows::of(call, n)?;
-    let shape = cx.build.shape(x)?;
-    if shape.len() < n {
-        return invalid(format!("{n}-d pooling of a {}-d tensor", shape.len()));
-    }
-    let out = call.out_shape(0)?;
+    let (x, windows) = pooled(cx, call, n)?;
+    let (shape, out) = (cx.build.shape(x)?, call.out_shape(0)?);
     let ceil = call.bool("ceil_mode")?;
     let counts_padding = call.bool("count_include_pad")?;
     let dtype = cx.build.dtype(x)?;

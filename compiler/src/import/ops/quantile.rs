@@ -58,15 +58,7 @@ fn quantile(cx: &mut Importer<'_>, call: &Call<'_>, ignore: bool) -> Result<Vec<
     let end = cx.build.cast(end, dtype)?;
     let zero = cx.build.float(0.0, dtype)?;
     let rank = if ignore {
-        let real = cx.build.add(op::Eq {}, &[x, x])?;
-        let axes = vec![last];
-        let count = cx.build.add(
-            op::Sum {
-                axes,
-                keepdim: true,
-            },
-            &[real],
-        )?;
+        let count = super::reduce::count_of_numbers(cx, x, last)?;
         let one = cx.build.scalar(Scalar::Int(1), DType::I64)?;
         let end = cx.build.add(op::Sub {}, &[count, one])?;
         let end = cx.build.cast(end, dtype)?;

@@ -262,15 +262,7 @@ fn spread(cx: &mut Importer<'_>, call: &Call<'_>, root: bool) -> Result<(Value, 
     };
     let dtype = cx.build.dtype(x)?;
     let x = cx.build.cast(x, promote::compute_type(dtype))?;
-    let mean = cx.build.add(
-        op::Mean {
-            axes: axes.clone(),
-            keepdim: true,
-        },
-        &[x],
-    )?;
-    let gap = cx.build.add(op::Sub {}, &[x, mean])?;
-    let squares = cx.build.add(op::Square {}, &[gap])?;
+    let (mean, squares) = deviations(cx, x, &axes)?;
     let mut result = if correction == 0.0 {
         cx.build.add(
             op::Mean {
@@ -298,6 +290,31 @@ fn spread(cx: &mut Importer<'_>, call: &Call<'_>, root: bool) -> Result<(Value, 
     let shape = cx.build.shape(result)?;
     let mean = cx.build.reshape(mean, shape)?;
     Ok((cx.build.cast(result, dtype)?, cx.build.cast(mean, dtype)?))
+}
+
+/// The mean over `axes`, which stay as size 1, and the squares of what each element is away from it.
+pub(super) fn deviations(
+    cx: &mut Importer<'_>,
+    x: Value,
+    axes: &[usize],
+) -> Result<(Value, Value)> {
+    let mean = op::Mean {
+        axes: axes.to_vec(),
+        keepdim: true,
+    };
+    let mean = cx.build.add(mean, &[x])?;
+    let gap = cx.build.add(op::Sub {}, &[x, mean])?;
+    Ok((mean, cx.build.add(op::Square {}, &[gap])?))
+}
+
+/// How many elements of `x` along `axis`, which stays as size 1, are numbers: int64.
+pub(super) fn count_of_numbers(cx: &mut Importer<'_>, x: Value, axis: usize) -> Result<Value> {
+    let real = cx.build.add(op::Eq {}, &[x, x])?;
+    let count = op::Sum {
+        axes: vec![axis],
+        keepdim: true,
+    };
+    cx.build.add(count, &[real])
 }
 
 /// The number of elements along `axes`, as a 0-d tensor of `x`'s dtype.

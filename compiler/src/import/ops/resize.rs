@@ -113,22 +113,20 @@ fn counted(cx: &mut Importer<'_>, len: &Dim) -> Result<Value> {
     cx.build.cast(count, DType::F32)
 }
 
-fn nearest(cx: &mut Importer<'_>, call: &Call<'_>, centre: f64) -> Result<Vec<Out>> {
-    let mut x = call.value(
-        cx,
-        if call
-            .schema
-            .is_some_and(|schema| schema.arg("input").is_some())
-        {
-            "input"
-        } else {
-            "self"
-        },
-    )?;
+/// The image, its shape and that of the result: batch, channels and as many further axes as are resized.
+fn image(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<(Value, Vec<Dim>, Vec<Dim>)> {
+    let schema = call.schema;
+    let named = schema.is_some_and(|schema| schema.arg("input").is_some());
+    let x = call.value(cx, if named { "input" } else { "self" })?;
     let (from, to) = (cx.build.shape(x)?, call.out_shape(0)?);
     if from.len() < 3 || from.len() != to.len() {
         return invalid("an image has batch and channel axes");
     }
+    Ok((x, from, to))
+}
+
+fn nearest(cx: &mut Importer<'_>, call: &Call<'_>, centre: f64) -> Result<Vec<Out>> {
+    let (mut x, from, to) = image(cx, call)?;
     let scales = scales(cx, call, &from[2..], &to[2..])?;
     for (n, scale) in scales.into_iter().enumerate() {
         let axis = n + 2;
@@ -178,21 +176,7 @@ fn limited(cx: &mut Importer<'_>, index: Value, size: &Dim) -> Result<Value> {
 
 /// Linear and cubic interpolation, one axis after the other.
 fn smooth(cx: &mut Importer<'_>, call: &Call<'_>, cubic: bool) -> Result<Vec<Out>> {
-    let input = call.value(
-        cx,
-        if call
-            .schema
-            .is_some_and(|schema| schema.arg("input").is_some())
-        {
-            "input"
-        } else {
-            "self"
-        },
-    )?;
-    let (from, to) = (cx.build.shape(input)?, call.out_shape(0)?);
-    if from.len() < 3 || from.len() != to.len() {
-        return invalid("an image has batch and channel axes");
-    }
+    let (input, from, to) = image(cx, call)?;
     let corners = call.bool("align_corners")?;
     let dtype = cx.build.dtype(input)?;
     let wide = promote::compute_type(dtype);

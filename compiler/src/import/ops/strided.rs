@@ -122,14 +122,19 @@ fn strided(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<(Value, Value)> {
 
 /// For each element of a matrix, how far right of the diagonal it stands.
 fn right_of_diagonal(cx: &mut Importer<'_>, rows: Dim, columns: Dim) -> Result<Value> {
-    let row = cx
-        .build
-        .arange(0i64.into(), 1i64.into(), rows, DType::I64)?;
-    let row = cx.build.unsqueeze(row, 1)?;
-    let column = cx
-        .build
-        .arange(0i64.into(), 1i64.into(), columns, DType::I64)?;
+    let (row, column) = rows_and_columns(cx, rows, columns)?;
     cx.build.add(op::Sub {}, &[column, row])
+}
+
+/// The rows of a matrix counted in a column, and its columns counted in a row.
+pub(super) fn rows_and_columns(
+    cx: &mut Importer<'_>,
+    rows: Dim,
+    columns: Dim,
+) -> Result<(Value, Value)> {
+    let mut counted = |len| cx.build.arange(0i64.into(), 1i64.into(), len, DType::I64);
+    let (row, column) = (counted(rows)?, counted(columns)?);
+    Ok((cx.build.unsqueeze(row, 1)?, column))
 }
 
 /// `self` with `src` on a diagonal of two of its axes.
