@@ -135,7 +135,7 @@ pub enum Error {
     },
     /// A tensor could not be made or read.
     #[error(transparent)]
-    Tensor(#[from] TensorError),
+    Tensor(TensorError),
     /// MLX failed outside of an instruction.
     #[error(transparent)]
     Mlx(#[from] MlxError),
@@ -157,6 +157,26 @@ pub enum Error {
         "an earlier call failed halfway and took the session's state with it: reset the session"
     )]
     StateLost,
+}
+
+impl From<TensorError> for Error {
+    /// An instruction's error is the same whether its call finds it or who reads the results.
+    fn from(error: TensorError) -> Self {
+        match error {
+            TensorError::Instruction {
+                chain,
+                position,
+                text,
+                fault,
+            } => Self::Instruction {
+                chain,
+                position,
+                text,
+                fault: *fault,
+            },
+            other => Self::Tensor(other),
+        }
+    }
 }
 
 /// What is wrong with an input.

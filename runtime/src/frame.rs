@@ -1,12 +1,15 @@
 //! The slots of one program while it runs.
 
+use std::sync::OnceLock;
+
 use fuseline_program::instr::{FloatOrVid, IntOrVid};
 use fuseline_program::{Tid, Vid};
 
 use crate::budget::Budget;
 use crate::fault::Fault;
+use crate::late::{Late, Span};
 use crate::mlx::{Array, Optional, Stream};
-use crate::ops::{CacheLayout, Caches};
+use crate::ops::{CacheLayout, Caches, span_of};
 
 /// A number in a value slot.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,18 +18,65 @@ pub(crate) enum Number {
     Float(f64),
 }
 
+/// The most elements of a slot that are read to know between what they lie, if they are there.
+const FEW: usize = 16;
+
+/// What is in a tensor slot.
+pub(crate) struct Filled {
+    array: Array,
+    /// Between what its elements lie, if that follows from how it was made.
+    span: Option<Span>,
+}
+
+impl From<Array> for Filled {
+    fn from(array: Array) -> Self {
+        Self { array, span: None }
+    }
+}
+
+/// A constant, which is computed.
+pub(crate) struct Constant {
+    array: Array,
+    span: OnceLock<Option<Span>>,
+}
+
+impl From<Array> for Constant {
+    fn from(array: Array) -> Self {
+        Self {
+            array,
+            span: OnceLock::new(),
+        }
+    }
+}
+
+impl Constant {
+    /// Between what its elements lie, if they are integers, and not more than `most` of them.
+    fn span(&self, most: usize) -> Result<Option<Span>, Fault> {
+        if let Some(known) = self.span.get() {
+            return Ok(*known);
+        }
+        if self.array.len() > most {
+            return Ok(None);
+        }
+        let span = span_of(&self.array)?;
+        Ok(*self.span.get_or_init(|| span))
+    }
+}
+
 /// The slots of one program. Constants are shared, so they stand apart; the init chain has none apart and may write to all.
 pub(crate) struct Frame<'a> {
     /// The slots that can't be written, which come first.
-    pub(crate) constants: &'a [Array],
+    pub(crate) constants: &'a [Constant],
     /// The other tensor slots.
-    pub(crate) tensors: Vec<Option<Array>>,
+    pub(crate) tensors: Vec<Option<Filled>>,
     /// The value slots.
     pub(crate) values: Vec<Option<Number>>,
     /// Where operations run.
     pub(crate) stream: &'a Stream,
     /// What the call may still do again.
     pub(crate) budget: &'a Budget,
+    /// The indices that are still to be looked at.
+    pub(crate) late: &'a Late,
     /// The steps of each chain.
     pub(crate) steps: &'a [u64],
     /// The caches that instructions name by layer.
@@ -40,10 +90,39 @@ impl Frame<'_> {
     pub(crate) fn get(&self, tid: Tid) -> Result<&Array, Fault> {
         let at = tid.0 as usize;
         let found = match at.checked_sub(self.constants.len()) {
-            None => self.constants.get(at),
-            Some(at) => self.tensors.get(at).and_then(Option::as_ref),
+            None => self.constants.get(at).map(|constant| &constant.array),
+            Some(at) => self.filled(at).map(|filled| &filled.array),
         };
         found.ok_or(Fault::UnsetTensor { slot: tid.0 })
+    }
+
+    fn filled(&self, at: usize) -> Option<&Filled> {
+        self.tensors.get(at).and_then(Option::as_ref)
+    }
+
+    /// Between which integers the elements in a slot lie, if that is known without waiting. Constants of up to `most` elements are read to know it, once.
+    pub(crate) fn span(&self, tid: Tid, most: usize) -> Result<Option<Span>, Fault> {
+        let at = tid.0 as usize;
+        match at.checked_sub(self.constants.len()) {
+            None => self
+                .constants
+                .get(at)
+                .map_or(Ok(None), |constant| constant.span(most)),
+            Some(at) => match self.filled(at) {
+                Some(Filled { array, span: None }) if array.len() <= FEW && array.is_computed() => {
+                    span_of(array)
+                }
+                filled => Ok(filled.and_then(|filled| filled.span)),
+            },
+        }
+    }
+
+    /// Says between which integers the elements in a slot lie.
+    pub(crate) fn set_span(&mut self, tid: Tid, span: Span) {
+        let at = (tid.0 as usize).checked_sub(self.constants.len());
+        if let Some(Some(filled)) = at.and_then(|at| self.tensors.get_mut(at)) {
+            filled.span = Some(span);
+        }
     }
 
     /// The handle of what is in a tensor slot.
@@ -71,7 +150,7 @@ impl Frame<'_> {
             .tensors
             .get_mut(slot)
             .ok_or(Fault::UnsetTensor { slot: tid.0 })?;
-        *place = Some(array);
+        *place = Some(array.into());
         Ok(())
     }
 
@@ -82,6 +161,7 @@ impl Frame<'_> {
             .and_then(|slot| self.tensors.get_mut(slot));
         place
             .and_then(Option::take)
+            .map(|filled| filled.array)
             .ok_or(Fault::UnsetTensor { slot: tid.0 })
     }
 

@@ -12,8 +12,9 @@ use fuseline_program::{Dim, IoSlot, Mapping, MlxGraph, ScalarType, Storage, Tid}
 use crate::budget::{self, Budget};
 use crate::error::Error;
 use crate::fault::Fault;
-use crate::frame::Frame;
+use crate::frame::{Constant, Frame};
 use crate::kernels::{Kernels, in_place};
+use crate::late::Late;
 use crate::mlx::{self, Array, Stream};
 use crate::ops::{self, CacheLayout, CacheOptions, Caches};
 use crate::program::{
@@ -332,7 +333,7 @@ impl Loader<'_> {
             let shape = meta.static_shape().ok_or_else(|| interface(number))?;
             let array =
                 self.constant(bytes.ok_or_else(|| interface(number))?, meta.dtype, &shape)?;
-            tensors.push(Some(array));
+            tensors.push(Some(array.into()));
         }
         tensors.resize_with(
             usize::try_from(counts.tensors()).unwrap_or_default(),
@@ -341,12 +342,14 @@ impl Loader<'_> {
         let budget = Budget::new(self.max_steps, self.largest);
         let steps = budget::chain_steps(graph);
         let layout = CacheLayout::default();
+        let late = Late::new(false);
         let mut frame = Frame {
             constants: &[],
             tensors,
             values: vec![None; counts.values as usize],
             stream: &self.stream,
             budget: &budget,
+            late: &late,
             steps: &steps,
             caches: Caches::default(),
             layout: &layout,
@@ -386,7 +389,7 @@ impl Loader<'_> {
         Ok(Segment {
             graph: graph.clone(),
             steps,
-            constants,
+            constants: constants.into_iter().map(Constant::from).collect(),
             state,
         })
     }

@@ -10,7 +10,7 @@ use fuseline_program::{Dim, Mapping, MlxGraph, Ptd, ScalarType, SlotClass, Tid};
 use crate::budget::{self, Budget, MAX_STEPS};
 use crate::device::Device;
 use crate::error::{Error, InputProblem};
-use crate::frame::Frame;
+use crate::frame::{Constant, Frame};
 use crate::kernels::{Kernel, Kernels};
 use crate::load::{Loader, cache_layout, kept_bytes};
 use crate::mlx::{Array, MlxError, Stream};
@@ -32,6 +32,9 @@ pub struct Options {
     pub kernels: Option<Kernels>,
     /// How many steps one call may take in branches and loops, so that a loop in a file that never ends is an error; none given means [`MAX_STEPS`].
     pub max_steps: Option<u64>,
+    /// Whether indices that the device computes are looked at with the results of a call, instead of waiting for them before they are used; none given means yes on
+    /// a GPU, and no on a CPU. Either way nothing outside of an array is read or written.
+    pub late_checks: Option<bool>,
     /// How to keep the caches that instructions name by layer.
     pub cache: CacheOptions,
     /// Files with weights that the program does not hold itself: ExecuTorch's `.ptd`.
@@ -47,6 +50,7 @@ pub(crate) struct Inner {
     pub(crate) segments: Vec<Segment>,
     pub(crate) states: Vec<State>,
     pub(crate) max_steps: u64,
+    pub(crate) late_checks: bool,
     pub(crate) layout: CacheLayout,
     pub(crate) memory: MemoryLimit,
     /// The file and those beside it, which arrays may lie in.
@@ -210,7 +214,7 @@ pub(crate) struct Segment {
     /// The steps of each chain, as a [`crate::budget::Budget`] counts them.
     pub(crate) steps: Vec<u64>,
     /// What is in the constant slots once the init chain has run.
-    pub(crate) constants: Vec<Array>,
+    pub(crate) constants: Vec<Constant>,
     /// The state slots, and which of the program's states each holds.
     pub(crate) state: Vec<(Tid, usize)>,
 }
@@ -345,6 +349,7 @@ impl Program {
             segments: loader.segments,
             states: loader.states,
             max_steps,
+            late_checks: options.late_checks.unwrap_or(device == Device::Gpu),
             layout,
             memory,
             files: Arc::clone(files),

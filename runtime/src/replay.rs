@@ -33,6 +33,7 @@ fn run_nested(
         if depth > DEPTH {
             return Err(here(Fault::Depth { limit: DEPTH }));
         }
+        frame.late.at(chain, position);
         run_one(instruction, graph, frame, depth).map_err(|e| e.or(here))?;
     }
     Ok(())

@@ -3,6 +3,9 @@
 #[cfg(test)]
 mod inferred;
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use fuseline_program::container::sizes::{Misfit, Rule, Sizes};
 use fuseline_program::{Dim, IoSlot, ScalarType};
 
@@ -11,6 +14,7 @@ use crate::error::{Error, InputProblem};
 use crate::fault::Fault;
 use crate::frame::{Frame, Number};
 use crate::kernels::KernelError;
+use crate::late::{Checks, Late};
 use crate::mlx::{self, Array, Stream};
 use crate::ops::{self, Caches};
 use crate::program::{Argument, FixedInput, Input, InputKind, Method, Program, Segment, Step};
@@ -31,8 +35,13 @@ pub struct Session {
     caches: Caches,
     /// The values that each method keeps; none before its first call and after a reset.
     values: Vec<Option<Vec<Value>>>,
+    /// Calls whose indices are still to be looked at, in their order.
+    unsettled: VecDeque<Arc<Checks>>,
     lost: bool,
 }
+
+/// How many calls a session runs ahead of the device if their indices are still to be looked at.
+const AHEAD: usize = 64;
 
 /// The program's states.
 type States = Vec<Option<Array>>;
@@ -43,6 +52,14 @@ struct Changes {
     caches: Caches,
     /// What the method keeps among its values.
     values: Vec<Value>,
+}
+
+impl Changes {
+    /// Whether the call changes anything.
+    fn any(&self) -> bool {
+        let states = self.state.iter().any(Option::is_some);
+        states || self.caches.arrays().next().is_some() || !self.values.is_empty()
+    }
 }
 
 impl Session {
@@ -56,6 +73,7 @@ impl Session {
             state,
             caches: Caches::default(),
             values,
+            unsettled: VecDeque::new(),
             lost: false,
         })
     }
@@ -70,6 +88,10 @@ impl Session {
     ///
     /// State changes only if the call succeeds.
     ///
+    /// An index that the device computes may turn out to be wrong only when the results are there ([`crate::Options::late_checks`]). Reading any of them is an error
+    /// then, and so is reading what later calls have made of them. If the call has changed the state, that is lost: the next call says why, and those after it
+    /// fail until [`Session::reset`].
+    ///
     /// # Errors
     /// No such method, inputs that it does not take, an instruction or an operator of the host that fails.
     pub fn run(&mut self, method: &str, inputs: &[Value]) -> Result<Vec<Value>, Error> {
@@ -79,6 +101,73 @@ impl Session {
         let program = self.program.clone();
         program.0.check_files()?;
         let method = program.0.method(method)?;
+        let earlier = self.earlier(inputs)?;
+        let late = Late::new(program.0.late_checks);
+        match self.replay(method, inputs, &late) {
+            Ok((outputs, changes)) => {
+                let kept = changes.any();
+                let checks = late.into_checks(&program, earlier, kept);
+                self.submit(method.number, outputs, changes, checks)
+            }
+            Err(error) => {
+                // It may have failed because of what an index out of range has left.
+                if let Some(checks) = late.into_checks(&program, earlier, false) {
+                    mlx::start(&checks.flags()?)?;
+                    checks.settle()?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The calls that one with these inputs builds on, and whose indices are still to be looked at.
+    fn earlier(&mut self, inputs: &[Value]) -> Result<Vec<Arc<Checks>>, Error> {
+        self.settle(AHEAD)?;
+        let kept = self.unsettled.iter().filter(|call| call.kept());
+        let mut earlier: Vec<_> = kept.cloned().collect();
+        for checks in inputs
+            .iter()
+            .filter_map(Value::as_tensor)
+            .filter_map(Tensor::checks)
+        {
+            match checks.outcome() {
+                Some(outcome) => outcome?,
+                None if earlier.iter().any(|call| Arc::ptr_eq(call, checks)) => {}
+                None => earlier.push(Arc::clone(checks)),
+            }
+        }
+        Ok(earlier)
+    }
+
+    /// Looks at the indices of calls that are computed, and waits for all calls but the last few.
+    fn settle(&mut self, ahead: usize) -> Result<(), Error> {
+        while let Some(call) = self.unsettled.front() {
+            let outcome = if self.unsettled.len() > ahead {
+                Some(call.settle())
+            } else {
+                call.outcome()
+            };
+            let Some(outcome) = outcome else { break };
+            let kept = call.kept();
+            self.unsettled.pop_front();
+            if let (Err(error), true) = (outcome, kept) {
+                // All calls after it have built on what it has left.
+                self.unsettled.clear();
+                self.lost = true;
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks the steps of a method; its outputs, and what is to be kept if all of them can be computed.
+    fn replay(
+        &self,
+        method: &Method,
+        inputs: &[Value],
+        late: &Late,
+    ) -> Result<(Vec<Value>, Changes), Error> {
+        let program = &self.program;
         let mut values = method.values.clone();
         if let Some(kept) = &self.values[method.number] {
             for (at, value) in method.kept.iter().zip(kept) {
@@ -98,10 +187,12 @@ impl Session {
             while let Some(step) = chain.get(at) {
                 at += 1;
                 let Step::JumpFalse { condition, target } = step else {
-                    self.step(step, &mut values, &mut changes, &budget)?;
+                    self.step(step, &mut values, &mut changes, &budget, late)?;
                     continue;
                 };
-                if !is_false(&values[*condition])? {
+                let jumps = is_false(&values[*condition])?;
+                late.look(program)?;
+                if !jumps {
                     continue;
                 }
                 if let Some(repeated) = chain.get(*target..at) {
@@ -114,6 +205,7 @@ impl Session {
                     // Each step of a loop is queued before the next one is built on it.
                     let tensors = values.iter().filter_map(Value::as_tensor);
                     mlx::start(tensors.map(Tensor::array))?;
+                    late.start()?;
                 }
                 at = *target;
             }
@@ -129,15 +221,18 @@ impl Session {
         let new = results.chain(caches).fold(0, u64::saturating_add);
         program.0.memory.check(new)?;
         changes.values = method.kept.iter().map(|at| values[*at].clone()).collect();
-        drop(values);
-        self.submit(method.number, &outputs, changes)?;
-        Ok(outputs)
+        Ok((outputs, changes))
     }
 
     /// Keeps the new state and queues everything that is to be computed.
-    fn submit(&mut self, method: usize, outputs: &[Value], changes: Changes) -> Result<(), Error> {
-        let stateful =
-            changes.state.iter().any(Option::is_some) || changes.caches.arrays().next().is_some();
+    fn submit(
+        &mut self,
+        method: usize,
+        mut outputs: Vec<Value>,
+        changes: Changes,
+        checks: Option<Arc<Checks>>,
+    ) -> Result<Vec<Value>, Error> {
+        let stateful = changes.any();
         for (kept, new) in self.state.iter_mut().zip(changes.state) {
             if new.is_some() {
                 // The old state goes here, before anything is computed, so that MLX writes the new one in its place.
@@ -153,18 +248,31 @@ impl Session {
             .filter_map(Value::as_tensor)
             .map(Tensor::array);
         let state = self.state.iter().flatten().chain(self.caches.arrays());
-        mlx::start(tensors.chain(state)).map_err(|error| {
+        let flags = checks
+            .as_deref()
+            .map_or_else(|| Ok(Vec::new()), Checks::flags)?;
+        if let Err(error) = mlx::start(tensors.chain(state).chain(&flags)) {
             self.lost = stateful;
-            error.into()
-        })
+            return Err(error.into());
+        }
+        if let Some(checks) = checks {
+            for output in &mut outputs {
+                if let Value::Tensor(tensor) = output {
+                    *tensor = tensor.clone().after(Arc::clone(&checks));
+                }
+            }
+            self.unsettled.push_back(checks);
+        }
+        Ok(outputs)
     }
 
     fn step(
-        &mut self,
+        &self,
         step: &Step,
         values: &mut [Value],
         changes: &mut Changes,
         budget: &Budget,
+        late: &Late,
     ) -> Result<(), Error> {
         match step {
             Step::Delegate {
@@ -174,7 +282,8 @@ impl Session {
             } => {
                 let program = self.program.clone();
                 let body = &program.0.segments[*segment];
-                let mut frame = self.frame(body, budget);
+                late.enter(*segment);
+                let mut frame = self.frame(body, budget, late);
                 self.load_state(body, &changes.state, &mut frame)?;
                 frame.caches = std::mem::take(&mut changes.caches);
                 for (slot, value) in body.graph.inputs.iter().zip(inputs) {
@@ -230,7 +339,7 @@ impl Session {
         Ok(())
     }
 
-    fn frame<'a>(&'a self, segment: &'a Segment, budget: &'a Budget) -> Frame<'a> {
+    fn frame<'a>(&'a self, segment: &'a Segment, budget: &'a Budget, late: &'a Late) -> Frame<'a> {
         Frame {
             constants: &segment.constants,
             steps: &segment.steps,
@@ -238,18 +347,19 @@ impl Session {
                 .take(segment.free_slots())
                 .collect(),
             values: vec![None; segment.graph.counts.values as usize],
-            ..self.empty_frame(budget)
+            ..self.empty_frame(budget, late)
         }
     }
 
     /// A frame without slots.
-    fn empty_frame<'a>(&'a self, budget: &'a Budget) -> Frame<'a> {
+    fn empty_frame<'a>(&'a self, budget: &'a Budget, late: &'a Late) -> Frame<'a> {
         Frame {
             constants: &[],
             tensors: Vec::new(),
             values: Vec::new(),
             stream: &self.stream,
             budget,
+            late,
             steps: &[],
             caches: Caches::default(),
             layout: &self.program.0.layout,
@@ -278,7 +388,7 @@ impl Session {
     /// A copy of a state tensor.
     ///
     /// # Errors
-    /// There is no state of this name.
+    /// There is no state of this name. Reading the copy is an error if a call has computed it with an index that is out of range.
     pub fn state(&self, name: &str) -> Result<Tensor, Error> {
         let number = self.find_state(name)?;
         let state = &self.program.0.states[number];
@@ -286,12 +396,18 @@ impl Session {
             Some(kept) => kept.share()?,
             None => {
                 let budget = self.program.0.budget();
-                let zeros = state.info.zeros(&self.empty_frame(&budget))?;
+                let late = Late::new(false);
+                let zeros = state.info.zeros(&self.empty_frame(&budget, &late))?;
                 mlx::eval([&zeros])?;
                 zeros
             }
         };
-        Ok(array.into())
+        let tensor = Tensor::from(array);
+        let last = self.unsettled.iter().rfind(|call| call.kept());
+        Ok(match last {
+            Some(call) => tensor.after(Arc::clone(call)),
+            None => tensor,
+        })
     }
 
     /// Replaces a state tensor.
@@ -310,6 +426,9 @@ impl Session {
             name: name.to_owned(),
             problem,
         })?;
+        if let Some(checks) = tensor.checks() {
+            checks.settle()?;
+        }
         self.state[number] = Some(tensor.array().share()?);
         Ok(())
     }
@@ -319,15 +438,17 @@ impl Session {
         self.state.iter_mut().for_each(|kept| *kept = None);
         self.caches = Caches::default();
         self.values.iter_mut().for_each(|kept| *kept = None);
+        self.unsettled.clear();
         self.lost = false;
     }
 
     /// Waits until everything that has been queued is computed.
     ///
     /// # Errors
-    /// Computing it failed.
+    /// Computing it failed, or has changed the state with an index that is out of range.
     pub fn synchronize(&mut self) -> Result<(), Error> {
-        Ok(self.stream.synchronize()?)
+        self.stream.synchronize()?;
+        self.settle(0)
     }
 
     fn find_state(&self, name: &str) -> Result<usize, Error> {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use fuseline_program::ScalarType;
 use half::{bf16, f16};
 
+use crate::fault::Fault;
+use crate::late::Checks;
 use crate::mlx::{Array, MlxError};
 
 /// A tensor on the device. Cloning copies a reference.
@@ -13,7 +15,11 @@ use crate::mlx::{Array, MlxError};
 /// What a [`crate::Session`] returns may still be computed; [`Tensor::to_bytes`] and [`Tensor::to_vec`] wait for it. A tensor can
 /// be passed on as an input without being read. It can be sent to and read from any thread.
 #[derive(Clone)]
-pub struct Tensor(Arc<Array>);
+pub struct Tensor {
+    array: Arc<Array>,
+    /// What must be looked at before the elements mean anything.
+    checks: Option<Arc<Checks>>,
+}
 
 /// Why a tensor can't be made or read.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -44,6 +50,18 @@ pub enum TensorError {
         is: ScalarType,
         /// What is asked for.
         wanted: ScalarType,
+    },
+    /// An instruction of the call that made the tensor, or of one that this call has built on, failed on the device: an index was out of range.
+    #[error("chain {chain}, instruction {position}: {text}: {fault}")]
+    Instruction {
+        /// The chain.
+        chain: u32,
+        /// Its place in the chain, from 0.
+        position: usize,
+        /// The instruction.
+        text: String,
+        /// Why.
+        fault: Box<Fault>,
     },
     /// MLX could not do it: no memory, or computing the tensor failed.
     #[error(transparent)]
@@ -107,13 +125,13 @@ impl Tensor {
     /// The type of the elements.
     #[must_use]
     pub fn dtype(&self) -> ScalarType {
-        self.0.dtype()
+        self.array.dtype()
     }
 
     /// The lengths of the dimensions, outermost first.
     #[must_use]
     pub fn shape(&self) -> Vec<usize> {
-        self.0
+        self.array
             .shape()
             .iter()
             .map(|length| length.unsigned_abs() as usize)
@@ -123,7 +141,7 @@ impl Tensor {
     /// The number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.array.len()
     }
 
     /// Whether there are no elements.
@@ -135,9 +153,12 @@ impl Tensor {
     /// Waits for the elements and copies them out, in row-major order and little-endian.
     ///
     /// # Errors
-    /// Computing them failed.
+    /// Computing them failed, or they were computed with an index that is out of range.
     pub fn to_bytes(&self) -> Result<Vec<u8>, TensorError> {
-        Ok(self.0.read()?)
+        if let Some(checks) = &self.checks {
+            checks.settle()?;
+        }
+        Ok(self.array.read()?)
     }
 
     /// Waits for the elements and copies them out in row-major order.
@@ -208,13 +229,29 @@ impl Tensor {
     }
 
     pub(crate) fn array(&self) -> &Array {
-        &self.0
+        &self.array
+    }
+
+    /// What must be looked at before the elements mean anything.
+    pub(crate) fn checks(&self) -> Option<&Arc<Checks>> {
+        self.checks.as_ref()
+    }
+
+    /// The same tensor, with what must be looked at before.
+    pub(crate) fn after(self, checks: Arc<Checks>) -> Self {
+        Self {
+            checks: Some(checks),
+            ..self
+        }
     }
 }
 
 impl From<Array> for Tensor {
     fn from(array: Array) -> Self {
-        Self(Arc::new(array))
+        Self {
+            array: Arc::new(array),
+            checks: None,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use fuseline_program::ScalarType;
 use crate::device::Device;
 use crate::fault::Fault;
 use crate::frame::Frame;
+use crate::late::Span;
 use crate::mlx::Array;
 use crate::ops::metal_kernel::metal_is_there;
 
@@ -16,9 +17,6 @@ const FILL_LIMIT: u64 = 4 << 30;
 /// The most bytes of what any one instruction makes. Without a limit, a few broadcasts ask for more than there is memory in the world, and the number of elements
 /// is counted modulo 2⁶⁴.
 const ARRAY_LIMIT: u64 = 64 << 30;
-
-/// The most indices on a GPU that are looked at on the host before they are used.
-pub(super) const CHECKED_INDICES: usize = 1 << 16;
 
 /// `axis` counted from the front, for an array of `rank` axes.
 pub(crate) fn axis_of(axis: i32, rank: usize) -> Result<usize, Fault> {
@@ -119,30 +117,52 @@ pub(super) fn scalar(value: f64, dtype: ScalarType) -> Result<Array, Fault> {
     Ok(Array::from_bytes(&bytes, &[], dtype)?)
 }
 
-/// The elements of an integer array, as host numbers.
-pub(super) fn integers(array: &Array) -> Result<Vec<i64>, Fault> {
-    fn decode<const N: usize>(bytes: &[u8], one: impl Fn([u8; N]) -> i64) -> Vec<i64> {
-        bytes
-            .as_chunks::<N>()
-            .0
-            .iter()
-            .map(|chunk| one(*chunk))
-            .collect()
+/// Visits the elements of an integer array in row-major order, as host numbers, which waits for them.
+pub(crate) fn each_integer(array: &Array, visit: impl FnMut(i64)) -> Result<(), Fault> {
+    fn decode<const N: usize>(bytes: &[u8], one: impl Fn([u8; N]) -> i64, visit: impl FnMut(i64)) {
+        let chunks = bytes.as_chunks::<N>().0.iter();
+        chunks.map(|chunk| one(*chunk)).for_each(visit);
     }
     let bytes = array.read()?;
-    Ok(match array.dtype() {
-        ScalarType::Bool | ScalarType::U8 => decode(&bytes, |[byte]: [u8; 1]| i64::from(byte)),
-        ScalarType::I8 => decode(&bytes, |b| i64::from(i8::from_le_bytes(b))),
-        ScalarType::U16 => decode(&bytes, |b| i64::from(u16::from_le_bytes(b))),
-        ScalarType::I16 => decode(&bytes, |b| i64::from(i16::from_le_bytes(b))),
-        ScalarType::U32 => decode(&bytes, |b| i64::from(u32::from_le_bytes(b))),
-        ScalarType::I32 => decode(&bytes, |b| i64::from(i32::from_le_bytes(b))),
-        ScalarType::I64 => decode(&bytes, i64::from_le_bytes),
-        ScalarType::U64 => decode(&bytes, |b| {
-            i64::try_from(u64::from_le_bytes(b)).unwrap_or(i64::MAX)
-        }),
+    match array.dtype() {
+        ScalarType::Bool | ScalarType::U8 => {
+            decode(&bytes, |[byte]: [u8; 1]| i64::from(byte), visit);
+        }
+        ScalarType::I8 => decode(&bytes, |b| i64::from(i8::from_le_bytes(b)), visit),
+        ScalarType::U16 => decode(&bytes, |b| i64::from(u16::from_le_bytes(b)), visit),
+        ScalarType::I16 => decode(&bytes, |b| i64::from(i16::from_le_bytes(b)), visit),
+        ScalarType::U32 => decode(&bytes, |b| i64::from(u32::from_le_bytes(b)), visit),
+        ScalarType::I32 => decode(&bytes, |b| i64::from(i32::from_le_bytes(b)), visit),
+        ScalarType::I64 => decode(&bytes, i64::from_le_bytes, visit),
+        ScalarType::U64 => {
+            let cut = |b| i64::try_from(u64::from_le_bytes(b)).unwrap_or(i64::MAX);
+            decode(&bytes, cut, visit);
+        }
         dtype => return Err(Fault::DType { dtype }),
-    })
+    }
+    Ok(())
+}
+
+/// Between what the elements of an array lie, which waits for them; none unless they are integers, or if there are none.
+pub(crate) fn span_of(array: &Array) -> Result<Option<Span>, Fault> {
+    let mut span: Option<Span> = None;
+    if is_integer(array.dtype()) {
+        each_integer(array, |number| {
+            let one = Span {
+                least: number,
+                most: number,
+            };
+            span = Some(span.map_or(one, |span| span.with(one)));
+        })?;
+    }
+    Ok(span)
+}
+
+/// The elements of an integer array, as host numbers.
+pub(super) fn integers(array: &Array) -> Result<Vec<i64>, Fault> {
+    let mut all = Vec::with_capacity(array.len());
+    each_integer(array, |number| all.push(number))?;
+    Ok(all)
 }
 
 pub(super) fn item(array: &Array) -> Result<i64, Fault> {
@@ -151,32 +171,6 @@ pub(super) fn item(array: &Array) -> Result<i64, Fault> {
         many => Err(Fault::NotOne {
             elements: many.len(),
         }),
-    }
-}
-
-/// Refuses indices outside the axis. MLX itself would read beyond the array: on the CPU that can end the process, so indices are always looked at there; on a GPU
-/// they are if that can be seen without waiting.
-pub(super) fn check_indices(
-    x: &Array,
-    axis: i32,
-    indices: &Array,
-    device: Device,
-) -> Result<(), Fault> {
-    let length = i64::from(x.shape()[axis_of(axis, x.rank())?]);
-    let without_waiting = indices.is_computed() && indices.len() <= CHECKED_INDICES;
-    if device != Device::Cpu && !without_waiting {
-        return Ok(());
-    }
-    match integers(indices)?
-        .into_iter()
-        .find(|at| !(-length..length).contains(at))
-    {
-        Some(index) => Err(Fault::Index {
-            index,
-            axis,
-            length,
-        }),
-        None => Ok(()),
     }
 }
 

@@ -12,14 +12,16 @@ mod cached;
 mod conv;
 mod early;
 mod host;
+mod indices;
 mod metal_kernel;
 mod nothing;
 mod quantized;
 mod rope;
 mod several;
+mod spans;
 
 use fuseline_program::ScalarType;
-use fuseline_program::instr::{Instruction as I, IntOrVid};
+use fuseline_program::instr::{Instruction as I, IntOrVid, Slot};
 
 use crate::fault::Fault;
 use crate::frame::Frame;
@@ -27,8 +29,8 @@ use crate::mlx::{Array, Vector, code_of};
 
 pub use cached::CacheOptions;
 pub(crate) use cached::{CacheLayout, Caches};
-pub(crate) use host::axis_of;
-use host::{check_indices, fill_bytes, item, lengths, scalar, steps};
+pub(crate) use host::{axis_of, each_integer, span_of};
+use host::{fill_bytes, item, lengths, scalar, steps};
 
 /// Calls an operation of mlx-c with these arguments and the frame's stream; gives the array that it makes.
 macro_rules! op {
@@ -44,10 +46,21 @@ use op;
 
 /// Runs one instruction that is no control flow; those that are belong to [`crate::replay`].
 pub(crate) fn execute(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
-    match early::result(instruction, f)? {
-        Some((out, array)) => f.put(out, array),
-        None => dispatch(instruction, f),
+    if let Some((out, array)) = early::result(instruction, f)? {
+        return f.put(out, array);
     }
+    let span = spans::before(instruction, f);
+    dispatch(instruction, f)?;
+    if span.is_some() {
+        for slot in instruction.writes() {
+            if let Slot::Tensor(out) = slot
+                && let Some(span) = spans::fitting(span, f.get(out)?.dtype())
+            {
+                f.set_span(out, span);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
@@ -514,8 +527,8 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
         I::TakeAlongAxis(i) => several::take_along_axis(i, f),
         I::Gather(i) => several::gather(i, f),
         I::ScatterAdd(i) => {
-            let (x, indices) = (f.get(i.x)?, f.get(i.indices)?);
-            check_indices(x, i.axis, indices, f.stream.device())?;
+            let x = f.get(i.x)?;
+            let indices = indices::along(x, i.axis, 1, i.indices, f)?;
             let updates = f.raw(i.updates)?;
             f.put(
                 i.out,

@@ -6,7 +6,7 @@ use fuseline_program::Tid;
 use fuseline_program::instr::{Dequantize, GatherQmm, QuantizedMatmul};
 
 use super::host::{c_string, on_cuda};
-use super::{code_of, op, sorted, zeros};
+use super::{code_of, indices, op, sorted, zeros};
 use crate::fault::Fault;
 use crate::frame::Frame;
 use crate::mlx::{Array, Optional};
@@ -60,12 +60,17 @@ pub(super) fn matmul(i: &QuantizedMatmul, f: &mut Frame<'_>) -> Result<(), Fault
 pub(super) fn gathered(i: &GatherQmm, f: &mut Frame<'_>) -> Result<(), Fault> {
     let (groups, bits, mode) = parameters(i.group_size, i.bits, &i.mode)?;
     same_rows(i.w, i.scales, i.biases, f)?;
+    let (x, w) = (f.get(i.x)?, f.get(i.w)?);
     let (left, right) = (
-        f.optional(i.lhs_indices)?.raw(),
-        f.optional(i.rhs_indices)?.raw(),
+        indices::of_matrices(x, i.lhs_indices, f)?,
+        indices::of_matrices(w, i.rhs_indices, f)?,
+    );
+    let (left, right) = (
+        Optional::of(left.as_ref()).raw(),
+        Optional::of(right.as_ref()).raw(),
     );
     let sorted = sorted(i.sorted_indices, i.sorted_indices_flag, f)?;
-    let (x, w, scales) = (f.raw(i.x)?, f.raw(i.w)?, f.raw(i.scales)?);
+    let (x, w, scales) = (x.raw(), w.raw(), f.raw(i.scales)?);
     let biases = f.optional(i.biases)?.raw();
     let mode = mode.as_ptr();
     let out = op!(

@@ -6,10 +6,8 @@ use fuseline_program::instr::{
     IntOrVidOrTid, Pad, RandomBits, Sdpa, Slice, SliceUpdate, Split, Squeeze, Take, TakeAlongAxis,
 };
 
-use super::host::{
-    CHECKED_INDICES, axis_of, c_string, check_indices, fill_bytes, integers, is_integer, lengths,
-    scalar,
-};
+use super::host::{axis_of, c_string, fill_bytes, integers, is_integer, lengths, scalar};
+use super::indices::{self, CHECKED};
 use super::metal_kernel::metal_is_there;
 use super::{cast, op, select, sorted};
 use crate::device::Device;
@@ -23,7 +21,7 @@ pub(super) fn nonzero(divisor: &Array, f: &Frame<'_>) -> Result<Array, Fault> {
     if !is_integer(divisor.dtype()) {
         return Ok(divisor.share()?);
     }
-    if divisor.len() <= CHECKED_INDICES && divisor.is_computed() {
+    if divisor.len() <= CHECKED && divisor.is_computed() {
         return if integers(divisor)?.contains(&0) {
             Err(Fault::Division)
         } else {
@@ -85,8 +83,12 @@ pub(super) fn gelu(i: &Gelu, f: &mut Frame<'_>) -> Result<(), Fault> {
 pub(super) fn gather_mm(i: &GatherMm, f: &mut Frame<'_>) -> Result<(), Fault> {
     let (a, b) = (f.get(i.a)?, f.get(i.b)?);
     let (left, right) = (
-        f.optional(i.lhs_indices)?.raw(),
-        f.optional(i.rhs_indices)?.raw(),
+        indices::of_matrices(a, i.lhs_indices, f)?,
+        indices::of_matrices(b, i.rhs_indices, f)?,
+    );
+    let (left, right) = (
+        Optional::of(left.as_ref()).raw(),
+        Optional::of(right.as_ref()).raw(),
     );
     let sorted = sorted(i.sorted_indices, i.sorted_indices_flag, f)? && metal_is_there();
     let half = |x: &Array| matches!(x.dtype(), ScalarType::F16 | ScalarType::BF16);
@@ -376,8 +378,7 @@ pub(super) fn take(i: &Take, f: &mut Frame<'_>) -> Result<(), Fault> {
         IntOrVidOrTid::Int(at) => at,
         IntOrVidOrTid::Vid(vid) => f.number(IntOrVid::Vid(vid))?,
         IntOrVidOrTid::Tid(tid) => {
-            let indices = f.get(tid)?;
-            check_indices(x, i.axis, indices, f.stream.device())?;
+            let indices = indices::along(x, i.axis, 1, tid, f)?;
             return f.put(i.out, op!(f, mlx_take_axis, x.raw(), indices.raw(), i.axis));
         }
     };
@@ -398,8 +399,8 @@ pub(super) fn take(i: &Take, f: &mut Frame<'_>) -> Result<(), Fault> {
 /// ExecuTorch 1.5.1 writes this instruction for `x[indices]` too, where both have as many axes: for whole rows as `Take` has them. Where the shapes of results do not say so
 /// ([`fuseline_program::infer::taken_as_rows`]), it is that where the other axes could not stand beside each other.
 pub(super) fn take_along_axis(i: &TakeAlongAxis, f: &mut Frame<'_>) -> Result<(), Fault> {
-    let (x, indices) = (f.get(i.x)?, f.get(i.indices)?);
-    check_indices(x, i.axis, indices, f.stream.device())?;
+    let x = f.get(i.x)?;
+    let indices = indices::along(x, i.axis, 1, i.indices, f)?;
     let axis = axis_of(i.axis, x.rank())?;
     let mut pairs = x.shape().iter().zip(indices.shape()).enumerate();
     let beside = pairs.all(|(at, (a, b))| at == axis || a == b || *a == 1 || *b == 1);
@@ -420,11 +421,13 @@ pub(super) fn gather(i: &Gather, f: &mut Frame<'_>) -> Result<(), Fault> {
         });
     }
     lengths(&i.slice_sizes, 0)?;
-    let indices = f.all(&i.indices)?;
-    for (axis, indices) in i.axes.iter().zip(&indices) {
-        check_indices(x, *axis, indices, f.stream.device())?;
+    let mut all = Vec::with_capacity(i.indices.len());
+    for (axis, indices) in i.axes.iter().zip(&i.indices) {
+        // Each index is where a part of this width begins.
+        let width = i.slice_sizes.get(axis_of(*axis, x.rank())?).copied();
+        all.push(indices::along(x, *axis, width.unwrap_or(1), *indices, f)?);
     }
-    let indices = Vector::of(indices)?;
+    let indices = Vector::of(&all)?;
     let out = op!(
         f,
         mlx_gather,

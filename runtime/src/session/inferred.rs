@@ -1,7 +1,8 @@
 //! What `fuseline_program::infer` says of results, beside the results.
 
 use super::{Changes, Frame, Session, Step, put_input, take_inputs};
-use crate::ops::Caches;
+use crate::late::Late;
+use crate::ops::{Caches, span_of};
 use crate::program::{InputKind, Options, Program, Segment};
 use crate::replay;
 use crate::{Device, Tensor, Value};
@@ -93,6 +94,20 @@ fn is_so(said: &SlotType, slot: Slot, frame: &Frame<'_>) -> Result<(), String> {
     })
 }
 
+/// Whether the integers in a slot lie where they are said to.
+fn in_span(slot: Slot, frame: &Frame<'_>) -> Result<(), String> {
+    let Slot::Tensor(tid) = slot else {
+        return Ok(());
+    };
+    let known = frame.span(tid, 0).map_err(|fault| fault.to_string())?;
+    let Some(said) = known else { return Ok(()) };
+    let array = frame.get(tid).map_err(|fault| fault.to_string())?;
+    match span_of(array).map_err(|fault| fault.to_string())? {
+        Some(found) if !said.covers(found) => Err(format!("{said:?} is said, {found:?} is there")),
+        _ => Ok(()),
+    }
+}
+
 /// Runs the main chain of the first delegate; how many results there were, and of how many everything was known.
 fn follow(program: &Program, long: bool) -> Result<(usize, usize), String> {
     let mut counts = (0, 0);
@@ -115,7 +130,8 @@ fn follow(program: &Program, long: bool) -> Result<(usize, usize), String> {
     take_inputs(method, &given, &mut values).map_err(|e| e.to_string())?;
     let body: &Segment = &program.0.segments[*segment];
     let budget = program.0.budget();
-    let mut frame = session.frame(body, &budget);
+    let late = Late::new(false);
+    let mut frame = session.frame(body, &budget, &late);
     let fresh = Changes {
         state: session.state.iter().map(|_| None).collect(),
         caches: Caches::default(),
@@ -142,6 +158,7 @@ fn follow(program: &Program, long: bool) -> Result<(usize, usize), String> {
             ));
         }
         for (said, slot) in said.iter().zip(writes) {
+            in_span(slot, &frame).map_err(|wrong| format!("{instruction}: {wrong}"))?;
             is_so(said, slot, &frame).map_err(|wrong| format!("{instruction}: {wrong}"))?;
             counts.0 += 1;
             counts.1 += usize::from(!said.to_string().contains(['?', '.']));

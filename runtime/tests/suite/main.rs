@@ -9,6 +9,8 @@ mod failures;
 #[cfg(test)]
 mod in_place;
 #[cfg(test)]
+mod late;
+#[cfg(test)]
 mod nodes;
 #[cfg(test)]
 mod programs;
