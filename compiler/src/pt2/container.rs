@@ -113,6 +113,14 @@ impl Container {
         &self.bytes.map
     }
 
+    /// All entries: where the bytes of each lie in the file.
+    pub(super) fn places(&self) -> BTreeMap<String, Range<usize>> {
+        let entries = self.entries.iter();
+        entries
+            .map(|(name, entry)| (name.clone(), entry.range.clone()))
+            .collect()
+    }
+
     /// Names of all entries, sorted.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)

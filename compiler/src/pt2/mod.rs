@@ -26,6 +26,7 @@ pub(crate) mod testing;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,6 +48,7 @@ pub struct Archive {
     program: ExportedProgram,
     weights: BTreeMap<String, WeightRef>,
     constants: BTreeMap<String, WeightRef>,
+    entries: BTreeMap<String, Range<usize>>,
     source: Arc<Mapping>,
 }
 
@@ -106,6 +108,7 @@ impl Archive {
             program,
             weights: weights.mapped,
             constants: constants.mapped,
+            entries: container.places(),
             source: Arc::clone(container.source()),
         })
     }
@@ -113,6 +116,11 @@ impl Archive {
     /// The file.
     pub fn source(&self) -> &Arc<Mapping> {
         &self.source
+    }
+
+    /// The entries of the zip by name: where the bytes of each lie in the file.
+    pub fn entries(&self) -> &BTreeMap<String, Range<usize>> {
+        &self.entries
     }
 
     /// The exported program.

@@ -14,6 +14,8 @@ use std::fmt;
 pub struct Summary {
     /// How large the file is.
     pub bytes: u64,
+    /// The entries of the zip, in the order of the file.
+    pub entries: Vec<Entry>,
     /// The version of the program's layout, `8.17`.
     pub schema_version: String,
     /// PyTorch's version as the file states it.
@@ -34,6 +36,17 @@ pub struct Summary {
     pub targets: BTreeMap<String, usize>,
 }
 
+/// An entry of an archive.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// Its name, as a path in the archive.
+    pub name: String,
+    /// Where in the file its bytes begin.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub bytes: u64,
+}
+
 /// A weight of an archive.
 #[derive(Clone, Debug, Serialize)]
 pub struct Weight {
@@ -43,6 +56,8 @@ pub struct Weight {
     pub dtype: String,
     /// Its sizes.
     pub sizes: Vec<usize>,
+    /// The entry that its elements are in.
+    pub entry: String,
     /// How many bytes its elements are.
     pub bytes: u64,
 }
@@ -64,6 +79,7 @@ pub fn of(archive: &Archive) -> Summary {
     let all = archive.weights().iter().chain(archive.constants());
     Summary {
         bytes: archive.source().len() as u64,
+        entries: entries(archive),
         schema_version: format!(
             "{}.{}",
             program.schema_version.major, program.schema_version.minor
@@ -87,11 +103,60 @@ pub fn of(archive: &Archive) -> Summary {
     }
 }
 
+fn entries(archive: &Archive) -> Vec<Entry> {
+    let entries = archive.entries().iter();
+    let mut entries: Vec<Entry> = entries
+        .map(|(name, place)| Entry {
+            name: name.clone(),
+            offset: place.start as u64,
+            bytes: place.len() as u64,
+        })
+        .collect();
+    // Empty entries may begin where others do.
+    entries.sort_by(|a, b| (a.offset, &a.name).cmp(&(b.offset, &b.name)));
+    entries
+}
+
+/// Entries whose names differ in the number at their end only are one line, in the place of the first.
+fn write_entries(entries: &[Entry], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let stem = |entry: &Entry| {
+        let name = entry.name.trim_end_matches(|c: char| c.is_ascii_digit());
+        (name.len() < entry.name.len()).then(|| name.to_owned())
+    };
+    let mut alike: BTreeMap<String, (usize, u64)> = BTreeMap::new();
+    for (entry, stem) in entries.iter().filter_map(|e| Some((e, stem(e)?))) {
+        let (count, bytes) = alike.entry(stem).or_default();
+        *count += 1;
+        *bytes = bytes.saturating_add(entry.bytes);
+    }
+    writeln!(f, "{} entries:", entries.len())?;
+    for entry in entries {
+        let Entry {
+            name,
+            offset,
+            bytes,
+        } = entry;
+        match stem(entry).and_then(|stem| alike.remove_entry(&stem)) {
+            Some((stem, (count, bytes))) if count > 1 => {
+                writeln!(
+                    f,
+                    "  {}*: {count} entries, {bytes} bytes from {offset}",
+                    stem.escape_debug()
+                )?;
+            }
+            None if stem(entry).is_some() => {}
+            _ => writeln!(f, "  {}: {bytes} bytes at {offset}", name.escape_debug())?,
+        }
+    }
+    Ok(())
+}
+
 fn weight(name: &str, weight: &WeightRef) -> Weight {
     Weight {
         name: name.to_owned(),
         dtype: format!("{:?}", weight.dtype).to_lowercase(),
         sizes: weight.sizes.clone(),
+        entry: weight.entry.clone(),
         bytes: (weight.numel() as u64).saturating_mul(weight.dtype.size() as u64),
     }
 }
@@ -251,6 +316,7 @@ impl fmt::Display for Summary {
             self.dialect.join(", "),
             self.schema_version
         )?;
+        write_entries(&self.entries, f)?;
         for (name, range) in &self.ranges {
             writeln!(f, "symbol {name} in {range}")?;
         }

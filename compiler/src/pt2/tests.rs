@@ -90,6 +90,31 @@ fn a_good_archive_opens() {
 }
 
 #[test]
+fn a_summary_lists_every_entry_and_groups_those_alike() {
+    let mut parts = good();
+    for n in 1..3 {
+        parts
+            .0
+            .push((format!("m/data/weights/weight_{n}"), vec![0; 8]));
+    }
+    let archive = parts.open().unwrap();
+    let summary = summary::of(&archive);
+    let names: Vec<&str> = summary.entries.iter().map(|e| e.name.as_str()).collect();
+    let written: Vec<&str> = parts.0.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, written);
+    let sizes = summary.entries.iter().map(|e| e.bytes as usize);
+    assert!(sizes.eq(parts.0.iter().map(|(_, bytes)| bytes.len())));
+    let text = summary.to_string();
+    assert!(text.contains("10 entries:\n  m/data/weights/weight_*: 3 entries, 40 bytes from "));
+    assert!(
+        text.contains("  m/data/constants/tensor_0: 8 bytes at "),
+        "{text}"
+    );
+    let weight = summary.weights.iter().find(|w| w.name == "sub.w").unwrap();
+    assert_eq!(weight.entry, "m/data/weights/weight_0");
+}
+
+#[test]
 fn views_of_one_storage_are_gathered() {
     let mut program = program();
     program["graph_module"]["graph"]["tensor_values"]["p_w"] = meta(7, &[3, 2], &[1, 3], 0);
