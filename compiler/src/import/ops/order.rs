@@ -50,10 +50,9 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
                 let zero = cx.build.scalar(Scalar::Int(0), DType::I64)?;
                 return Ok(vec![x.into(), zero.into()]);
             }
-            let order = order(cx, x, axis, call.bool("largest")?)?;
-            let first = cx.build.slice(order, axis, 0i64.into(), call.dim("k")?)?;
-            let values = cx.build.add(op::TakeAlong { axis }, &[x, first])?;
-            Ok(vec![values.into(), first.into()])
+            let chosen = extremes(cx, x, axis, call.dim("k")?, call.bool("largest")?)?;
+            let values = cx.build.add(op::TakeAlong { axis }, &[x, chosen])?;
+            Ok(vec![values.into(), chosen.into()])
         },
         "kthvalue" => |cx, call| {
             let k = call.int("k")?;
@@ -85,6 +84,19 @@ fn order(cx: &mut Importer<'_>, x: Value, axis: usize, descending: bool) -> Resu
     };
     let last = cx.number(&number, DType::I64)?;
     cx.build.add(op::Sub {}, &[last, back])
+}
+
+/// The positions of the k largest elements, or smallest, the outermost first; a NaN is larger than any number. PyTorch leaves open which of equal elements come first.
+fn extremes(cx: &mut Importer<'_>, x: Value, axis: usize, k: Dim, largest: bool) -> Result<Value> {
+    let ascending = cx.build.add(op::Argsort { axis }, &[x])?;
+    if !largest {
+        return cx.build.slice(ascending, axis, 0i64.into(), k);
+    }
+    let Some(size) = cx.build.shape(x)?.get(axis).cloned() else {
+        return invalid("a 0-d tensor has no order");
+    };
+    let last = cx.build.slice(ascending, axis, &size - &k, size)?;
+    cx.build.add(op::Flip { axes: vec![axis] }, &[last])
 }
 
 /// A place in the ascending order of an axis.
