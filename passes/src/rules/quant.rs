@@ -6,7 +6,7 @@ use crate::sort::Elem::{Float, Narrow};
 use crate::sort::Packing::{Affine, Any, Floats};
 use crate::sort::Range::Finite;
 use crate::sort::Sort;
-use crate::sort::Sort::{Given, Index, Number, Packed, Spread, Tensor};
+use crate::sort::Sort::{Given, Index, Number, Packed, Product, Spread, Tensor};
 
 const X: (&str, Sort) = ("x", Tensor(Float("T"), "L.. S K"));
 const SCALE: (&str, Sort) = ("c", Number("T", Finite));
@@ -187,6 +187,45 @@ pub const RULES: &[Rule] = &[
         ],
         lhs: "matmul(take[axis=0](?w, ?i), ?x)",
         rhs: "swapped(gather_mm(swapped(?x), swapped(?w), ?i))",
+        class: Reassociates,
+    },
+    Rule {
+        name: "gather_mm_in_columns",
+        doc: "As `gather_mm_transposed_pairs`, where the columns of all matrices that were chosen for a row stand side by side, as einsum sums over one axis, and x is one row: each matrix by itself.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. K")),
+            ("I", Product("L..")),
+            ("w", Tensor(Float("T"), "E N K")),
+            ("i", Index("E", "I J")),
+        ],
+        lhs: "matmul(?x, reshape[shape=[I, K, J*N]](transpose[perm=[0, 3, 1, 2]](take[axis=0](?w, ?i))))",
+        rhs: "reshape[shape=[I, 1, J*N]](gather_mm(reshape[shape=[I, 1, 1, K]](?x), swapped(?w), ?i))",
+        class: Reassociates,
+    },
+    Rule {
+        name: "gather_mm_in_columns_stored",
+        doc: "As `gather_mm_in_columns`, for matrices that are stored as they are multiplied.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. K")),
+            ("I", Product("L..")),
+            ("w", Tensor(Float("T"), "E K N")),
+            ("i", Index("E", "I J")),
+        ],
+        lhs: "matmul(?x, reshape[shape=[I, K, J*N]](transpose[perm=[0, 2, 1, 3]](take[axis=0](?w, ?i))))",
+        rhs: "reshape[shape=[I, 1, J*N]](gather_mm(reshape[shape=[I, 1, 1, K]](?x), ?w, ?i))",
+        class: Reassociates,
+    },
+    Rule {
+        name: "gather_mm_in_rows",
+        doc: "As `gather_mm_left`, where the rows of all matrices that were chosen stand one after another, and x is one column.",
+        vars: &[
+            ("w", Tensor(Float("T"), "E N K")),
+            ("i", Index("E", "I J")),
+            ("x", Tensor(Float("T"), "L.. K 1")),
+            ("I", Product("L..")),
+        ],
+        lhs: "matmul(reshape[shape=[I, J*N, K]](take[axis=0](?w, ?i)), ?x)",
+        rhs: "reshape[shape=[I, J*N, 1]](gather_mm(reshape[shape=[I, 1, 1, K]](?x), swapped(?w), ?i))",
         class: Reassociates,
     },
     Rule {
