@@ -205,7 +205,7 @@ fn written(
                     .map_or(u64::MAX, |most| u64::from(most) - base.unsigned_abs());
                 shape[2] = i32::try_from(needed.min(most)).map_err(|_| Fault::Overflow)?;
                 let lengths = shape.iter().map(|length| u64::from(length.unsigned_abs()));
-                fill_bytes(lengths, dtype)?;
+                fill_bytes(lengths, dtype, f)?;
                 let fresh = zeros(&shape, dtype, f)?;
                 match old.filter(|_| start > base) {
                     Some(old) => {

@@ -67,7 +67,7 @@ pub(super) fn padded(
         let padding = at.checked_sub(1).and_then(|at| widths.get(at));
         u64::from(length.unsigned_abs()) + 2 * u64::from(padding.map_or(0, |p| p.unsigned_abs()))
     });
-    fill_bytes(lengths, x.dtype())?;
+    fill_bytes(lengths, x.dtype(), f)?;
     let zero = scalar(0.0, x.dtype())?;
     let x = op!(
         f,

@@ -142,7 +142,9 @@ fn arange(start: i64, stop: i64, step: i64, dtype: Option<ScalarType>) -> Option
         .checked_add(step_size.checked_sub(1)?)?
         / step_size;
     let count = usize::try_from(count).ok().filter(|count| *count <= FEW)?;
-    let values = (0..count).map(|at| start + at as i64 * step).collect();
+    let element = |at: usize| i128::from(start) + at as i128 * i128::from(step);
+    let values = (0..count).map(|at| i64::try_from(element(at)).ok());
+    let values = values.collect::<Option<_>>()?;
     let all = Few {
         dtype: ScalarType::I64,
         shape: vec![i32::try_from(count).ok()?],
@@ -316,6 +318,8 @@ mod tests {
             Some(vec![5, 3, 1])
         );
         assert_eq!(arange(0, i64::MAX, 1, None), None);
+        let wide = arange(i64::MIN, i64::MAX, i64::MAX / 2, Some(ScalarType::I64));
+        assert_eq!(wide.map(|few| few.values.len()), Some(5));
         assert_eq!(arange(0, 5, 0, None), None);
         assert_eq!(arange(3, 3, 1, None).map(|few| few.shape), Some(vec![0]));
     }

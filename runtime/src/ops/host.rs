@@ -65,10 +65,26 @@ pub(super) fn on_cuda(f: &Frame<'_>) -> bool {
 
 /// Refuses an array that is larger than [`ARRAY_LIMIT`], or than all that the program may take, before anything is computed.
 pub(super) fn bounded(array: Array, f: &Frame<'_>) -> Result<Array, Fault> {
-    let limit = f.budget.largest().min(ARRAY_LIMIT);
-    match array.bytes() {
-        bytes if bytes > limit => Err(Fault::TooLarge { bytes, limit }),
-        _ => Ok(array),
+    let lengths = array.shape().iter().map(|n| u64::from(n.unsigned_abs()));
+    within(ARRAY_LIMIT, lengths, array.dtype(), f)?;
+    Ok(array)
+}
+
+/// Refuses an array of these lengths that takes more than the limit, or than all that the program may take. A length of 0 counts as 1: what MLX makes on the way to an array without
+/// elements may have as many as its other lengths say.
+fn within(
+    limit: u64,
+    lengths: impl IntoIterator<Item = u64>,
+    dtype: ScalarType,
+    f: &Frame<'_>,
+) -> Result<(), Fault> {
+    let limit = limit.min(f.budget.largest());
+    let lengths = lengths.into_iter().map(|length| length.max(1));
+    let bytes = lengths.fold(dtype.size(), u64::saturating_mul);
+    if bytes > limit {
+        Err(Fault::TooLarge { bytes, limit })
+    } else {
+        Ok(())
     }
 }
 
@@ -76,16 +92,9 @@ pub(super) fn bounded(array: Array, f: &Frame<'_>) -> Result<Array, Fault> {
 pub(super) fn fill_bytes(
     lengths: impl IntoIterator<Item = u64>,
     dtype: ScalarType,
+    f: &Frame<'_>,
 ) -> Result<(), Fault> {
-    let bytes = lengths.into_iter().fold(dtype.size(), u64::saturating_mul);
-    if bytes > FILL_LIMIT {
-        Err(Fault::TooLarge {
-            bytes,
-            limit: FILL_LIMIT,
-        })
-    } else {
-        Ok(())
-    }
+    within(FILL_LIMIT, lengths, dtype, f)
 }
 
 pub(super) fn c_string(text: &str) -> Result<CString, Fault> {

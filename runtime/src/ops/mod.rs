@@ -108,10 +108,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
         I::Multiply(i) => binary!(i, mlx_multiply),
         I::Divide(i) => binary!(i, mlx_divide),
         I::FloorDivide(i) => several::floor_divide(i, f),
-        I::Remainder(i) => {
-            let divisor = several::nonzero(f.get(i.b)?, f)?;
-            f.put(i.out, op!(f, mlx_remainder, f.raw(i.a)?, divisor.raw()))
-        }
+        I::Remainder(i) => several::remainder(i, f),
         I::Power(i) => binary!(i, mlx_power),
         I::Maximum(i) => binary!(i, mlx_maximum),
         I::Minimum(i) => binary!(i, mlx_minimum),
@@ -505,7 +502,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             lengths(&reps, 0)?;
             let x = f.get(i.x)?;
             let times = reps.iter().map(|n| u64::from(n.unsigned_abs()));
-            fill_bytes(times.chain([x.len() as u64]), x.dtype())?;
+            fill_bytes(times.chain([x.len() as u64]), x.dtype(), f)?;
             f.put(i.out, op!(f, mlx_tile, x.raw(), reps.as_ptr(), reps.len()))
         }
         I::Repeat(i) => {
@@ -515,6 +512,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             fill_bytes(
                 [u64::from(repeats.unsigned_abs()), x.len() as u64],
                 x.dtype(),
+                f,
             )?;
             f.put(i.out, op!(f, mlx_repeat_axis, x.raw(), repeats, i.axis))
         }
@@ -553,6 +551,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             fill_bytes(
                 shape.iter().map(|n| u64::from(n.unsigned_abs())),
                 i.scalar_type,
+                f,
             )?;
             let value = scalar(f.float(i.v)?, i.scalar_type)?;
             let code = code_of(i.scalar_type)?;
@@ -576,6 +575,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             fill_bytes(
                 [u64::from(n.unsigned_abs()), u64::from(m.unsigned_abs())],
                 i.scalar_type,
+                f,
             )?;
             f.put(i.out, op!(f, mlx_tri, n, m, i.k, code_of(i.scalar_type)?))
         }

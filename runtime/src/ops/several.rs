@@ -1,10 +1,11 @@
 //! Instructions that take several operations of MLX, or checks before one.
 
-use fuseline_program::ScalarType;
 use fuseline_program::instr::{
     Arange, AsStrided, BroadcastTo, FloorDivide, Gather, GatherMm, Gelu, IndexCopy, IntOrVid,
-    IntOrVidOrTid, Pad, RandomBits, Sdpa, Slice, SliceUpdate, Split, Squeeze, Take, TakeAlongAxis,
+    IntOrVidOrTid, Pad, RandomBits, Remainder, Sdpa, Slice, SliceUpdate, Split, Squeeze, Take,
+    TakeAlongAxis,
 };
+use fuseline_program::{ScalarType, Tid};
 
 use super::host::{axis_of, c_string, fill_bytes, integers, is_integer, lengths, scalar};
 use super::indices::{self, CHECKED};
@@ -13,24 +14,45 @@ use super::{cast, op, select, sorted};
 use crate::device::Device;
 use crate::fault::Fault;
 use crate::frame::Frame;
+use crate::late::Span;
 use crate::mlx::{Array, Optional, Vector, check, code_of};
 
-/// The divisor of an integer division. A zero in it would end the process: it is refused if it can be seen without
-/// waiting, else replaced by 1.
-pub(super) fn nonzero(divisor: &Array, f: &Frame<'_>) -> Result<Array, Fault> {
-    if !is_integer(divisor.dtype()) {
-        return Ok(divisor.share()?);
+/// The divisor of an integer division with nothing in it that would end the process, and where it was -1, if it may have been somewhere.
+///
+/// A processor stops at a division by zero, and at that of the least integer by -1. Zero is refused if it can be seen without waiting, else 1 stands in its place; and 1 stands
+/// in the place of -1, which leaves no rest either.
+fn divisor(tid: Tid, f: &Frame<'_>) -> Result<(Array, Option<Array>), Fault> {
+    let divisor = f.get(tid)?;
+    let dtype = divisor.dtype();
+    let span = f.span(tid, CHECKED)?;
+    if !is_integer(dtype) || span.is_some_and(|span| span.least > 0 || span.most < -1) {
+        return Ok((divisor.share()?, None));
     }
-    if divisor.len() <= CHECKED && divisor.is_computed() {
-        return if integers(divisor)?.contains(&0) {
-            Err(Fault::Division)
-        } else {
-            Ok(divisor.share()?)
-        };
+    let known = divisor.len() <= CHECKED && divisor.is_computed();
+    let known = known.then(|| integers(divisor)).transpose()?;
+    let one = scalar(1.0, dtype)?;
+    let replaced = |of: &Array, number: f64| {
+        let number = scalar(number, dtype)?;
+        let is_it = op!(f, mlx_equal, of.raw(), number.raw());
+        let without = op!(f, mlx_where, is_it.raw(), one.raw(), of.raw());
+        Ok::<_, Fault>((without, is_it))
+    };
+    let nonzero = match &known {
+        Some(known) if known.contains(&0) => return Err(Fault::Division),
+        Some(_) => divisor.share()?,
+        None => replaced(divisor, 0.0)?.0,
+    };
+    let signed = Span::of_type(dtype).is_some_and(|all| all.least < 0);
+    if !signed || known.is_some_and(|known| !known.contains(&-1)) {
+        return Ok((nonzero, None));
     }
-    let (zero, one) = (scalar(0.0, divisor.dtype())?, scalar(1.0, divisor.dtype())?);
-    let is_zero = op!(f, mlx_equal, divisor.raw(), zero.raw());
-    Ok(op!(f, mlx_where, is_zero.raw(), one.raw(), divisor.raw()))
+    let (divisor, negates) = replaced(&nonzero, -1.0)?;
+    Ok((divisor, Some(negates)))
+}
+
+pub(super) fn remainder(i: &Remainder, f: &mut Frame<'_>) -> Result<(), Fault> {
+    let (divisor, _) = divisor(i.b, f)?;
+    f.put(i.out, op!(f, mlx_remainder, f.raw(i.a)?, divisor.raw()))
 }
 
 pub(super) fn floor_divide(i: &FloorDivide, f: &mut Frame<'_>) -> Result<(), Fault> {
@@ -39,10 +61,18 @@ pub(super) fn floor_divide(i: &FloorDivide, f: &mut Frame<'_>) -> Result<(), Fau
         return f.put(i.out, op!(f, mlx_floor_divide, a.raw(), b.raw()));
     }
     // MLX divides integers towards zero. The remainder has the divisor's sign, so that without it the division is exact.
-    let b = nonzero(b, f)?;
+    let (b, negates) = divisor(i.b, f)?;
     let rest = op!(f, mlx_remainder, a.raw(), b.raw());
     let exact = op!(f, mlx_subtract, a.raw(), rest.raw());
-    f.put(i.out, op!(f, mlx_floor_divide, exact.raw(), b.raw()))
+    let quotient = op!(f, mlx_floor_divide, exact.raw(), b.raw());
+    let Some(negates) = negates else {
+        return f.put(i.out, quotient);
+    };
+    let negative = op!(f, mlx_negative, quotient.raw());
+    f.put(
+        i.out,
+        op!(f, mlx_where, negates.raw(), negative.raw(), quotient.raw()),
+    )
 }
 
 /// GELU by its formula, in single precision for the 16-bit types, whose own steps would lose the tail.
@@ -131,6 +161,11 @@ pub(super) fn attend(
     causal: bool,
     f: &Frame<'_>,
 ) -> Result<Array, Fault> {
+    if k.shape().get(1) == Some(&0) {
+        // MLX divides by it.
+        let what = "the number of heads of keys";
+        return Err(Fault::Attribute { what, value: 0 });
+    }
     let mode = if causal { c"causal" } else { c"" };
     let (mask, no_sinks) = (Optional::of(mask).raw(), Optional::of(None).raw());
     Ok(op!(
@@ -352,6 +387,7 @@ pub(super) fn pad(i: &Pad, f: &mut Frame<'_>) -> Result<(), Fault> {
             u64::from(n.unsigned_abs()) + u64::from(a.unsigned_abs()) + u64::from(b.unsigned_abs())
         }),
         x.dtype(),
+        f,
     )?;
     let axes: Vec<i32> = (0..low.len() as i32).collect();
     let value = scalar(f64::from(i.constant_value), x.dtype())?;
@@ -557,7 +593,7 @@ pub(super) fn arange(i: &Arange, f: &mut Frame<'_>) -> Result<(), Fault> {
         .max(0)
         .unsigned_abs()
         .div_ceil(u128::from(step.unsigned_abs()));
-    fill_bytes([u64::try_from(count).unwrap_or(u64::MAX)], dtype)?;
+    fill_bytes([u64::try_from(count).unwrap_or(u64::MAX)], dtype, f)?;
     let (start, stop, step) = (start as f64, stop as f64, step as f64);
     f.put(
         i.out,
@@ -577,6 +613,7 @@ pub(super) fn random_bits(i: &RandomBits, f: &mut Frame<'_>) -> Result<(), Fault
     fill_bytes(
         shape.iter().map(|n| u64::from(n.unsigned_abs())),
         ScalarType::U32,
+        f,
     )?;
     let key = match i.seed {
         Some(seed) => {

@@ -58,17 +58,17 @@ pub(super) fn before(instruction: &I, f: &Frame<'_>) -> Option<Span> {
         I::Maximum(i) => pair(of(i.a)?, of(i.b)?, i128::max),
         I::Minimum(i) => pair(of(i.a)?, of(i.b)?, i128::min),
         I::FloorDivide(i) => {
-            let (a, b) = (of(i.a)?, of(i.b)?);
-            (b.least > 0).then(|| pair(a, b, i128::div_euclid))?
+            let (a, b) = (of(i.a)?, of(i.b).filter(|b| b.least > 0)?);
+            pair(a, b, i128::div_euclid)
         }
         I::Remainder(i) => {
-            let (a, b) = (of(i.a)?, of(i.b)?);
-            let rest = Span {
-                least: 0,
-                most: b.most - 1,
-            };
+            let (a, b) = (of(i.a)?, of(i.b).filter(|b| b.least > 0)?);
             let unchanged = a.least >= 0 && a.most < b.least;
-            (b.least > 0).then_some(if unchanged { a } else { rest })
+            if unchanged {
+                Some(a)
+            } else {
+                positions(b.most)
+            }
         }
         _ => None,
     }

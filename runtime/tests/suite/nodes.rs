@@ -3,8 +3,9 @@
 
 use crate::programs::{GraphBuilder, fixed};
 use fuseline_program::instr::{
-    Add, AddInt, AsType, Conv2D, Conv3D, ConvTranspose1D, ConvTranspose3D, FloatOrVid, Full,
-    IdCopy, If, IntOrVid, Median, ModInt, Noop, RandomBits, Scan, SymSize, Transpose, Tri,
+    Add, AddInt, AsType, Conv2D, Conv3D, ConvTranspose1D, ConvTranspose3D, FloatOrVid, FloorDivide,
+    Full, IdCopy, If, IntOrVid, Median, ModInt, Noop, RandomBits, Remainder, Scan, SymSize,
+    Transpose, Tri,
 };
 use fuseline_program::{Instruction, ScalarType, Tid, Vid};
 use fuseline_runtime::{Device, Options, Program, Tensor, Value};
@@ -409,4 +410,41 @@ fn axes_of_a_transposition_may_count_from_the_last() {
     };
     let turned = graph(&[1, 2, 2], &[1, 2, 2], vec![turn.into()]);
     assert_eq!(run(&turned, &[&[1.0, 2.0, 3.0, 4.0]]), [1.0, 3.0, 2.0, 4.0]);
+}
+
+#[test]
+fn integers_divided_by_minus_one() {
+    let integers = |x, out| AsType {
+        x: Tid(x),
+        out: Tid(out),
+        scalar_type: ScalarType::I64,
+    };
+    let floats = AsType {
+        x: Tid(2),
+        out: Tid(2),
+        scalar_type: F32,
+    };
+    let divided = |then: Instruction| GraphBuilder {
+        inputs: vec![("a", fixed(F32, &[5])), ("b", fixed(F32, &[5]))],
+        outputs: vec![fixed(F32, &[5])],
+        temps: 2,
+        main: vec![
+            integers(0, 3).into(),
+            integers(1, 4).into(),
+            then,
+            floats.clone().into(),
+        ],
+        ..GraphBuilder::default()
+    };
+    let (a, b, out) = (Tid(3), Tid(4), Tid(2));
+    // The least integer of 64 bits has no opposite among them.
+    let least = i64::MIN as f32;
+    let inputs: [&[f32]; 2] = [
+        &[7.0, -7.0, 7.0, least, -8.0],
+        &[-1.0, -1.0, -2.0, -1.0, 3.0],
+    ];
+    let quotients = divided(FloorDivide { a, b, out }.into());
+    assert_eq!(run(&quotients, &inputs), [-7.0, 7.0, -4.0, least, -3.0]);
+    let rests = divided(Remainder { a, b, out }.into());
+    assert_eq!(run(&rests, &inputs), [0.0, 0.0, -1.0, 0.0, 1.0]);
 }

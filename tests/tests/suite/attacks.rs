@@ -3,6 +3,7 @@
 
 mod broken_zip;
 mod ir;
+mod operands;
 mod pt2;
 mod pte;
 mod safetensors;
@@ -120,7 +121,8 @@ fn program(path: &Path) -> Result<String> {
 
 #[test]
 fn programs() -> Result {
-    check("pte", pte::attacks()?, program)
+    let attacks = [pte::attacks()?, operands::attacks()?].concat();
+    check("pte", attacks, program)
 }
 
 #[test]

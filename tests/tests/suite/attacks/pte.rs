@@ -10,21 +10,21 @@ use fuseline_program::{
 use fuseline_tests::Result;
 
 /// The slots: a constant `[1, 2, 1000]`, the input and the output `f32[2, 3]`, two temporaries, two host numbers.
-const W: Tid = Tid(0);
-const X: Tid = Tid(1);
-const OUT: Tid = Tid(2);
-const T: Tid = Tid(3);
-const U: Tid = Tid(4);
+pub(super) const W: Tid = Tid(0);
+pub(super) const X: Tid = Tid(1);
+pub(super) const OUT: Tid = Tid(2);
+pub(super) const T: Tid = Tid(3);
+pub(super) const U: Tid = Tid(4);
 
-fn make(name: &str, fields: &[(&str, Field)]) -> Result<Instruction> {
+pub(super) fn make(name: &str, fields: &[(&str, Field)]) -> Result<Instruction> {
     Ok(Instruction::build(name, fields)?)
 }
 
-fn int(number: i64) -> Field {
+pub(super) fn int(number: i64) -> Field {
     Field::IntOrVid(IntOrVid::Int(number))
 }
 
-fn ints(numbers: &[i64]) -> Field {
+pub(super) fn ints(numbers: &[i64]) -> Field {
     Field::IntOrVids(numbers.iter().map(|n| IntOrVid::Int(*n)).collect())
 }
 
@@ -38,7 +38,7 @@ fn branch(to: i64) -> Result<Instruction> {
 }
 
 /// A sound program with these chains, the first of which is the main one.
-fn program(chains: Vec<Vec<Instruction>>) -> Program<'static> {
+pub(super) fn program(chains: Vec<Vec<Instruction>>) -> Program<'static> {
     let matrix = TensorMeta::fixed(ScalarType::F32, &[2, 3]);
     let graph = MlxGraph {
         counts: SlotCounts {
@@ -105,7 +105,7 @@ fn program(chains: Vec<Vec<Instruction>>) -> Program<'static> {
     }
 }
 
-fn bytes(program: &Program<'_>) -> Result<Vec<u8>> {
+pub(super) fn bytes(program: &Program<'_>) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     program.write_unvalidated(&mut bytes)?;
     Ok(bytes)
