@@ -146,6 +146,10 @@ impl Plan<'_> {
                 self.full(*x, number)
             }
             ("zero_of", [x]) => self.full(*x, 0.0),
+            ("lowest_of", [x]) => {
+                let dtype = self.tensor(*x)?.dtype;
+                self.full(*x, lowest(dtype))
+            }
             ("reciprocal_of", [x]) => {
                 let number = self.number(*x)?.recip();
                 self.full(*x, number)
@@ -292,6 +296,16 @@ impl Plan<'_> {
         let ty = TensorType::new(dtype, Vec::new());
         let value = Scalar::float(number);
         self.add(Full { value, ty }, Vec::new())
+    }
+}
+
+/// The lowest finite number of a float dtype.
+pub fn lowest(dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => -65504.0,
+        DType::BF16 => -3.3895313892515355e38,
+        DType::F32 => f64::from(f32::MIN),
+        _ => f64::MIN,
     }
 }
 

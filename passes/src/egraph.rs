@@ -193,7 +193,7 @@ pub fn load(graph: &Graph, tables: &Tables) -> Result<Loaded, PassError> {
             egraph.analysis.tables.insert(name.clone(), form);
         }
     }
-    for (name, form) in closed_form::triangle_forms(graph) {
+    for (name, form) in closed_form::constant_forms(graph) {
         egraph.analysis.tables.insert(name, form);
     }
     let live = graph.live();

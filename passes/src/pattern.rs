@@ -15,13 +15,14 @@
 //!
 //! On the right side of a rule, `attr=?c` is the number that `?c` is known to be, `attr=$a*?c` the number in `$a` times that one, `attr=$a*-1` times a number that is written, and these build what they say only where it is not there already:
 //! `reshaped[shape=…](t)`, `vector(t)` (all in one axis), `swapped(t)` (last two axes exchanged), and the new numbers `product(?a, ?b)`,
-//! `part[start, stop](?x)`: those places of the last axis, `?x` itself where they are all; `reciprocal_of(?a)` and `zero_of(?a)`, of the dtype of `?a`.
+//! `part[start, stop](?x)`: those places of the last axis, `?x` itself where they are all; `reciprocal_of(?a)`, `zero_of(?a)` and `lowest_of(?a)` (the lowest finite number), of the dtype
+//! of `?a`.
 
 use fuseline_ir::text::Cursor;
 use fuseline_ir::{Attr, Op, ParseError};
 
 /// Names of the helpers that only a right side may use.
-pub const HELPERS: [&str; 7] = [
+pub const HELPERS: [&str; 8] = [
     "reshaped",
     "part",
     "vector",
@@ -29,6 +30,7 @@ pub const HELPERS: [&str; 7] = [
     "product",
     "reciprocal_of",
     "zero_of",
+    "lowest_of",
 ];
 
 /// A term with holes.

@@ -27,6 +27,9 @@ pub enum Elem {
     Bool,
 }
 
+/// The lowest number that an `f16` holds.
+const LOWEST_F16: f64 = -65504.0;
+
 /// A set of numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Range {
@@ -40,6 +43,10 @@ pub enum Range {
     Threshold,
     /// So low that a score with it is as good as masked, −10³⁰ and below, but finite.
     HidingFinite,
+    /// Lower than any `f16`, but finite: what hides a score in code that avoids −∞.
+    LowFinite,
+    /// As low as that, or −∞.
+    Low,
     /// −∞.
     MinusInfinity,
     /// As low as either.
@@ -55,6 +62,8 @@ impl Range {
             Range::Positive => x.is_finite() && x > 0.0,
             Range::Threshold => (20.0..=80.0).contains(&x),
             Range::HidingFinite => x.is_finite() && x <= HIDING,
+            Range::LowFinite => x.is_finite() && x < LOWEST_F16,
+            Range::Low => x < LOWEST_F16,
             Range::MinusInfinity => x == f64::NEG_INFINITY,
             Range::Hiding => x <= HIDING,
         }
@@ -69,6 +78,8 @@ impl fmt::Display for Range {
             Range::Positive => "> 0",
             Range::Threshold => "from 20 to 80",
             Range::HidingFinite => "at most −1e30, finite",
+            Range::LowFinite => "below −65504, finite",
+            Range::Low => "below −65504",
             Range::MinusInfinity => "−∞",
             Range::Hiding => "at most −1e30",
         })

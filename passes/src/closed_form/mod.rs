@@ -17,7 +17,7 @@ mod triangle;
 
 pub use mask::{HIDING, HalfSpace, Seen, half_space, seen};
 pub use rotary::{Pairing, Position, Rotary, Wave, position, rotary_table};
-pub use triangle::{Triangle, triangle_forms, triangles};
+pub use triangle::{Triangle, constant_forms, triangles};
 
 use fuseline_ir::{DType, Dim, Graph, Op, Scalar, Type, Value};
 use std::fmt;
@@ -163,7 +163,7 @@ pub fn of<K: Key>(
 /// The forms of all values of a graph that have one, by number of value.
 pub fn analyse(graph: &Graph) -> Vec<Option<Arc<Form<Value>>>> {
     let mut forms: Vec<Option<Arc<Form<Value>>>> = Vec::with_capacity(graph.nodes().len());
-    let triangles = triangle_forms(graph);
+    let constants = constant_forms(graph);
     for (_, node) in graph.values() {
         let args: Vec<_> = node
             .args
@@ -173,7 +173,7 @@ pub fn analyse(graph: &Graph) -> Vec<Option<Arc<Form<Value>>>> {
         let types: Vec<_> = node.args.iter().map(|a| graph.ty(*a)).collect();
         let form = of(&node.op, &args, &types, &node.ty, |n| node.args[n]);
         let form = form.or_else(|| match &node.op {
-            Op::Constant(constant) => triangles.get(&constant.name).cloned(),
+            Op::Constant(constant) => constants.get(&constant.name).cloned(),
             _ => None,
         });
         forms.push(form);

@@ -129,12 +129,20 @@ impl Triangle {
     }
 }
 
-/// The forms of the constants of a graph that are triangles, by name.
-pub fn triangle_forms<K: Key>(graph: &Graph) -> BTreeMap<Symbol, Arc<Form<K>>> {
-    let form = |(name, triangle): (Symbol, Triangle)| {
+/// The forms of the constants of a graph that are triangles, or a single number, by name.
+pub fn constant_forms<K: Key>(graph: &Graph) -> BTreeMap<Symbol, Arc<Form<K>>> {
+    let number = |(name, number): (Symbol, Scalar)| {
+        let dtype = graph.constants.get(&name)?.ty.dtype;
+        Some((name, Form::number(dtype, number)))
+    };
+    let triangle = |(name, triangle): (Symbol, Triangle)| {
         let ty = &graph.constants.get(&name)?.ty;
         let form = triangle.form(ty.dtype, ty.rank())?;
         Some((name, form))
     };
-    triangles(graph).into_iter().filter_map(form).collect()
+    let numbers = crate::egraph::numbers(graph).into_iter();
+    let triangles = triangles(graph).into_iter();
+    (numbers.filter_map(number))
+        .chain(triangles.filter_map(triangle))
+        .collect()
 }

@@ -3,10 +3,11 @@
 use crate::pass::Numerics::{Exact, Reassociates};
 use crate::rule::Rule;
 use crate::sort::Elem::{Bool, Float};
-use crate::sort::Range::{Any, Finite, Hiding, HidingFinite, MinusInfinity};
+use crate::sort::Range::{Any, Finite, Hiding, HidingFinite, Low, LowFinite, MinusInfinity};
 use crate::sort::Sort;
 use crate::sort::Sort::{
-    Causal, Equals, Flag, Holds, Literal, Mask, Number, Shape, Share, Spread, Tame, Tensor,
+    Causal, Elements, Equals, Flag, Holds, Literal, Mask, Number, Shape, Share, Spread, Tame,
+    Tensor,
 };
 
 const Q: (&str, Sort) = ("q", Tensor(Float("T"), "B H S D"));
@@ -84,11 +85,24 @@ pub const RULES: &[Rule] = &[
         vars: &[
             ("s", Tensor(Float("T"), "L..")),
             ("m", Spread(Bool, "L..")),
-            ("n", Number("T", Hiding)),
+            ("n", Number("T", Low)),
         ],
         lhs: "where(?m, ?n, ?s)",
         rhs: "where(logical_not(?m), ?s, ?n)",
         class: Exact,
+    },
+    Rule {
+        name: "hidden_lowered",
+        doc: "A score that was replaced by a very low number (−10⁹ is usual) may be as low as the dtype goes: it weighs nothing beside one that is seen, and a row that is hidden whole is uniform \
+              either way. Scores are taken to be finite and far above that number.",
+        vars: &[
+            ("s", Tame(Float("T"), "L.. S N")),
+            ("m", Spread(Bool, "L.. S N")),
+            ("n", Number("T", LowFinite)),
+        ],
+        lhs: "softmax[axis=-1](where(?m, ?s, ?n))",
+        rhs: "softmax[axis=-1](where(?m, ?s, lowest_of(?n)))",
+        class: Reassociates,
     },
     Rule {
         name: "hidden_added",
@@ -387,6 +401,30 @@ pub const RULES: &[Rule] = &[
         lhs: "sdpa[scale=$c, causal=$o](?q, reshape[shape=[B, J*R, N, D]](broadcast[shape=[B, J, R, N, D]](reshape[shape=[B, J, 1, N, D]](?k))), \
               reshape[shape=[B, J*R, N, E]](broadcast[shape=[B, J, R, N, E]](reshape[shape=[B, J, 1, N, E]](?v))), ?m*)",
         rhs: "sdpa[scale=$c, causal=$o](?q, ?k, ?v, ?m*)",
+        class: Exact,
+    },
+    Rule {
+        name: "scores_of_repeated_heads",
+        doc: "Keys repeated so that each query head has its own, where the scores are changed in a way that the op doesn't know: the queries of a group of heads are the rows of one product instead.",
+        vars: &[
+            ("q", Tensor(Float("T"), "B H S D")),
+            ("k", Elements(Float("T"), "B J N D")),
+            ("H", Equals("J*R")),
+        ],
+        lhs: "matmul(?q, transpose[perm=[0, 1, 3, 2]](reshape[shape=[B, J*R, N, D]](broadcast[shape=[B, J, R, N, D]](reshape[shape=[B, J, 1, N, D]](?k)))))",
+        rhs: "reshape[shape=[B, H, S, N]](matmul(reshape[shape=[B, J, R*S, D]](?q), swapped(reshaped[shape=[B, J, N, D]](?k))))",
+        class: Exact,
+    },
+    Rule {
+        name: "values_of_repeated_heads",
+        doc: "As `scores_of_repeated_heads`, of the weights and the values.",
+        vars: &[
+            ("p", Tensor(Float("T"), "B H S N")),
+            ("v", Elements(Float("T"), "B J N E")),
+            ("H", Equals("J*R")),
+        ],
+        lhs: "matmul(?p, reshape[shape=[B, J*R, N, E]](broadcast[shape=[B, J, R, N, E]](reshape[shape=[B, J, 1, N, E]](?v))))",
+        rhs: "reshape[shape=[B, H, S, E]](matmul(reshape[shape=[B, J, R*S, N]](?p), reshaped[shape=[B, J, N, E]](?v)))",
         class: Exact,
     },
     Rule {

@@ -2,7 +2,7 @@
 //!
 //! A witness is made twice from the same draws: as the rule has it, and *wide*, with every float as `f64`, which says what exact arithmetic would give for the same inputs.
 
-use crate::build::least_normal;
+use crate::build::{least_normal, lowest};
 use crate::matcher::{Bindings, Letter, letters_of, resolve_axes};
 use crate::pattern::{Apply, AttrPattern, Pattern};
 use crate::rule::Compiled;
@@ -565,11 +565,10 @@ impl Maker<'_> {
             Range::Positive => self.rng.pick(&[1e-5, 1e-6, 1e-3, 0.5, 1.0]),
             Range::Threshold => self.rng.pick(&[20.0, 32.0]),
             Range::HidingFinite if dtype == DType::F16 => return None,
-            Range::HidingFinite => match dtype {
-                DType::BF16 => -3.3895313892515355e38,
-                _ => -f64::from(f32::MAX),
-            },
-            Range::MinusInfinity | Range::Hiding => f64::NEG_INFINITY,
+            Range::HidingFinite => lowest(dtype),
+            Range::LowFinite if dtype == DType::F16 => return None,
+            Range::LowFinite => self.rng.pick(&[-1e5, -1e9, -1e20]),
+            Range::MinusInfinity | Range::Hiding | Range::Low => f64::NEG_INFINITY,
         };
         Some(x)
     }
