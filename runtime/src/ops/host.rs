@@ -66,8 +66,17 @@ pub(super) fn on_cuda(f: &Frame<'_>) -> bool {
 /// Refuses an array that is larger than [`ARRAY_LIMIT`], or than all that the program may take, before anything is computed.
 pub(super) fn bounded(array: Array, f: &Frame<'_>) -> Result<Array, Fault> {
     let lengths = array.shape().iter().map(|n| u64::from(n.unsigned_abs()));
-    within(ARRAY_LIMIT, lengths, array.dtype(), f)?;
+    within_reach(lengths, array.dtype(), f)?;
     Ok(array)
+}
+
+/// Refuses what [`bounded`] does, by lengths: for an array that MLX makes on its way.
+pub(super) fn within_reach(
+    lengths: impl IntoIterator<Item = u64>,
+    dtype: ScalarType,
+    f: &Frame<'_>,
+) -> Result<(), Fault> {
+    within(ARRAY_LIMIT, lengths, dtype, f)
 }
 
 /// Refuses an array of these lengths that takes more than the limit, or than all that the program may take. A length of 0 counts as 1: what MLX makes on the way to an array without

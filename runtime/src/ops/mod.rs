@@ -238,10 +238,9 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
             let x = own.as_ref().map_or(f.raw(i.x)?, Array::raw);
             let w = f.raw(i.w)?;
             let [p] = axes.map(|axis| if own.is_some() { 0 } else { axis.padding });
-            f.put(
-                i.out,
-                op!(f, mlx_conv1d, x, w, i.stride, p, i.dilation, i.groups),
-            )
+            let out = op!(f, mlx_conv1d, x, w, i.stride, p, i.dilation, i.groups);
+            conv::affordable(&out, f.get(i.w)?, i.groups, f)?;
+            f.put(i.out, out)
         }
         I::Conv2D(i) => {
             steps(
@@ -277,6 +276,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
                 i.dilation_w,
                 i.groups,
             );
+            conv::affordable(&out, f.get(i.w)?, i.groups, f)?;
             f.put(i.out, out)
         }
         I::Conv3D(i) => {
@@ -329,14 +329,21 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
                 i.dilation_w,
                 i.groups,
             );
+            conv::affordable(&out, f.get(i.w)?, i.groups, f)?;
             f.put(i.out, out)
         }
         I::ConvTranspose1D(i) => {
-            conv::check(f.get(i.x)?, f.get(i.w)?, 1)?;
             steps(
                 &[i.stride, i.dilation, i.groups],
                 &[i.padding, i.output_padding],
             )?;
+            let axes = [conv::Axis {
+                stride: i.stride,
+                padding: i.padding,
+                dilation: i.dilation,
+            }];
+            let more = [i.output_padding];
+            conv::check_transposed(f.get(i.x)?, f.get(i.w)?, &axes, &more, f)?;
             let (x, w) = (f.raw(i.x)?, f.raw(i.w)?);
             let out = op!(
                 f,
@@ -349,10 +356,10 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
                 i.output_padding,
                 i.groups,
             );
+            conv::affordable(&out, f.get(i.w)?, i.groups, f)?;
             f.put(i.out, out)
         }
         I::ConvTranspose2D(i) => {
-            conv::check(f.get(i.x)?, f.get(i.w)?, 2)?;
             steps(
                 &[i.stride_h, i.stride_w, i.dilation_h, i.dilation_w, i.groups],
                 &[
@@ -362,6 +369,20 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
                     i.output_padding_w,
                 ],
             )?;
+            let axes = [
+                conv::Axis {
+                    stride: i.stride_h,
+                    padding: i.padding_h,
+                    dilation: i.dilation_h,
+                },
+                conv::Axis {
+                    stride: i.stride_w,
+                    padding: i.padding_w,
+                    dilation: i.dilation_w,
+                },
+            ];
+            let more = [i.output_padding_h, i.output_padding_w];
+            conv::check_transposed(f.get(i.x)?, f.get(i.w)?, &axes, &more, f)?;
             let (x, w) = (f.raw(i.x)?, f.raw(i.w)?);
             let out = op!(
                 f,
@@ -378,10 +399,10 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
                 i.output_padding_w,
                 i.groups,
             );
+            conv::affordable(&out, f.get(i.w)?, i.groups, f)?;
             f.put(i.out, out)
         }
         I::ConvTranspose3D(i) => {
-            conv::check(f.get(i.x)?, f.get(i.w)?, 3)?;
             steps(
                 &[
                     i.stride_d,
@@ -401,6 +422,25 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
                     i.output_padding_w,
                 ],
             )?;
+            let axes = [
+                conv::Axis {
+                    stride: i.stride_d,
+                    padding: i.padding_d,
+                    dilation: i.dilation_d,
+                },
+                conv::Axis {
+                    stride: i.stride_h,
+                    padding: i.padding_h,
+                    dilation: i.dilation_h,
+                },
+                conv::Axis {
+                    stride: i.stride_w,
+                    padding: i.padding_w,
+                    dilation: i.dilation_w,
+                },
+            ];
+            let more = [i.output_padding_d, i.output_padding_h, i.output_padding_w];
+            conv::check_transposed(f.get(i.x)?, f.get(i.w)?, &axes, &more, f)?;
             let (x, w) = (f.raw(i.x)?, f.raw(i.w)?);
             let out = op!(
                 f,
@@ -421,6 +461,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
                 i.output_padding_w,
                 i.groups,
             );
+            conv::affordable(&out, f.get(i.w)?, i.groups, f)?;
             f.put(i.out, out)
         }
 

@@ -7,7 +7,9 @@ use fuseline_program::instr::{
 };
 use fuseline_program::{ScalarType, Tid};
 
-use super::host::{axis_of, c_string, fill_bytes, integers, is_integer, lengths, scalar};
+use super::host::{
+    axis_of, c_string, fill_bytes, integers, is_integer, lengths, scalar, within_reach,
+};
 use super::indices::{self, CHECKED};
 use super::metal_kernel::metal_is_there;
 use super::{cast, op, select, sorted};
@@ -165,6 +167,13 @@ pub(super) fn attend(
         // MLX divides by it.
         let what = "the number of heads of keys";
         return Err(Fault::Attribute { what, value: 0 });
+    }
+    if let (Device::Cpu, [batch, heads, queries, _], [.., keys, _]) =
+        (f.stream.device(), q.shape(), k.shape())
+    {
+        // There MLX makes the scores of every query with every key.
+        let scores = [batch, heads, queries, keys].map(|n| u64::from(n.unsigned_abs()));
+        within_reach(scores, q.dtype(), f)?;
     }
     let mode = if causal { c"causal" } else { c"" };
     let (mask, no_sinks) = (Optional::of(mask).raw(), Optional::of(None).raw());

@@ -36,6 +36,18 @@ fn cast(x: Tid, out: Tid, dtype: ScalarType) -> Result<Instruction> {
     )
 }
 
+/// A convolution of ones, with these attributes.
+fn convolution(name: &str, attributes: &[(&str, i64)]) -> Result<Vec<u8>> {
+    let mut fields = vec![("x", T.into()), ("w", U.into()), ("out", OUT.into())];
+    let attributes = attributes.iter().map(|(name, n)| (*name, (*n).into()));
+    fields.extend(attributes);
+    file(vec![
+        full(T, &[1, 4, 4, 1], 1.0, ScalarType::F32)?,
+        full(U, &[1, 2, 2, 1], 1.0, ScalarType::F32)?,
+        make(name, &fields)?,
+    ])
+}
+
 /// A program with this main chain, which fills the output.
 fn file(main: Vec<Instruction>) -> Result<Vec<u8>> {
     bytes(&program(vec![main]))
@@ -45,6 +57,7 @@ fn file(main: Vec<Instruction>) -> Result<Vec<u8>> {
 pub fn attacks() -> Result<Vec<Attack>> {
     let least = -9_223_372_036_854_775_808.0;
     let tids = |tid: Tid| Field::Tids(vec![tid]);
+    let long = 0x7fff_ffff;
     Ok(vec![
         (
             "least_integer_divided_by_minus_one",
@@ -103,6 +116,29 @@ pub fn attacks() -> Result<Vec<Attack>> {
                 )?,
                 make("IdCopy", &[("x", X.into()), ("out", OUT.into())])?,
             ])?,
+        ),
+        (
+            "convolution_whose_window_overflows",
+            convolution(
+                "ConvTranspose2D",
+                &[("padding_w", long), ("dilation_w", long)],
+            )?,
+        ),
+        (
+            "convolution_with_gaps_beyond_counting",
+            convolution("ConvTranspose2D", &[("stride_h", long)])?,
+        ),
+        (
+            "convolution_of_a_little_in_a_wide_margin",
+            convolution(
+                "Conv2D",
+                &[
+                    ("padding_h", 1 << 29),
+                    ("padding_w", 1 << 29),
+                    ("stride_h", 1 << 29),
+                    ("stride_w", 1 << 29),
+                ],
+            )?,
         ),
         (
             "computed_index_out_of_range",
