@@ -14,6 +14,7 @@
 //! types that all passes share.
 
 pub mod affine;
+mod beside;
 pub mod biases;
 pub mod build;
 pub mod canon;
@@ -22,6 +23,7 @@ pub mod closed_form;
 pub mod cost;
 pub mod decompose;
 pub mod egraph;
+pub mod experts;
 pub mod explain;
 pub mod extract;
 pub mod filled;

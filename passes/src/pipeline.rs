@@ -2,8 +2,8 @@
 
 use crate::pass::{PassCx, PassError};
 use crate::{
-    affine, biases, canon, chains, decompose, filled, fold, horizontal, layout, ordered, positions,
-    saturate, unpack,
+    affine, biases, canon, chains, decompose, experts, filled, fold, horizontal, layout, ordered,
+    positions, saturate, unpack,
 };
 use fuseline_ir::Graph;
 use std::collections::BTreeMap;
@@ -56,6 +56,11 @@ pub const PASSES: &[Pass] = &[
         name: ordered::NAME,
         doc: "rows that are put in an order for experts, and back again, are left where they are",
         run: |graph, cx, _| ordered::run(graph, cx).map(Done::from),
+    },
+    Pass {
+        name: experts::NAME,
+        doc: "where every token goes through every expert and few count, it goes through those that it chose, if the target's costs say that it pays",
+        run: |graph, cx, _| experts::run(graph, cx).map(Done::from),
     },
     Pass {
         name: affine::NAME,
@@ -134,6 +139,7 @@ impl Level {
                 "fold",
                 "canon",
                 "ordered",
+                "experts",
                 "affine",
                 "positions",
                 "canon",

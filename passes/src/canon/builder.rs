@@ -4,7 +4,10 @@ use super::{Fired, RULES, Rewrite};
 use crate::closed_form::{self, Form};
 use fuseline_ir::ops::create;
 use fuseline_ir::ops::{movement as mv, pointwise as pw};
-use fuseline_ir::{DType, Dim, Flag, Graph, Loc, Op, OpError, Scalar, TensorType, Type, Value};
+use fuseline_ir::{
+    Constant, DType, Dim, Flag, Graph, Loc, Op, OpError, Payload, Scalar, Symbol, TensorType, Type,
+    Value,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -44,6 +47,30 @@ impl Builder {
     pub fn at(&mut self, loc: &Loc) -> &mut Builder {
         self.loc = loc.clone();
         self
+    }
+
+    /// Adds a constant and the value that reads it.
+    ///
+    /// Errors: as [`Graph::constant`].
+    pub fn constant(
+        &mut self,
+        name: Symbol,
+        ty: TensorType,
+        data: Option<Arc<dyn Payload>>,
+    ) -> Result<Value, OpError> {
+        if !self.graph.constants.contains_key(&name) {
+            let constant = Constant {
+                ty: ty.clone(),
+                data,
+            };
+            self.graph.constants.insert(name.clone(), constant);
+        }
+        self.add(create::Constant { name, ty }, &[])
+    }
+
+    /// The graph so far.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// The graph so far, with outputs and next states still to be set.
