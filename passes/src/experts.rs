@@ -22,10 +22,10 @@ use crate::canon::Builder;
 use crate::cost::Model;
 use crate::decompose::copy_ends;
 use crate::pass::{Numerics, PassCx, PassError};
-use crate::shapes::product;
+use crate::shapes::{Group as Run, groups, product};
 use crate::sweep;
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{Graph, Op, OpError, Symbol, Type, Value};
+use fuseline_ir::{Dim, Graph, Op, OpError, Symbol, Type, Value};
 use lift::Lift;
 use routing::{Routed, Routing, Which, padded};
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,6 +130,19 @@ impl<'a> Experts<'a> {
 
     /// What stands in the place of an old value that has become `new`: itself, where it is no sum over experts.
     fn replaced(&mut self, value: Value, new: Value) -> Result<Value, OpError> {
+        if let Some(taken) = self.taken(new)?.filter(|v| self.is_cheaper(value, *v)) {
+            return Ok(taken);
+        }
+        let of_stack = match self.stack(new) {
+            Some((routed, experts)) => {
+                let experts = experts.into_iter().zip(0..).map(|(v, n)| (n, v)).collect();
+                self.chosen(&routed, &experts, new)?
+            }
+            None => None,
+        };
+        if let Some(sum) = of_stack.filter(|sum| self.is_cheaper(value, *sum)) {
+            return Ok(sum);
+        }
         if !self.is_sum(value) {
             return Ok(new);
         }
@@ -156,7 +169,7 @@ impl<'a> Experts<'a> {
         let mut sums = Vec::new();
         let mut done: BTreeSet<Value> = BTreeSet::new();
         for group in groups.values() {
-            if let Some(sum) = self.chosen(group, new)? {
+            if let Some(sum) = self.chosen(&group.routed, &group.experts, new)? {
                 sums.push(sum);
                 done.extend(&group.terms);
             }
@@ -260,23 +273,113 @@ impl<'a> Experts<'a> {
         (own && single && !routed.hidden).then_some(*routed)
     }
 
+    /// The weights and the values of a sum over experts whose values stand side by side along an axis.
+    fn stack(&mut self, sum: Value) -> Option<(Routed, Vec<Value>)> {
+        let b = &mut self.b;
+        let (made, args) = (b.op(sum).clone(), b.args(sum).to_vec());
+        let (x, y, summed) = match (&made, args.as_slice()) {
+            (Op::Sum(s), &[product]) => match (b.op(product), b.args(product), s.axes.as_slice()) {
+                (Op::Mul(_), &[x, y], &[axis]) => (x, y, Some((product, axis))),
+                _ => return None,
+            },
+            (Op::Matmul(_), &[x, y]) => (x, y, None),
+            _ => return None,
+        };
+        let (weights, values) = match (self.routing.get(x), self.routing.get(y)) {
+            (Some(_), None) => (x, y),
+            (None, Some(_)) => (y, x),
+            _ => return None,
+        };
+        let rank = b.shape(summed.map_or(sum, |(product, _)| product)).len();
+        // Where the experts and the features are, of the values, and the experts of the weights.
+        let (experts, features, own) = match summed {
+            Some((_, axis)) if axis + 1 == rank => (axis, rank.checked_sub(2)?, axis),
+            Some((_, axis)) => (axis, rank - 1, axis),
+            None if weights == x => (rank - 2, rank - 1, rank - 1),
+            None => (rank - 1, rank - 2, rank - 2),
+        };
+        let routed = *self.routing.get(weights)?;
+        let lead = rank - b.shape(weights).len();
+        let (all, shape) = (padded(b.shape(weights), rank), b.shape(values).to_vec());
+        let ones = match summed {
+            Some(_) => features,
+            None => rank - 1 - (own - (rank - 2)),
+        };
+        let tokens = |a: &usize| *a != experts && *a != features;
+        let fits = shape.len() == rank
+            && routed.which == Which::Axis(own.checked_sub(lead)?)
+            && routed.slot.is_none()
+            && !routed.hidden
+            && all[ones].is(1)
+            && shape[experts].is(routed.count)
+            && (0..rank).filter(tokens).all(|a| all[a] == shape[a]);
+        let experts = fits.then(|| unstacked(b, values, experts, features));
+        Some((routed, experts.flatten()?))
+    }
+
+    /// What the chosen experts make, where it is taken from what all make, side by side along an axis.
+    fn taken(&mut self, value: Value) -> Result<Option<Value>, OpError> {
+        let b = &mut self.b;
+        let (Op::TakeAlong(take), &[values, index]) = (b.op(value), b.args(value)) else {
+            return Ok(None);
+        };
+        let (axis, shape) = (take.axis, b.shape(value).to_vec());
+        let index = match b.op(index) {
+            Op::Broadcast(_) => b.arg(index, 0),
+            _ => index,
+        };
+        let Some(slots) = self.routing.slots(index).copied() else {
+            return Ok(None);
+        };
+        let all = b.shape(values).to_vec();
+        let mut choices = shape.clone();
+        choices.pop();
+        choices.push(1i64.into());
+        let lead = shape.len() - b.shape(index).len();
+        let fits = axis + 2 == shape.len()
+            && slots.axis.is_none_or(|a| a + lead == axis)
+            && padded(b.shape(index), shape.len()) == choices
+            && all[axis].is(slots.count)
+            && all[..axis] == shape[..axis]
+            && all.last() == shape.last()
+            && product(&choices) == product(b.shape(slots.index));
+        let experts = fits.then(|| unstacked(b, values, axis, axis + 1)).flatten();
+        let (Some(experts), true) = (experts, slots.count > 1) else {
+            return Ok(None);
+        };
+        let lift = Lift::new(b, slots.index, experts.len(), &self.alone);
+        let Some(mut lift) = lift else {
+            return Ok(None);
+        };
+        match lift.chosen(&experts)? {
+            Some(chosen) if product(b.shape(chosen)) == product(&shape) => {
+                b.reshape(chosen, shape).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// `Σₖ wₖ · f(x)` with the chosen experts, in the shape of `like`.
-    fn chosen(&mut self, group: &Group, like: Value) -> Result<Option<Value>, OpError> {
-        let numbers = group.experts.keys().copied();
-        let complete = numbers.eq(0..group.routed.count) && group.experts.len() > 1;
+    fn chosen(
+        &mut self,
+        routed: &Routed,
+        experts: &BTreeMap<i64, Value>,
+        like: Value,
+    ) -> Result<Option<Value>, OpError> {
+        let complete = experts.keys().copied().eq(0..routed.count) && experts.len() > 1;
         if !complete {
             return Ok(None);
         }
-        let experts: Vec<Value> = group.experts.values().copied().collect();
+        let experts: Vec<Value> = experts.values().copied().collect();
         let shape = self.b.shape(like).to_vec();
-        let lift = Lift::new(&mut self.b, group.routed.index, experts.len(), &self.alone);
+        let lift = Lift::new(&mut self.b, routed.index, experts.len(), &self.alone);
         let Some(mut lift) = lift else {
             return Ok(None);
         };
         let Some(mut values) = lift.chosen(&experts)? else {
             return Ok(None);
         };
-        if let Some(weight) = group.routed.weight {
+        if let Some(weight) = routed.weight {
             let weight = lift.column(weight)?;
             values = self.b.add(op::Mul {}, &[values, weight])?;
         }
@@ -327,3 +430,72 @@ impl<'a> Experts<'a> {
         self.model.cost(&node.op, &types, &node.ty, fixed)
     }
 }
+
+/// The values that stand side by side along the axis `experts`, each with the features of a token last, as they are along `features` of the whole.
+fn unstacked(
+    b: &mut Builder,
+    value: Value,
+    mut experts: usize,
+    mut features: usize,
+) -> Option<Vec<Value>> {
+    let mut at = value;
+    loop {
+        let shape = b.shape(at).to_vec();
+        let &inner = b.args(at).first()?;
+        match b.op(at).clone() {
+            Op::Transpose(t) => {
+                let axes = [experts, features];
+                let tokens = |a: &&usize| !axes.contains(a) && !shape[**a].is(1);
+                let order: Vec<usize> = (0..shape.len())
+                    .filter(|a| tokens(&a))
+                    .map(|a| t.perm[a])
+                    .collect();
+                if !order.is_sorted() {
+                    return None;
+                }
+                (experts, features) = (t.perm[experts], t.perm[features]);
+                at = inner;
+            }
+            Op::Reshape(_) => {
+                let groups = groups(&shape, b.shape(inner))?;
+                let of = |axis| groups.iter().find(|g| g.from.contains(&axis));
+                let (e, f) = (of(experts)?, of(features)?);
+                let one_each = |g: &Run| g.from.len() == 1 && g.to.len() == 1;
+                if e == f && e.from == (experts..features + 1) && e.to.len() == 1 {
+                    let parts = parts(b, inner, e.to.start, &shape[features])?;
+                    let last = e.to.end == b.shape(inner).len();
+                    return last.then_some(parts);
+                }
+                if !one_each(e) || !one_each(f) {
+                    return None;
+                }
+                (experts, features) = (e.to.start, f.to.start);
+                at = inner;
+            }
+            Op::Cat(_) => {
+                let last = features + 1 + usize::from(experts > features) == shape.len();
+                let parts = parts(b, at, experts, &1i64.into())?;
+                let mut each = shape;
+                each.remove(experts);
+                let flat = |v| b.reshape(v, each.clone()).ok();
+                return last
+                    .then(|| parts.into_iter().map(flat).collect::<Option<_>>())
+                    .flatten();
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// What is put together along an axis, where each has the same size along it.
+fn parts(b: &Builder, value: Value, axis: usize, len: &Dim) -> Option<Vec<Value>> {
+    let Op::Cat(cat) = b.op(value) else {
+        return None;
+    };
+    let each = |v: &Value| b.shape(*v).get(axis) == Some(len);
+    let parts = b.args(value);
+    (cat.axis == axis && parts.iter().all(each)).then(|| parts.to_vec())
+}
+
+#[cfg(test)]
+mod tests;

@@ -726,6 +726,129 @@ def einsum(self, x):
     return torch.einsum("bsf,df->bsd", F.silu(gate) * up, self.down)
 
 
+# Four experts, of which each row takes two, and one projection in each.
+EXPERTS = 4
+TOKENS = Dim("tokens", min=1, max=16)
+EXPERT = {"router": (EXPERTS, WIDTH), "gate": (EXPERTS, 8, WIDTH), "up": (EXPERTS, 8, WIDTH), "down": (EXPERTS, WIDTH, 8)}
+
+
+def tokens():
+    return [(torch.randn(6, WIDTH),), (torch.randn(1, WIDTH),)]
+
+
+def best(self, x):
+    weights, chosen = torch.topk(F.softmax(F.linear(x, self.router), dim=-1), 2, dim=-1)
+    return weights / weights.sum(-1, keepdim=True), chosen
+
+
+def expert(self, number, x):
+    return F.linear(F.silu(F.linear(x, self.gate[number])) * F.linear(x, self.up[number]), self.down[number])
+
+
+def weighed(self, x, columns):
+    result = torch.zeros_like(x)
+    for number in range(EXPERTS):
+        result = result + expert(self, number, x) * columns[:, number : number + 1]
+    return result
+
+
+experts = group("experts", tokens, {"x": {0: TOKENS}}, weights=EXPERT)
+
+
+@experts
+def chosen_products(self, x):
+    weights, chosen = best(self, x)
+    row = x[:, None, None]
+    hidden = F.silu(row @ self.gate[chosen].mT) * (row @ self.up[chosen].mT)
+    return ((hidden @ self.down[chosen].mT).squeeze(2) * weights[..., None]).sum(1)
+
+
+@experts
+def chosen_einsum(self, x):
+    weights, chosen = best(self, x)
+    gate, up = torch.einsum("td,tkfd->tkf", x, self.gate[chosen]), torch.einsum("td,tkfd->tkf", x, self.up[chosen])
+    return (torch.einsum("tkf,tkdf->tkd", F.silu(gate) * up, self.down[chosen]) * weights[..., None]).sum(1)
+
+
+@experts
+def one_hot(self, x):
+    weights, chosen = best(self, x)
+    return weighed(self, x, (F.one_hot(chosen, EXPERTS).to(x.dtype) * weights.unsqueeze(-1)).sum(1))
+
+
+@experts
+def one_hot_permuted(self, x):
+    weights, chosen = best(self, x)
+    mask = F.one_hot(chosen, EXPERTS).permute(2, 1, 0)
+    result = torch.zeros_like(x)
+    for number in range(EXPERTS):
+        result = result + expert(self, number, x) * (mask[number].t() * weights).sum(-1, keepdim=True)
+    return result
+
+
+@experts
+def compared(self, x):  # noqa: F811
+    weights, chosen = best(self, x)
+    result = 0
+    for number in range(EXPERTS):
+        result = result + torch.where(chosen == number, weights, 0.0).sum(-1)[:, None] * expert(self, number, x)
+    return result
+
+
+@experts
+def scattered(self, x):
+    weights, chosen = best(self, x)
+    return weighed(self, x, torch.zeros(x.shape[0], EXPERTS).scatter_(1, chosen, weights))
+
+
+@experts
+def assigned(self, x):
+    weights, chosen = best(self, x)
+    columns = torch.zeros(x.shape[0], EXPERTS)
+    columns[torch.arange(x.shape[0])[:, None], chosen] = weights
+    return sum(columns[:, number, None] * expert(self, number, x) for number in range(EXPERTS))
+
+
+@experts
+def stacked(self, x):  # noqa: F811
+    weights, chosen = best(self, x)
+    columns = torch.zeros(x.shape[0], EXPERTS).scatter(1, chosen, weights)
+    return torch.einsum("te,ted->td", columns, torch.stack([expert(self, number, x) for number in range(EXPERTS)], 1))
+
+
+@experts
+def stacked_gather(self, x):
+    weights, chosen = best(self, x)
+    values = torch.stack([expert(self, number, x) for number in range(EXPERTS)], 1)
+    return (values.gather(1, chosen[..., None].expand(-1, -1, WIDTH)) * weights[..., None]).sum(1)
+
+
+# As modules of their own, with biases; one of them for each row.
+APART = {f"{name}{n}": shape for n in range(3) for name, shape in {"up": (8, WIDTH), "bias": (8,), "down": (WIDTH, 8)}.items()}
+experts_apart = group("experts_apart", rows, ROWS, weights={"router": (3, WIDTH), **APART})
+
+
+def apart(self, number, x):
+    up, bias, down = (getattr(self, f"{name}{number}") for name in ("up", "bias", "down"))
+    return F.linear(F.gelu(F.linear(x, up, bias)), down)
+
+
+@experts_apart
+def largest(self, x):
+    weight, chosen = F.softmax(F.linear(x, self.router), dim=-1).max(-1)
+    result = x
+    for number in range(3):
+        result = result + apart(self, number, x) * (weight * (chosen == number)).unsqueeze(-1)
+    return result
+
+
+@experts_apart
+def largest_one_hot(self, x):
+    weight, chosen = F.softmax(F.linear(x, self.router), dim=-1).max(-1, keepdim=True)
+    columns = F.one_hot(chosen.squeeze(-1), 3) * weight
+    return x + sum(columns[..., number : number + 1] * apart(self, number, x) for number in range(3))
+
+
 softplus = group("softplus", rows, ROWS)
 
 

@@ -87,13 +87,15 @@ impl Routing {
     }
 
     /// The choices that a value holds.
-    pub fn slots(&self, value: Value) -> Option<Slots> {
-        self.slots.get(&value).copied()
+    pub fn slots(&self, value: Value) -> Option<&Slots> {
+        self.slots.get(&value)
     }
 
     /// Looks at a value whose arguments have been looked at.
     pub fn note(&mut self, b: &mut Builder, value: Value) -> Result<(), OpError> {
-        if let Some(slots) = slots::of(b, value, |v| self.slots.get(&v).copied())? {
+        if let Some(mut slots) = slots::of(b, value, |v| self.slots.get(&v).copied())? {
+            // A single slot needs no axis.
+            slots.axis = slots.axis.filter(|a| !b.shape(value)[*a].is(1));
             self.slots.insert(value, slots);
         }
         if self.slots.is_empty() || self.routed.contains_key(&value) {
@@ -208,7 +210,7 @@ impl Routing {
                 let whole = b.shape(zeros).get(to.axis).and_then(Dim::as_const);
                 match self.slots.get(&index).copied() {
                     Some(s)
-                        if s.axis == Some(to.axis)
+                        if (s.axis == Some(to.axis) || b.shape(index)[to.axis].is(1))
                             && whole == Some(s.count)
                             && b.literal(zeros).is_some_and(|n| n.as_f64() == 0.0)
                             && b.shape(source) == b.shape(index) =>

@@ -37,13 +37,26 @@ pub(super) fn of(
             let index = rows(b, value, axis)?;
             Some(Slots { index, count, axis })
         }
-        (Op::Slice(slice), Some(inner)) if Some(slice.axis) == inner.axis => {
-            let columns = mv::Slice {
-                axis: 1,
-                ..slice.clone()
-            };
-            let index = b.add(columns, &[inner.index])?;
+        (Op::Slice(mv::Slice { axis, .. }), Some(inner)) if inner.axis == Some(*axis) => {
+            let index = rows(b, value, inner.axis)?;
             Some(Slots { index, ..inner })
+        }
+        (Op::Flip(flip), Some(inner)) if inner.axis.is_some_and(|a| flip.axes == [a]) => {
+            let index = rows(b, value, inner.axis)?;
+            Some(Slots { index, ..inner })
+        }
+        // Of two choices of one expert each, either: where there is a NaN, say.
+        (Op::Where(_), _) => {
+            let (Some(x), Some(y)) = (known(b.arg(value, 1)), known(b.arg(value, 2))) else {
+                return Ok(None);
+            };
+            let single = |s: &Slots| b.shape(s.index).get(1).is_some_and(|d| d.is(1));
+            let alike = single(&x) && single(&y) && (x.count, x.axis) == (y.count, y.axis);
+            if !alike || b.shape(b.arg(value, 1)) != to || b.shape(b.arg(value, 2)) != to {
+                return Ok(None);
+            }
+            let index = rows(b, value, x.axis)?;
+            Some(Slots { index, ..x })
         }
         (
             Op::Argmax(op::Argmax { axis, keepdim }) | Op::Argmin(op::Argmin { axis, keepdim }),

@@ -178,6 +178,19 @@ pub const RULES: &[Rule] = &[
         class: Exact,
     },
     Rule {
+        name: "gather_mm_beside",
+        doc: "A row's product with the matrices that it chose, laid side by side: a product with each of them.",
+        vars: &[
+            ("x", Tensor(Float("T"), "I 1 K")),
+            ("w", Tensor(Float("T"), "E N K")),
+            ("i", Index("E", "I J")),
+            ("P", Product("J N")),
+        ],
+        lhs: "matmul(?x, reshape[shape=[I, K, P]](transpose[perm=[0, 3, 1, 2]](take[axis=0](?w, ?i))))",
+        rhs: "reshape[shape=[I, 1, P]](gather_mm(reshaped[shape=[I, 1, 1, K]](?x), swapped(?w), ?i))",
+        class: Exact,
+    },
+    Rule {
         name: "gather_mm_left",
         doc: "As `gather_mm`, for chosen matrices on the left: A x is (xᵀ Aᵀ)ᵀ.",
         vars: &[
