@@ -33,7 +33,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "keep-reduced",
-        doc: "a reduction that drops its axes, reshaped to have them as axes of size 1 -> the reduction that keeps them",
+        doc: "a reduction that drops its axes, reshaped to have them as axes of size 1 -> the reduction that keeps them; and the other way round",
         apply: keep_reduced,
     },
     Rule {
@@ -118,10 +118,22 @@ fn keep_reduced(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         return Ok(None);
     };
     let kept: Op = match b.op(y).clone() {
-        Op::Sum(r) if !r.keepdim => reduce::Sum { keepdim: true, ..r }.into(),
-        Op::Mean(r) if !r.keepdim => reduce::Mean { keepdim: true, ..r }.into(),
-        Op::Amax(r) if !r.keepdim => reduce::Amax { keepdim: true, ..r }.into(),
-        Op::Amin(r) if !r.keepdim => reduce::Amin { keepdim: true, ..r }.into(),
+        Op::Sum(r) => {
+            let keepdim = !r.keepdim;
+            reduce::Sum { keepdim, ..r }.into()
+        }
+        Op::Mean(r) => {
+            let keepdim = !r.keepdim;
+            reduce::Mean { keepdim, ..r }.into()
+        }
+        Op::Amax(r) => {
+            let keepdim = !r.keepdim;
+            reduce::Amax { keepdim, ..r }.into()
+        }
+        Op::Amin(r) => {
+            let keepdim = !r.keepdim;
+            reduce::Amin { keepdim, ..r }.into()
+        }
         _ => return Ok(None),
     };
     let x = b.arg(y, 0);

@@ -353,7 +353,7 @@ impl<'a> Lift<'a> {
             }
             _ => return Ok(None),
         };
-        let &[ref tokens, ref slots, ref width] = self.b.shape(x) else {
+        let [tokens, slots, width] = self.b.shape(x) else {
             return Ok(None);
         };
         let one = Dim::from(1i64);
