@@ -3,7 +3,8 @@
 //! A [`Dim`] is an integer polynomial over *atoms*: symbols such as `s0`, and the operations that a polynomial can't hold
 //! (`floordiv`, `mod`, `min`, `max`) over other dims. It is kept in a normal form (terms sorted, equal monomials merged, zero terms gone), so two dims that are
 //! equal as polynomials are equal as values. Equality that needs a range or number theory is *not* decided: unequal forms are "not known equal".
-//! Arithmetic saturates at the ends of `i64`, so that a hostile file can't make it panic.
+//! Arithmetic saturates at the ends of `i64`, so that a hostile file can't make it panic; and what would have more than some thousands of parts, as products of sums soon do, is a symbol
+//! of its own instead, of which nothing else is known: whoever wants its value says that there is no such symbol.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +24,9 @@ pub struct Range {
 
 /// The symbols of a graph and their ranges.
 pub type Symbols = BTreeMap<Symbol, Range>;
+
+/// The most terms, symbols and operations that a dim is written with.
+const MOST_PARTS: usize = 1 << 12;
 
 /// A factor that a polynomial treats as opaque.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,8 +57,39 @@ impl Dim {
     }
 
     fn atom(atom: Atom) -> Dim {
+        if atom.parts() > MOST_PARTS {
+            return Dim::beyond(format_args!("{atom}"));
+        }
         Dim {
             terms: vec![(vec![atom], 1)],
+        }
+    }
+
+    /// The terms, symbols and operations that it is written with.
+    fn parts(&self) -> usize {
+        let terms = self.terms.iter();
+        let parts = terms.map(|(m, _)| 1 + m.iter().map(Atom::parts).sum::<usize>());
+        parts.sum()
+    }
+
+    /// The symbol in the place of what has too many parts: the same one for the same text.
+    fn beyond(text: fmt::Arguments<'_>) -> Dim {
+        /// FNV-1a, of which nothing is stored.
+        struct Hash(u64);
+        impl fmt::Write for Hash {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                for byte in text.bytes() {
+                    self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+                }
+                Ok(())
+            }
+        }
+        let mut hash = Hash(0xcbf2_9ce4_8422_2325);
+        // Only the hash could fail, and it does not.
+        let _ = fmt::write(&mut hash, text);
+        let name = format!("beyond_{:016x}", hash.0);
+        Dim {
+            terms: vec![(vec![Atom::Sym(name.into())], 1)],
         }
     }
 
@@ -339,6 +374,15 @@ fn modulo(a: i64, b: i64) -> i64 {
 }
 
 impl Atom {
+    fn parts(&self) -> usize {
+        match self {
+            Atom::Sym(_) => 1,
+            Atom::FloorDiv(a, b) | Atom::Mod(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => {
+                1 + a.parts() + b.parts()
+            }
+        }
+    }
+
     fn range(&self, symbols: &Symbols) -> Range {
         const ANY: Range = Range {
             min: i64::MIN,
@@ -461,6 +505,10 @@ impl std::ops::Sub for &Dim {
 impl std::ops::Mul for &Dim {
     type Output = Dim;
     fn mul(self, o: &Dim) -> Dim {
+        let pairs = self.terms.len() * o.parts() + o.terms.len() * self.parts();
+        if pairs > MOST_PARTS {
+            return Dim::beyond(format_args!("({self})*({o})"));
+        }
         let mut map: BTreeMap<Vec<Atom>, i64> = BTreeMap::new();
         for (ma, ca) in &self.terms {
             for (mb, cb) in &o.terms {
@@ -594,6 +642,24 @@ mod tests {
         assert_eq!((&s() * &s()).as_linear(), None);
         assert_eq!((-&s()).as_linear(), None);
         assert_eq!(Dim::from(3).as_linear(), None);
+    }
+
+    #[test]
+    fn what_has_too_many_parts_is_a_symbol() {
+        let sum = |n: usize| &Dim::symbol(format!("s{n}")) + &Dim::symbol(format!("t{n}"));
+        let product = || (0..60).fold(Dim::from(1i64), |all, n| &all * &sum(n));
+        assert!(product().parts() <= MOST_PARTS);
+        assert_eq!(product(), product());
+        assert_ne!(product(), &product() * &sum(0));
+        let (mut square, mut nested) = (Dim::symbol("s"), Dim::symbol("s"));
+        for _ in 0..60 {
+            square = &square * &square;
+            nested = (&nested + &Dim::from(3i64)).floor_div(&(&nested + &Dim::from(1i64)));
+        }
+        assert!(square.parts() <= MOST_PARTS && nested.parts() <= MOST_PARTS);
+        // A long product is not touched.
+        let eight = (0..8).fold(Dim::from(1i64), |all, n| &all * &sum(n));
+        assert_eq!(eight.terms().len(), 256);
     }
 
     #[test]

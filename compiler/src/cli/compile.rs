@@ -58,7 +58,7 @@ pub struct Args {
     /// PyTorch's own go there without being named
     #[arg(long = "host", value_name = "OP")]
     host: Vec<String>,
-    /// The most memory to take, mapped files not counted: a number of bytes, or of K, M, G or T of 1024 each. What needs more ends with exit code 8
+    /// The most memory to take, mapped files not counted: a number of bytes, or with a unit behind, such as 4MB or 2G. What needs more ends with exit code 8
     #[arg(long, value_name = "BYTES", value_parser = fuseline_program::caps::parse_bytes)]
     max_memory: Option<u64>,
     /// Say nothing but errors

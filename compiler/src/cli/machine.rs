@@ -16,24 +16,9 @@ pub struct Machine {
     /// The freest class of rewrite rules that may fire: `exact` bit for bit, `ulps` (or `ulps(N)`) each element within units in its last place, `reassociate` sums in another order too
     #[arg(long, value_name = "CLASS", default_value = "reassociate", value_parser = clap::value_parser!(Numerics))]
     numerics: Numerics,
-    /// Memory for weights that stay in few bits in the file and are put into floats once, when it is loaded, where the machine is slow with few bits: bytes, or with kB, MB or GB behind
-    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = bytes)]
+    /// Memory for weights that stay in few bits in the file and are put into floats once, when it is loaded, where the machine is slow with few bits: a number of bytes, or with a unit behind, such as 4MB or 2G
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = fuseline_program::caps::parse_bytes)]
     memory_budget: u64,
-}
-
-/// Reads a number of bytes.
-fn bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(char::is_alphabetic);
-    let unit = match &text[digits.len()..] {
-        "" | "B" => Some(1),
-        "kB" => Some(1_000),
-        "MB" => Some(1_000_000),
-        "GB" => Some(1_000_000_000),
-        _ => None,
-    };
-    let number = digits.trim().parse::<u64>().ok();
-    let bytes = number.zip(unit).and_then(|(n, unit)| n.checked_mul(unit));
-    bytes.ok_or_else(|| format!("`{text}` is no number of bytes, such as 4000000, 4MB or 2GB"))
 }
 
 impl Machine {

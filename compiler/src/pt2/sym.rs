@@ -176,6 +176,9 @@ impl FromStr for SymExpr {
 /// Deeper nesting than this is not a size that anyone wrote; the limit keeps the parser's stack bounded.
 const MAX_DEPTH: usize = 100;
 
+/// More terms or factors than any size has.
+const MAX_OPERANDS: usize = 1000;
+
 /// Recursive descent over both notations at once: they share calls, names and numbers.
 struct Parser<'a> {
     text: &'a str,
@@ -241,21 +244,25 @@ impl<'a> Parser<'a> {
     }
 
     fn sum(&mut self) -> Result<SymExpr, SymError> {
-        let mut left = self.product()?;
+        let left = self.product()?;
+        let mut terms = vec![left];
         loop {
-            if self.eat("+") {
-                left = SymExpr::Call(SymOp::Add, vec![left, self.product()?]);
+            let term = if self.eat("+") {
+                self.product()?
             } else if self.eat("-") {
-                let right = negate(self.product()?);
-                left = SymExpr::Call(SymOp::Add, vec![left, right]);
+                negate(self.product()?)
             } else {
-                return Ok(left);
-            }
+                break;
+            };
+            self.append(&mut terms, term)?;
         }
+        Ok(joined(SymOp::Add, terms))
     }
 
     fn product(&mut self) -> Result<SymExpr, SymError> {
-        let mut left = self.unary()?;
+        let left = self.unary()?;
+        let mut factors = vec![left];
+        let mut quotients = 0;
         loop {
             let op = if self.eat("//") {
                 SymOp::FloorDiv
@@ -264,12 +271,28 @@ impl<'a> Parser<'a> {
             } else if self.eat("%") {
                 SymOp::Mod
             } else if self.eat("*") {
-                SymOp::Mul
+                let factor = self.unary()?;
+                self.append(&mut factors, factor)?;
+                continue;
             } else {
-                return Ok(left);
+                return Ok(joined(SymOp::Mul, factors));
             };
-            left = SymExpr::Call(op, vec![left, self.unary()?]);
+            quotients += 1;
+            if quotients > MAX_DEPTH {
+                return Err(self.error("the expression is nested too deeply"));
+            }
+            let left = joined(SymOp::Mul, factors);
+            factors = vec![SymExpr::Call(op, vec![left, self.unary()?])];
         }
+    }
+
+    /// Adds an operand of a sum or a product.
+    fn append(&self, to: &mut Vec<SymExpr>, operand: SymExpr) -> Result<(), SymError> {
+        if to.len() >= MAX_OPERANDS {
+            return Err(self.error("the expression has too many terms"));
+        }
+        to.push(operand);
+        Ok(())
     }
 
     fn unary(&mut self) -> Result<SymExpr, SymError> {
@@ -446,6 +469,18 @@ impl<'a> Parser<'a> {
             Ok(value) => Ok(SymExpr::Float(value)),
             Err(_) => Err(self.error(format!("`{digits}` is not a float"))),
         }
+    }
+}
+
+/// The operands under one operator; a single one as it is.
+fn joined(op: SymOp, mut operands: Vec<SymExpr>) -> SymExpr {
+    match operands.pop() {
+        Some(only) if operands.is_empty() => only,
+        Some(last) => {
+            operands.push(last);
+            SymExpr::Call(op, operands)
+        }
+        None => SymExpr::Call(op, operands),
     }
 }
 

@@ -71,7 +71,7 @@ struct ModelArgs {
     /// A file with weights that the program does not hold itself (.ptd); may be given several times.
     #[arg(long, value_name = "FILE")]
     data: Vec<PathBuf>,
-    /// The most memory that weights, state and results may take: a number of bytes, or of K, M, G or T of 1024 each. What needs more ends with exit code 8.
+    /// The most memory that weights, state and results may take: a number of bytes, or with a unit behind, such as 4MB or 2G. What needs more ends with exit code 8.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     max_memory: Option<u64>,
     /// The most steps (instructions, and slots that they name) that branches and loops may take in one call. Without it, 16,777,216.

@@ -247,6 +247,25 @@ fn json() -> Result<Vec<Attack>> {
             "sizes_to_a_huge_power",
             model(&sizes(x), expr("s0**1000000000"))?,
         ),
+        (
+            "sizes_of_twenty_thousand_terms",
+            model(
+                &sizes(x),
+                expr(&["s0+".repeat(20_000), "s0".to_owned()].concat()),
+            )?,
+        ),
+        (
+            "sizes_of_exponentially_many_terms",
+            model(
+                &sizes(x),
+                expr(
+                    &(0..40)
+                        .map(|n| format!("(a{n}+b{n}+1)"))
+                        .collect::<Vec<_>>()
+                        .join("*"),
+                ),
+            )?,
+        ),
         ("sizes_divided_by_zero", model(&sizes(x), expr("s0//0"))?),
         (
             "sizes_overflow",
