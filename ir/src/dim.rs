@@ -22,6 +22,68 @@ pub struct Range {
     pub max: i64,
 }
 
+impl Range {
+    /// Every number.
+    pub const ALL: Range = Range {
+        min: i64::MIN,
+        max: i64::MAX,
+    };
+
+    /// The numbers from 0 on.
+    pub const NATURAL: Range = Range {
+        min: 0,
+        max: i64::MAX,
+    };
+
+    /// The numbers that lie in both; empty where there are none.
+    pub fn intersection(&self, other: &Range) -> Range {
+        Range {
+            min: self.min.max(other.min),
+            max: self.max.min(other.max),
+        }
+    }
+
+    /// The numbers with `n` added to each; an end at which there is no bound stays there.
+    pub fn shifted(&self, n: i64) -> Range {
+        let shift = |end: i64| match end {
+            i64::MIN | i64::MAX => end,
+            end => end.saturating_add(n),
+        };
+        Range {
+            min: shift(self.min),
+            max: shift(self.max),
+        }
+    }
+
+    /// The numbers with their signs exchanged.
+    pub fn negated(&self) -> Range {
+        let negate = |end: i64| match end {
+            i64::MIN => i64::MAX,
+            i64::MAX => i64::MIN,
+            end => -end,
+        };
+        Range {
+            min: negate(self.max),
+            max: negate(self.min),
+        }
+    }
+
+    /// Whether the number lies within.
+    pub fn contains(&self, n: i64) -> bool {
+        (self.min..=self.max).contains(&n)
+    }
+}
+
+/// `1..=511`, or `1..=inf`.
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.max {
+            i64::MAX => write!(f, "{}..=inf", self.min),
+            max => write!(f, "{}..={max}", self.min),
+        }
+    }
+}
+
 /// The symbols of a graph and their ranges.
 pub type Symbols = BTreeMap<Symbol, Range>;
 

@@ -56,8 +56,8 @@ impl Graph {
 
     /// Evaluates the graph on `inputs` (in order; an integer input is a 0-d `i64` tensor) and `states` (by name).
     ///
-    /// Errors: an input or state that doesn't have the dtype and shape that the graph says, a size that would take two values or leaves its range, or an op that
-    /// can't work on its values.
+    /// Errors: an input or state that doesn't have the dtype and shape that the graph says, a size that would take two values or leaves its range, a number that is read from
+    /// a tensor and leaves its range, a requirement that does not hold, or an op that can't work on its values.
     pub fn eval(
         &self,
         inputs: &[Tensor],
@@ -130,6 +130,10 @@ impl Graph {
             if let Op::Item(item) = &node.op {
                 let n = result.first().map(|t| t.to_i64());
                 if let Some([n]) = n.as_deref() {
+                    let range = self.symbols.get(&item.symbol);
+                    if let Some(range) = range.filter(|range| !range.contains(*n)) {
+                        return Err(binding(&item.symbol, format!("is {n}, outside {range}")));
+                    }
                     symbols.insert(item.symbol.clone(), *n);
                 }
             }
@@ -143,6 +147,12 @@ impl Graph {
                 if last_use[a.index()] == value.index() {
                     values[a.index()] = None;
                 }
+            }
+        }
+        for requirement in &self.requirements {
+            if let Some(n) = requirement.violated(&symbols) {
+                let what = format!("require {requirement}");
+                return Err(binding(&what, format!("it is {n}")));
             }
         }
         let read = |v: crate::graph::Value| -> Result<Tensor, EvalError> {
@@ -210,12 +220,9 @@ impl Graph {
         for (what, dim, size) in &later {
             if let Some(symbol) = dim.as_symbol() {
                 if let Some(range) = self.symbols.get(symbol)
-                    && !(range.min..=range.max).contains(size)
+                    && !range.contains(*size)
                 {
-                    return Err(binding(
-                        what,
-                        format!("is {size}, outside {}..={}", range.min, range.max),
-                    ));
+                    return Err(binding(what, format!("is {size}, outside {range}")));
                 }
                 symbols.entry(symbol.clone()).or_insert(*size);
             }
@@ -230,14 +237,11 @@ impl Graph {
             }
             let value = size.saturating_sub(offset).div_euclid(factor);
             if let Some(range) = self.symbols.get(symbol)
-                && !(range.min..=range.max).contains(&value)
+                && !range.contains(value)
             {
                 return Err(binding(
                     what,
-                    format!(
-                        "is {size}, but {dim} with {symbol} in {}..={} is expected",
-                        range.min, range.max
-                    ),
+                    format!("is {size}, but {dim} with {symbol} in {range} is expected"),
                 ));
             }
             symbols.insert(symbol.clone(), value);

@@ -1,9 +1,10 @@
 //! The graph: SSA values in topological order, pure, with named inputs, outputs, states and constants.
 
-use crate::dim::{Range, Symbol, Symbols};
+use crate::dim::{Dim, Range, Symbol, Symbols};
 use crate::error::OpError;
 use crate::ops::Op;
 use crate::ops::create::{Constant as ConstantOp, Input as InputOp, State as StateOp};
+use crate::require::Requirement;
 use crate::types::{TensorType, Type};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -158,6 +159,8 @@ pub struct Graph {
     pub symbols: Symbols,
     nodes: Vec<Node>,
     inputs: Vec<Value>,
+    /// What must hold of numbers, apart from the ranges of symbols.
+    pub requirements: Vec<Requirement>,
     /// The mutated buffers.
     pub states: Vec<State>,
     /// Constants by name.
@@ -175,11 +178,12 @@ impl Graph {
         }
     }
 
-    /// A graph with the same name, symbols, states (their next values cleared) and constants, but no nodes, inputs or outputs: where a pass that rebuilds starts from.
+    /// A graph with the same name, symbols, requirements, states (their next values cleared) and constants, but no nodes, inputs or outputs: where a pass that rebuilds starts from.
     pub fn rebuilt(&self) -> Graph {
         Graph {
             name: self.name.clone(),
             symbols: self.symbols.clone(),
+            requirements: self.requirements.clone(),
             states: self
                 .states
                 .iter()
@@ -231,6 +235,15 @@ impl Graph {
             if node.loc == Loc::default() {
                 node.loc = loc.clone();
             }
+        }
+    }
+
+    /// Requires that `dim` lies in `range`. What it is computed from is computed then, whether or not anything else needs it.
+    pub fn require(&mut self, dim: &Dim, range: Range) {
+        let new = Requirement::normal(dim, range);
+        match self.requirements.iter_mut().find(|old| old.dim == new.dim) {
+            Some(old) => old.range = old.range.intersection(&new.range),
+            None => self.requirements.push(new),
         }
     }
 
@@ -335,12 +348,22 @@ impl Graph {
         &self.inputs
     }
 
-    /// The values that must be computed: outputs, then the states' next values.
+    /// The values that must be computed: outputs, then the states' next values, then the numbers that requirements speak of.
     pub fn roots(&self) -> Vec<Value> {
         let outputs = self.outputs.iter().map(|o| o.value);
-        outputs
+        let mut roots: Vec<Value> = outputs
             .chain(self.states.iter().filter_map(|s| s.next))
-            .collect()
+            .collect();
+        if !self.requirements.is_empty() {
+            let definers = self.symbol_definers();
+            for requirement in &self.requirements {
+                requirement.dim.visit_symbols(&mut |s| {
+                    let at = definers.get(s).map(|at| Value::from_index(*at));
+                    roots.extend(at.filter(|v| !matches!(self.node(*v).op, Op::Input(_))));
+                });
+            }
+        }
+        roots
     }
 
     /// For each value, how many nodes, outputs and states read it.
@@ -353,7 +376,7 @@ impl Graph {
         counts
     }
 
-    /// For each value, whether an output or a state depends on it, through arguments or through a symbol that the value
+    /// For each value, whether an output, a state or a requirement depends on it, through arguments or through a symbol that the value
     /// defines (a number read from a tensor may only occur in sizes and attributes); inputs always count as needed.
     pub fn live(&self) -> Vec<bool> {
         let mut live = vec![false; self.nodes.len()];
@@ -403,6 +426,7 @@ impl Graph {
         };
         self.name == other.name
             && self.symbols == other.symbols
+            && self.requirements == other.requirements
             && self.nodes == other.nodes
             && self.inputs == other.inputs
             && self.states == other.states

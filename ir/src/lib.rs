@@ -11,7 +11,8 @@
 //! [`graph::State::next`]; between the two there are only pure updates such as `index_copy`. Whether the update happens in place is decided by the compiler, long after.
 //!
 //! **Symbols.** A size is a [`Dim`]: a polynomial over symbols such as `s0`, whose ranges the graph declares. An input's shape binds its symbols when the graph is
-//! run. Two sizes are equal where their normal forms are; what can't be shown equal is treated as different, so shapes are never specialised in silence.
+//! run; an [`item`](ops::control::Item) binds one to a number that stands in a tensor, which then must lie in the symbol's range. What else must hold of such numbers is a
+//! [`Requirement`]. Two sizes are equal where their normal forms are; what can't be shown equal is treated as different, so shapes are never specialised in silence.
 //!
 //! **Graphs inside ops.** A branch and a loop hold the graphs of their sides and steps as attributes ([`Region`]). Such a graph sees nothing of the one around it but what the
 //! op's arguments bind to its inputs.
@@ -34,6 +35,7 @@ pub mod graph;
 pub mod lower;
 pub mod ops;
 pub mod region;
+pub mod require;
 pub mod tensor;
 pub mod text;
 pub mod types;
@@ -46,5 +48,6 @@ pub use error::{EvalError, OpError, ParseError, VerifyError};
 pub use graph::{Constant, Graph, Loc, Node, Output, Payload, State, Value};
 pub use ops::{Flag, Op, OpImpl, OpInfo};
 pub use region::Region;
+pub use require::Requirement;
 pub use tensor::Tensor;
 pub use types::{Shape, TensorType, Type};

@@ -7,10 +7,11 @@
 //! 4. inputs have distinct names, and the list of inputs holds each `input` node once, in order;
 //! 5. outputs have distinct names and name values of the graph;
 //! 6. states have distinct names, are read with the type that they have, and their next value has that type; their initial constant is there with that type;
-//! 7. each `constant` node names a constant of the graph with that type, and that type is static.
+//! 7. each symbol of a requirement is declared, or defined by an `item`, and its range is not empty;
+//! 8. each `constant` node names a constant of the graph with that type, and that type is static.
 
 use crate::attr::visit_symbols;
-use crate::dim::Symbol;
+use crate::dim::{Range, Symbol};
 use crate::error::VerifyError;
 use crate::graph::{Graph, Node, Value};
 use crate::ops::Op;
@@ -27,7 +28,7 @@ impl Graph {
             ensure(
                 range.min <= range.max,
                 || format!("symbol {name}"),
-                || format!("its range {}..={} is empty", range.min, range.max),
+                || format!("its range {range} is empty"),
             )?;
         }
         let mut inputs = Vec::new();
@@ -93,6 +94,20 @@ impl Graph {
             || "inputs".into(),
             || "the list of inputs is not the `input` nodes".into(),
         )?;
+        for requirement in &self.requirements {
+            let place = || format!("require {requirement}");
+            let Range { min, max } = requirement.range;
+            ensure(min <= max, place, || "the range is empty".into())?;
+            let mut unknown = None;
+            requirement.dim.visit_symbols(&mut |s| {
+                if !known.contains(s) {
+                    unknown = Some(s.clone());
+                }
+            });
+            ensure(unknown.is_none(), place, || {
+                "not all of its symbols are declared".into()
+            })?;
+        }
         self.verify_ends()
     }
 

@@ -11,7 +11,9 @@ use crate::closed_form::{self, Expr, Form, position};
 use crate::pass::{PassCx, PassError};
 use crate::regions::has_region;
 use fuseline_ir::ops::{control, create, index, movement};
-use fuseline_ir::{Attr, Dim, Graph, Loc, Op, OpError, Range, Symbol, Type, Value, attr};
+use fuseline_ir::{
+    Attr, Dim, Graph, Loc, Op, OpError, Range, Requirement, Symbol, Type, Value, attr,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -74,6 +76,11 @@ pub fn run(graph: &Graph, _cx: &PassCx) -> Result<Graph, PassError> {
             made = out.number(value, made, *range, &node.loc).map_err(fail)?;
         }
         map.push(made);
+    }
+    let required = std::mem::take(&mut out.graph.requirements);
+    for Requirement { dim, range } in required {
+        let dim = out.dim(&dim);
+        out.graph.require(&dim, range);
     }
     crate::decompose::copy_ends(graph, &mut out.graph, &map);
     crate::sweep::sweep(&out.graph).map_err(|error| PassError::Op {

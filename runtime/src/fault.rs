@@ -47,6 +47,18 @@ pub enum Fault {
         /// Its length.
         length: i64,
     },
+    /// A number that was read from a tensor, or computed from such, is not one that the model takes.
+    #[error("{number} is {value}, which must be {}", range_text(*least, *most))]
+    Number {
+        /// The number: a symbol of the model, or an expression of them.
+        number: String,
+        /// What it is.
+        value: i64,
+        /// The least that the model takes.
+        least: i64,
+        /// The most.
+        most: i64,
+    },
     /// A negative length.
     #[error("{length} is no length")]
     Length {
@@ -169,4 +181,14 @@ pub enum Fault {
         /// What it needs.
         needs: &'static str,
     },
+}
+
+/// `0 to 5`, `0 or more`, `5 or less`, `9`.
+fn range_text(least: i64, most: i64) -> String {
+    match (least, most) {
+        _ if least == most => least.to_string(),
+        (least, i64::MAX) => format!("{least} or more"),
+        (i64::MIN, most) => format!("{most} or less"),
+        _ => format!("{least} to {most}"),
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use fuseline_program::container::limits::Limit;
 use fuseline_program::instr::{FloatOrVid, IntOrVid};
 use fuseline_program::{Tid, Vid};
 
@@ -71,6 +72,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) tensors: Vec<Option<Filled>>,
     /// The value slots.
     pub(crate) values: Vec<Option<Number>>,
+    /// What may be put into value slots: those that are limited, in the order of their numbers.
+    pub(crate) limits: &'a [Limit],
     /// Where operations run.
     pub(crate) stream: &'a Stream,
     /// What the call may still do again.
@@ -178,9 +181,28 @@ impl Frame<'_> {
 
     /// Puts a number into a value slot.
     pub(crate) fn put_number(&mut self, vid: Vid, number: Number) -> Result<(), Fault> {
+        if let Number::Int(value) = number {
+            self.check_limits(vid, value)?;
+        }
         let place = self.values.get_mut(vid.0 as usize);
         *place.ok_or(Fault::UnsetValue { slot: vid.0 })? = Some(number);
         Ok(())
+    }
+
+    /// Refuses a number that the file says is out of range.
+    fn check_limits(&self, vid: Vid, value: i64) -> Result<(), Fault> {
+        let first = self.limits.partition_point(|limit| limit.slot < vid.0);
+        let own = self.limits.iter().skip(first);
+        let mut own = own.take_while(|limit| limit.slot == vid.0);
+        match own.find(|limit| value < limit.least || value > limit.most) {
+            Some(limit) => Err(Fault::Number {
+                number: limit.number.clone(),
+                value,
+                least: limit.least,
+                most: limit.most,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// A host integer.

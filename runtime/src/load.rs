@@ -1,9 +1,11 @@
 //! From a file to a program: mapping, constants, names, what is run once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use fuseline_program as format;
+use fuseline_program::container::limits::Limit;
 use fuseline_program::diff::plain;
 use fuseline_program::infer::taken_as_rows;
 use fuseline_program::instr::{Instruction, Slot};
@@ -55,6 +57,8 @@ impl Loader<'_> {
         number: usize,
         method: &format::Method<'_>,
     ) -> Result<Method, Error> {
+        let mut limits: Vec<Limit> = texts(method).collect();
+        limits.sort_by_key(|limit| limit.slot);
         let mut segments = Vec::with_capacity(method.delegates.len());
         for delegate in &method.delegates {
             segments.push(match &delegate.payload {
@@ -69,7 +73,10 @@ impl Loader<'_> {
                         segments.push(None);
                         continue;
                     }
-                    let segment = self.segment(graph)?;
+                    let own = limits
+                        .iter()
+                        .filter(|limit| limit.delegate == segments.len());
+                    let segment = self.segment(graph, own.cloned().collect())?;
                     self.segments.push(segment);
                     Some(self.segments.len() - 1)
                 }
@@ -122,10 +129,7 @@ impl Loader<'_> {
                 .into_iter()
                 .map(|(at, value)| fixed_input(at, *value, method))
                 .collect(),
-            sizes: method.values.iter().find_map(|value| match value {
-                format::Value::String(text) => text.parse().ok(),
-                _ => None,
-            }),
+            sizes: texts(method).next(),
             outputs: outputs.collect(),
             chains,
             number,
@@ -309,7 +313,7 @@ impl Loader<'_> {
     }
 
     /// Loads the constants of a delegate and runs its init chain.
-    fn segment(&mut self, graph: &MlxGraph) -> Result<Segment, Error> {
+    fn segment(&mut self, graph: &MlxGraph, limits: Vec<Limit>) -> Result<Segment, Error> {
         let with_rows = taken_as_rows(graph);
         let graph = with_rows.as_ref().unwrap_or(graph);
         let counts = graph.counts;
@@ -347,6 +351,7 @@ impl Loader<'_> {
             constants: &[],
             tensors,
             values: vec![None; counts.values as usize],
+            limits: &[],
             stream: &self.stream,
             budget: &budget,
             late: &late,
@@ -389,6 +394,7 @@ impl Loader<'_> {
         Ok(Segment {
             graph: graph.clone(),
             steps,
+            limits,
             constants: constants.into_iter().map(Constant::from).collect(),
             state,
         })
@@ -407,6 +413,14 @@ impl Loader<'_> {
         });
         self.states.len() - 1
     }
+}
+
+/// What strings among a method's values say, of those that say something of this kind.
+fn texts<T: FromStr>(method: &format::Method<'_>) -> impl Iterator<Item = T> {
+    method.values.iter().filter_map(|value| match value {
+        format::Value::String(text) => text.parse().ok(),
+        _ => None,
+    })
 }
 
 /// The bytes of a program's weights and of its state.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fuseline_program as format;
+use fuseline_program::container::limits::Limit;
 use fuseline_program::container::sizes::Sizes;
 use fuseline_program::{Dim, Mapping, MlxGraph, Ptd, ScalarType, SlotClass, Tid};
 
@@ -213,6 +214,8 @@ pub(crate) struct Segment {
     pub(crate) graph: MlxGraph,
     /// The steps of each chain, as a [`crate::budget::Budget`] counts them.
     pub(crate) steps: Vec<u64>,
+    /// What the main chain may put into value slots, in the order of their numbers.
+    pub(crate) limits: Vec<Limit>,
     /// What is in the constant slots once the init chain has run.
     pub(crate) constants: Vec<Constant>,
     /// The state slots, and which of the program's states each holds.

@@ -347,6 +347,7 @@ impl Session {
                 .take(segment.free_slots())
                 .collect(),
             values: vec![None; segment.graph.counts.values as usize],
+            limits: &segment.limits,
             ..self.empty_frame(budget, late)
         }
     }
@@ -357,6 +358,7 @@ impl Session {
             constants: &[],
             tensors: Vec::new(),
             values: Vec::new(),
+            limits: &[],
             stream: &self.stream,
             budget,
             late,

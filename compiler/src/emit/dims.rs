@@ -62,6 +62,13 @@ impl Dims {
         self.sources.entry(symbol.clone()).or_insert(source);
     }
 
+    /// Whether every symbol of the dim has a source.
+    pub fn knows(&self, dim: &Dim) -> bool {
+        let mut all = true;
+        dim.visit_symbols(&mut |s| all &= self.sources.contains_key(s));
+        all
+    }
+
     /// A new value slot.
     pub fn value(&mut self) -> Vid {
         self.count += 1;

@@ -11,9 +11,10 @@ pub use error::EmitError;
 
 use crate::fixed::Fixed;
 use crate::import::SEED;
-use fuseline_ir::{Attr, Dim, Graph, Node, Op, Symbol, Type, Value};
+use fuseline_ir::{Attr, Dim, Graph, Node, Op, Requirement, Symbol, Type, Value};
 use fuseline_passes::partition::{Plan, Segment, Step};
 use fuseline_program::ScalarType;
+use fuseline_program::container::limits::Limit;
 use fuseline_program::container::sizes::{Rule, Sizes};
 use fuseline_program::container::{
     Call, Data, Delegate, Method, NamedData, Note, Operator, Program, Storage, TensorValue, Trees,
@@ -265,6 +266,16 @@ impl<'a> MethodEmitter<'a, '_> {
             delegate: self.out.delegates.len() as u32,
             args,
         });
+        for (slot, Requirement { dim, range }) in lowered.limits {
+            let limit = Limit {
+                delegate: self.out.delegates.len(),
+                slot: slot.0,
+                least: range.min,
+                most: range.max,
+                number: dim.to_string(),
+            };
+            self.value(EValue::String(limit.to_string()));
+        }
         self.out.delegates.push(Delegate::mlx(lowered.graph));
         Ok(())
     }

@@ -132,7 +132,7 @@ pub(super) fn may_copy(target: &str) -> bool {
     )
 }
 
-/// Checks that a program may make at run time. What they check, the export has proved or the program's own validation repeats.
+/// Checks that a program may make at run time. What they say of integers is required of the program as well; what they say of tensors' types, the export has proved.
 pub(super) fn is_assertion(target: &str) -> bool {
     matches!(
         target,

@@ -13,6 +13,7 @@
 
 mod build;
 mod call;
+mod checks;
 mod dispatch;
 mod error;
 mod host;
@@ -216,6 +217,7 @@ impl<'a> Importer<'a> {
     fn run_node(&mut self, node: &'a Node, scope: &mut Scope<'a>) -> Result<Vec<(String, Val)>> {
         let target = target(node);
         if dispatch::is_assertion(target) {
+            self.assertion(node, scope);
             return Ok(Vec::new());
         }
         if ops::control::is_inlined(target) {

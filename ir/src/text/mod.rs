@@ -9,6 +9,7 @@
 //!   %0 = input[name="x", ty=f32[s0, 256]] : f32[s0, 256]
 //!   %1 = constant[name="model.weight", ty=bf16[256, 256]] : bf16[256, 256]
 //!   %2 = neg(%0) : f32[s0, 256] at "model.norm"
+//!   require 512 - s0 in 1..=inf
 //!   next "cache" = %7
 //!   output "out0" = %2
 //! }

@@ -10,6 +10,7 @@ use crate::graph::{Constant, Graph, Loc, Payload, State, Value};
 use crate::ops::Op;
 use crate::ops::table::TABLE;
 use crate::region::Region;
+use crate::require::Requirement;
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 use std::collections::BTreeMap;
@@ -408,7 +409,16 @@ fn graph(c: &mut Cursor) -> Result<(Graph, ValueNames), ParseError> {
                 }
             }
             Token::Word(w) => match w.as_str() {
-                "symbol" => symbol(c, &mut g)?,
+                "symbol" => {
+                    let name = c.word()?;
+                    let range = range(c)?;
+                    g.declare_symbol(name, range);
+                }
+                "require" => {
+                    let dim = c.dim()?;
+                    let range = range(c)?;
+                    g.requirements.push(Requirement { dim, range });
+                }
                 "data" => data(c, &mut g)?,
                 "state" => {
                     let name: Symbol = c.string()?.into();
@@ -520,8 +530,8 @@ fn meant<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Strin
     nearest(word, candidates).map_or_else(String::new, |n| format!("; did you mean `{n}`?"))
 }
 
-fn symbol(c: &mut Cursor, g: &mut Graph) -> Result<(), ParseError> {
-    let name = c.word()?;
+/// ` in 0..=5`, or without an upper end.
+fn range(c: &mut Cursor) -> Result<Range, ParseError> {
     if !c.eat_word("in") {
         return Err(c.error("expected `in`"));
     }
@@ -534,8 +544,7 @@ fn symbol(c: &mut Cursor, g: &mut Graph) -> Result<(), ParseError> {
     } else {
         c.integer()?
     };
-    g.declare_symbol(name, Range { min, max });
-    Ok(())
+    Ok(Range { min, max })
 }
 
 fn data(c: &mut Cursor, g: &mut Graph) -> Result<(), ParseError> {

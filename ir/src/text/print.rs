@@ -14,11 +14,7 @@ impl fmt::Display for Graph {
         quote(&self.name, f)?;
         f.write_str(" {\n")?;
         for (name, range) in &self.symbols {
-            write!(f, "  symbol {name} in {}..=", range.min)?;
-            match range.max {
-                i64::MAX => f.write_str("inf\n")?,
-                max => writeln!(f, "{max}")?,
-            }
+            writeln!(f, "  symbol {name} in {range}")?;
         }
         for (name, constant) in &self.constants {
             f.write_str("  data ")?;
@@ -52,6 +48,9 @@ impl fmt::Display for Graph {
                 quote(module, f)?;
             }
             f.write_char('\n')?;
+        }
+        for requirement in &self.requirements {
+            writeln!(f, "  require {requirement}")?;
         }
         for state in &self.states {
             if let Some(next) = state.next {

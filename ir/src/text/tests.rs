@@ -16,6 +16,8 @@ graph "forward" {
   %r = reshape[shape=[2*s0]](%h)
   %z = full[value=-0.0, ty=f32[]]
   %s = add(%r, %z) : f32[2*s0]
+  require s0 - 2*u0 in -3..=inf
+  require u0*u0 in 0..=9
   next "cache" = %c
   output "out0" = %s
 }

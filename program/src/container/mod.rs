@@ -3,6 +3,7 @@
 mod data;
 mod external;
 mod header;
+pub mod limits;
 mod pack;
 mod plan;
 mod read;

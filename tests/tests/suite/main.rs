@@ -21,6 +21,7 @@ mod quantize;
 #[cfg(test)]
 mod random;
 mod random_numbers;
+mod required;
 mod round_trip;
 mod session_caches;
 mod sessions;

@@ -115,7 +115,9 @@ impl Segment<'_> {
         std::mem::swap(&mut inner.init, &mut self.init);
         std::mem::swap(&mut inner.branches, &mut self.branches);
         std::mem::swap(&mut inner.main.temps, &mut self.main.temps);
+        std::mem::swap(&mut inner.limits, &mut self.limits);
         inner.main.dims.start_at(self.main.dims.count());
+        inner.requirements()?;
         for &value in &spec.nodes {
             inner.node(value)?;
         }
@@ -132,6 +134,7 @@ impl Segment<'_> {
         std::mem::swap(&mut inner.init, &mut self.init);
         std::mem::swap(&mut inner.branches, &mut self.branches);
         std::mem::swap(&mut inner.main.temps, &mut self.main.temps);
+        std::mem::swap(&mut inner.limits, &mut self.limits);
         self.main.dims.start_at(inner.main.dims.count());
         self.branches.push(inner.main.instructions);
         // The main chain is number 0.

@@ -204,6 +204,7 @@ impl Segment<'_> {
                 .into_iter()
                 .map(|(key, source, _)| (key, source))
                 .collect(),
+            limits: self.limits,
         })
     }
 }

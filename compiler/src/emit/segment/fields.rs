@@ -206,6 +206,17 @@ impl Segment<'_> {
         dim: &Dim,
         hoisted: bool,
     ) -> Result<IntOrVid, EmitError> {
+        let graph = self.graph;
+        self.dim_at(|| graph.describe(value, graph.node(value)), dim, hoisted)
+    }
+
+    /// As [`dim`](Self::dim), for what stands at a place that is no value.
+    pub(super) fn dim_at(
+        &mut self,
+        place: impl Fn() -> String,
+        dim: &Dim,
+        hoisted: bool,
+    ) -> Result<IntOrVid, EmitError> {
         let chain = if hoisted {
             &mut self.init
         } else {
@@ -216,12 +227,12 @@ impl Segment<'_> {
             .get(dim, &mut chain.instructions)
             .map_err(|e| match e {
                 DimError::Symbol(symbol) => EmitError::Symbol {
-                    place: self.describe(value),
+                    place: place(),
                     dim: dim.to_string(),
                     symbol: symbol.to_string(),
                 },
                 DimError::Build(error) => EmitError::Instruction {
-                    place: self.describe(value),
+                    place: place(),
                     error,
                 },
             })

@@ -8,6 +8,7 @@
 mod branch;
 mod ends;
 mod fields;
+mod required;
 mod split;
 
 use super::dims::{Dims, Source, checked_scalar_type};
@@ -15,12 +16,13 @@ use super::error::EmitError;
 use super::slots::{Place, Temps};
 use fuseline_ir::lower::{Inst, LowerCx, Lowering};
 use fuseline_ir::{
-    DType, Dim, Graph, Node, Op, Scalar, State, Symbol, Tensor, TensorType, Type, Value,
+    DType, Dim, Graph, Node, Op, Requirement, Scalar, State, Symbol, Tensor, TensorType, Type,
+    Value,
 };
 use fuseline_passes::partition::Segment as PlanSegment;
 use fuseline_program::ScalarType;
 use fuseline_program::graph::{Dim as MetaDim, MlxGraph, TensorMeta};
-use fuseline_program::instr::{Field, Instruction};
+use fuseline_program::instr::{Field, Instruction, Vid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a constant slot's bytes come from.
@@ -38,6 +40,8 @@ pub struct Lowered {
     pub graph: MlxGraph,
     /// Keys of the constants and where their bytes come from.
     pub constants: Vec<(String, ConstantSource)>,
+    /// What must hold of numbers, by value slot.
+    pub limits: Vec<(Vid, Requirement)>,
 }
 
 /// Lowers a segment. The prefixes go before each constant's name in the file (`<prefix>/<name>`), and before each state's.
@@ -47,6 +51,7 @@ pub fn lower(graph: &Graph, spec: &PlanSegment, prefixes: [&str; 2]) -> Result<L
     let inputs: Vec<Place> = (0..number(spec.inputs.len())).map(Place::Input).collect();
     let mut segment = Segment::new(graph, spec, prefixes, &inputs)?;
     segment.init_states()?;
+    segment.requirements()?;
     for &value in &spec.nodes {
         segment.node(value)?;
     }
@@ -87,6 +92,10 @@ struct Segment<'a> {
     splits: BTreeMap<Value, Vec<Value>>,
     /// Chains that instructions run.
     branches: Vec<Vec<Instruction>>,
+    /// What must hold of numbers, by value slot.
+    limits: Vec<(Vid, Requirement)>,
+    /// The graph's requirements that no instruction has been reached for yet: not all of their numbers are there.
+    waiting: Vec<&'a Requirement>,
     position: usize,
 }
 
@@ -116,6 +125,8 @@ impl<'a> Segment<'a> {
             outputs: Vec::new(),
             splits: BTreeMap::new(),
             branches: Vec::new(),
+            limits: Vec::new(),
+            waiting: graph.requirements.iter().collect(),
             position: 0,
         };
         for (&value, &place) in spec.inputs.iter().zip(inputs) {
@@ -402,6 +413,9 @@ impl<'a> Segment<'a> {
             let instruction =
                 self.instruction(value, node, inst, &args, out, &mut temps, hoisted)?;
             self.chain(hoisted).instructions.push(instruction);
+        }
+        if let (Op::Item(item), false) = (&node.op, hoisted) {
+            self.read_number(value, &item.symbol)?;
         }
         for place in temps.into_values() {
             self.chain(hoisted).temps.free(place);

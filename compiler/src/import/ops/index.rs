@@ -88,7 +88,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
                 flat.push(cx.build.reshape(value, vec![count])?);
             }
             let add = call.bool("accumulate")?;
-            let out = match scatter(cx, flat[0], 0, flat[1], flat[2], add)?.pop() {
+            let out = match scatter(cx, flat[0], 0, flat[1], flat[2], add, true)?.pop() {
                 Some(Out::Value(out)) => out,
                 _ => return invalid("nothing to put"),
             };
@@ -110,7 +110,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
                 .full(Scalar::Int(0), cx.build.dtype(x)?, merged(&to))?;
             let x = cx.build.reshape(x, merged(&from))?;
             let index = cx.build.reshape(index, merged(&from))?;
-            let out = match scatter(cx, empty, 1, index, x, false)?.pop() {
+            let out = match scatter(cx, empty, 1, index, x, false, false)?.pop() {
                 Some(Out::Value(out)) => out,
                 _ => return invalid("nothing to put"),
             };
@@ -173,7 +173,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             let value = cx.number(&value, cx.build.dtype(x)?)?;
             let shape = cx.build.shape(index)?;
             let source = cx.build.broadcast(value, shape)?;
-            scatter(cx, x, axis, index, source, false)
+            scatter(cx, x, axis, index, source, false, false)
         },
         "index_put" | "_unsafe_index_put" | "_index_put_impl" => index_put,
         "slice_scatter" => |cx, call| {
@@ -182,7 +182,9 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             let value = cx.read(x)?;
             let axis = cx.build.axis(value, call.int("dim")?)?;
             let shape = cx.build.shape(source)?;
-            let (start, _, step) = slice_bounds(cx, call, x, axis, &shape)?;
+            let (start, stop, step) = slice_bounds(cx, call, x, axis, &shape)?;
+            let size = cx.build.shape(value)?[axis].clone();
+            cx.require_within(&start, &stop, &size);
             let source = cx.build.cast(source, cx.build.dtype(value)?)?;
             if cx.build.shape(value)? == shape && start.is(0) && step == 1 {
                 return done(Ok(source));
@@ -196,7 +198,9 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             let (x, source) = (call.value(cx, "self")?, call.value(cx, "src")?);
             let axis = cx.build.axis(x, call.int("dim")?)?;
             let size = cx.build.shape(x)?[axis].clone();
-            let start = from_start(call.dim("index")?, &size, cx);
+            let index = call.dim("index")?;
+            cx.require_index(&index, &size);
+            let start = from_start(index, &size, cx);
             let source = cx.build.unsqueeze(source, axis)?;
             let source = cx.build.cast(source, cx.build.dtype(x)?)?;
             done(cx.build.add(
@@ -273,9 +277,13 @@ pub(in crate::import) fn index_copy(
         .add(op::IndexCopy { axis, wraps }, &[x, index, source])
 }
 
-/// Indices as integers that count from the start, for arithmetic on them.
-fn from_zero(cx: &mut Importer<'_>, index: Value, size: &Dim) -> Result<Value> {
+/// Indices as integers for row-major positions. The axis that counts most may count from the end, as the positions then do, and where an index leaves it, they leave
+/// the tensor; others count from the start.
+fn place_of(cx: &mut Importer<'_>, index: Value, size: &Dim, is_first: bool) -> Result<Value> {
     let index = cx.build.cast(index, DType::I64)?;
+    if is_first {
+        return Ok(index);
+    }
     let size = dim_tensor(cx, size)?;
     cx.build.add(op::Remainder {}, &[index, size])
 }
@@ -296,11 +304,11 @@ fn scatter_of(cx: &mut Importer<'_>, call: &Call<'_>, add: bool) -> Result<Vec<O
     let shape = cx.build.shape(index)?;
     let source = call.value(cx, "src")?;
     let source = cut(cx, source, &shape)?;
-    scatter(cx, x, axis, index, source, add)
+    scatter(cx, x, axis, index, source, add, false)
 }
 
 /// Elementwise writes along an axis: `x[.., index[.., i, ..], ..] = source[.., i, ..]`, or added. Overwriting is a copy into the flat tensor at
-/// flat positions.
+/// flat positions. `wraps` where negative indices count from the end.
 fn scatter(
     cx: &mut Importer<'_>,
     x: Value,
@@ -308,6 +316,7 @@ fn scatter(
     index: Value,
     source: Value,
     add: bool,
+    wraps: bool,
 ) -> Result<Vec<Out>> {
     let shape = cx.build.shape(x)?;
     let source = cx.build.cast(source, cx.build.dtype(x)?)?;
@@ -324,7 +333,6 @@ fn scatter(
         return done(add_at(cx, x, axis, index, source));
     }
     if whole && let Some(places) = places_along(cx, index, axis)? {
-        let wraps = false;
         return done(
             cx.build
                 .add(op::IndexCopy { axis, wraps }, &[x, places, source]),
@@ -333,7 +341,7 @@ fn scatter(
     let mut position = None;
     for n in 0..shape.len() {
         let at = if n == axis {
-            from_zero(cx, index, &shape[n])?
+            place_of(cx, index, &shape[n], n == 0)?
         } else {
             let count =
                 cx.build
@@ -353,13 +361,8 @@ fn scatter(
     let flat = if add {
         add_at(cx, flat, 0, position, source)?
     } else {
-        cx.build.add(
-            op::IndexCopy {
-                axis: 0,
-                wraps: false,
-            },
-            &[flat, position, source],
-        )?
+        cx.build
+            .add(op::IndexCopy { axis: 0, wraps }, &[flat, position, source])?
     };
     done(cx.build.reshape(flat, shape))
 }
@@ -559,7 +562,7 @@ fn write_at(
     }
     let mut position = None;
     for (axis, index) in &indices {
-        let at = from_zero(cx, *index, &shape[*axis])?;
+        let at = place_of(cx, *index, &shape[*axis], position.is_none())?;
         position = Some(advance(cx, position, &shape[*axis], at)?);
     }
     let Some(position) = position else {
@@ -615,7 +618,7 @@ fn write_at(
         cx.build.add(
             op::IndexCopy {
                 axis: 0,
-                wraps: false,
+                wraps: true,
             },
             &[merged, position, values],
         )?

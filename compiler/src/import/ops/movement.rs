@@ -109,13 +109,16 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             let size = size(cx, x, axis)?;
             let start = from_start(call.dim("start")?, &size, cx);
             let stop = &start + &call.dim("length")?;
+            cx.require_within(&start, &stop, &size);
             part(cx, x, axis, start, stop, 1).map(|view| vec![Out::Tensor(view)])
         },
         "select" | "select_copy" => |cx, call| {
             let x = call.tensor("self")?;
             let axis = wrap_axis(call.int("dim")?, rank(cx, x)?)?;
             let size = size(cx, x, axis)?;
-            let start = from_start(call.dim("index")?, &size, cx);
+            let index = call.dim("index")?;
+            cx.require_index(&index, &size);
+            let start = from_start(index, &size, cx);
             selected(cx, x, axis, start).map(|view| vec![Out::Tensor(view)])
         },
         "unbind" | "unbind_copy" => |cx, call| {
@@ -487,6 +490,10 @@ fn split(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
         let stop = &start + count;
         outs.push(Out::Tensor(part(cx, x, axis, start, stop.clone(), 1)?));
         start = stop;
+    }
+    if call.target.contains("with_sizes") {
+        let size = size(cx, x, axis)?;
+        cx.require_equal(&start, &size);
     }
     if call.target.contains("copy") || call.target.contains("unsafe") {
         let tensors = outs.into_iter().map(|out| match out {
