@@ -96,8 +96,13 @@ fn offset(egraph: &EGraph, at: &Arc<Form<Id>>, rows: &[Dim]) -> Option<Made> {
         return Term { egraph, shape: &[] }.of(at);
     }
     // A single axis of positions would say where each of the batch begins.
-    if rows.len() < 2 || at.reach() == 0 {
+    if rows.len() < 2 {
         return None;
+    }
+    if at.reach() == 0 {
+        let one = Term { egraph, shape: &[] }.of(at)?;
+        let shape = vec![Dim::from(1i64); rows.len()];
+        return Some(Made::op(movement::Reshape { shape }, vec![one]));
     }
     let shape: Vec<Dim> = rows
         .iter()

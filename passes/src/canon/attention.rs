@@ -20,7 +20,32 @@ pub(super) const RULES: &[Rule] = &[
         doc: "sdpa with a mask that is true, or 0, everywhere -> sdpa without a mask",
         apply: mask_nothing,
     },
+    Rule {
+        name: "offset-size",
+        doc: "rope whose offset is a tensor of one element that holds a size -> rope with that size",
+        apply: offset,
+    },
 ];
+
+/// Exact: one offset serves the whole batch either way.
+fn offset(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Rope(_), &[x, offset, ref rest @ ..]) = (op, args) else {
+        return Ok(None);
+    };
+    let mut one = offset;
+    while matches!(b.op(one), Op::Reshape(_) | Op::Cast(_)) {
+        one = b.arg(one, 0);
+    }
+    if !matches!(b.op(one), Op::IntTensor(_)) {
+        return Ok(None);
+    }
+    let size = b.arg(one, 0);
+    let with: Vec<Value> = [x, size].iter().chain(rest).copied().collect();
+    if b.infer(op, &with) != b.infer(op, args) {
+        return Ok(None);
+    }
+    b.add(op.clone(), &with).map(Some)
+}
 
 /// Both broadcast by themselves, so leading axes of size 1 are no use either.
 fn mask(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {

@@ -13,7 +13,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "within-bounds",
-        doc: "max(x, n), min(x, n) of integers that are never beyond n -> x",
+        doc: "max(x, n), min(x, n) of integers that are never beyond n, and x mod n of those in 0..n -> x",
         apply: within,
     },
     Rule {
@@ -137,17 +137,26 @@ fn compare(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
 
 fn within(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let &[x, y] = args else { return Ok(None) };
-    let most = matches!(op, Op::Minimum(_));
-    if !(most || matches!(op, Op::Maximum(_))) || !is_int(b, x) {
+    let sides = match op {
+        Op::Maximum(_) | Op::Minimum(_) => vec![(x, y), (y, x)],
+        Op::Remainder(_) => vec![(x, y)],
+        _ => return Ok(None),
+    };
+    if !is_int(b, x) {
         return Ok(None);
     }
-    for (x, limit) in [(x, y), (y, x)] {
+    for (x, limit) in sides {
         let (Some(Scalar::Int(n)), Some((low, high))) = (b.literal(limit), bounds(b, x, DEPTH))
         else {
             continue;
         };
-        let n = Dim::from(n);
-        if most && b.at_most(&high, &n) || !most && b.at_most(&n, &low) {
+        let (n, one) = (Dim::from(n), Dim::from(1i64));
+        let kept = match op {
+            Op::Minimum(_) => b.at_most(&high, &n),
+            Op::Maximum(_) => b.at_most(&n, &low),
+            _ => b.at_most(&0i64.into(), &low) && b.at_most(&(&high + &one), &n),
+        };
+        if kept {
             return super::arith::stand_in(b, op, args, x);
         }
     }

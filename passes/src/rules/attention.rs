@@ -404,6 +404,14 @@ pub const RULES: &[Rule] = &[
         class: Exact,
     },
     Rule {
+        name: "heads_repeated_behind_rows",
+        doc: "Keys or values repeated for each query head while the heads are still behind the rows: the axes may change places before as well, where the op shares heads by itself.",
+        vars: &[("x", Elements(Float("T"), "B N J D")), ("H", Equals("J*R"))],
+        lhs: "transpose[perm=[0, 2, 1, 3]](reshape[shape=[B, N, J*R, D]](broadcast[shape=[B, N, J, R, D]](reshape[shape=[B, N, J, 1, D]](?x))))",
+        rhs: "reshape[shape=[B, H, N, D]](broadcast[shape=[B, J, R, N, D]](reshape[shape=[B, J, 1, N, D]](transpose[perm=[0, 2, 1, 3]](reshaped[shape=[B, N, J, D]](?x)))))",
+        class: Exact,
+    },
+    Rule {
         name: "scores_of_repeated_heads",
         doc: "Keys repeated so that each query head has its own, where the scores are changed in a way that the op doesn't know: the queries of a group of heads are the rows of one product instead.",
         vars: &[

@@ -6,8 +6,8 @@ use crate::sort::Columns::{self, Halves, Neighbours, Once};
 use crate::sort::Elem::{F32, Float, Single};
 use crate::sort::Range::{Any, Finite};
 use crate::sort::Sort::{
-    self, Counted, Equals, Flag, Given, Holds, Listed, Literal, Number, Positions, Product,
-    RotaryCos, RotarySin, Tensor,
+    self, Counted, Elements, Equals, Flag, Given, Holds, Listed, Literal, Number, Positions,
+    Product, Regroups, RotaryCos, RotarySin, Tensor,
 };
 
 /// What is turned, by tables with these columns.
@@ -296,6 +296,19 @@ pub const RULES: &[Rule] = &[
         lhs: "cat[axis=-1](rope[dims=R, traditional=$t, base=none, scale=$c](slice[axis=-1, start=0, stop=R, step=1](?x), ?offset, ?freqs), \
               slice[axis=-1, start=R, stop=D, step=1](?x))",
         rhs: "rope[dims=R, traditional=$t, base=none, scale=$c](?x, ?offset, ?freqs)",
+        class: Exact,
+    },
+    Rule {
+        name: "pairs_joined",
+        doc: "Pairs that get another shape at once are joined in one axis between: the form that the rules about pairs look for, where axes of size 1 made two reshapes one.",
+        vars: &[
+            ("a", Elements(Float("T"), "L.. N")),
+            ("b", Elements(Float("T"), "L.. N")),
+            ("R", Equals("2*N")),
+            ("M", Regroups("L.. R")),
+        ],
+        lhs: "reshape[shape=[M..]](cat[axis=-1](reshape[shape=[L.., N, 1]](?a), reshape[shape=[L.., N, 1]](?b)))",
+        rhs: "reshaped[shape=[M..]](reshape[shape=[L.., R]](cat[axis=-1](reshape[shape=[L.., N, 1]](?a), reshape[shape=[L.., N, 1]](?b))))",
         class: Exact,
     },
     Rule {
