@@ -7,12 +7,15 @@
 mod bits;
 mod complex;
 mod gamma;
+#[cfg(test)]
+mod hostile;
 mod linalg;
 mod portable;
 mod special;
 mod unique;
 mod views;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -68,8 +71,33 @@ pub enum KernelError {
     Other(String),
 }
 
-/// The most elements of a broadcast shape.
-const WALK_LIMIT: usize = 1 << 31;
+/// The most bytes of a result that a kernel of this crate makes by itself, as instructions have it.
+const LIMIT: u64 = 4 << 30;
+
+thread_local! {
+    /// The same for the call that runs on this thread.
+    static CALL_LIMIT: Cell<u64> = const { Cell::new(LIMIT) };
+}
+
+/// Calls a kernel that may make so many bytes.
+pub(crate) fn call(
+    kernel: &Kernel,
+    arguments: &[Value],
+    most: u64,
+) -> Result<Vec<Value>, KernelError> {
+    let before = CALL_LIMIT.replace(most.min(LIMIT));
+    let results = (kernel.run)(arguments);
+    CALL_LIMIT.set(before);
+    results
+}
+
+/// Whether a result of this shape is not too large. Complex elements, the widest, are taken for all.
+fn is_affordable(shape: &[usize]) -> bool {
+    let bytes = shape.iter().try_fold(8_u64, |all, length| {
+        all.checked_mul(u64::try_from((*length).max(1)).ok()?)
+    });
+    bytes.is_some_and(|bytes| bytes <= CALL_LIMIT.get())
+}
 
 type Run = dyn Fn(&[Value]) -> Result<Vec<Value>, KernelError> + Send + Sync;
 
@@ -295,10 +323,7 @@ fn broadcast_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
             _ => None,
         })
         .collect();
-    shape.filter(|shape| {
-        let count = shape.iter().try_fold(1_usize, |n, m| n.checked_mul(*m));
-        count.is_some_and(|count| count <= WALK_LIMIT)
-    })
+    shape.filter(|shape| is_affordable(shape))
 }
 
 fn mask_of(arguments: &[Value], position: usize) -> Result<(Vec<usize>, Vec<u8>), KernelError> {

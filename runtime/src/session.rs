@@ -320,7 +320,8 @@ impl Session {
                     one => std::slice::from_ref(one),
                 });
                 mlx::start(read.filter_map(Value::as_tensor).map(Tensor::array))?;
-                let results = (kernel.run)(&arguments).map_err(failed)?;
+                let results =
+                    kernels::call(kernel, &arguments, budget.largest()).map_err(failed)?;
                 if results.len() != outputs.len() {
                     let (made, wanted) = (results.len(), outputs.len());
                     return Err(failed(KernelError::Results { made, wanted }));

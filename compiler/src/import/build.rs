@@ -7,6 +7,9 @@ use fuseline_ir::{DType, Dim, Graph, Loc, Op, Scalar, TensorType, Value};
 
 use super::error::{Result, invalid, unsupported};
 
+/// The most elements of a table that an operator is computed with: a transform of 8192 points has as many.
+const MOST_IN_A_TABLE: i64 = 1 << 26;
+
 /// The graph under construction, and the place that new values belong to.
 #[derive(Debug)]
 pub(super) struct Builder {
@@ -81,6 +84,12 @@ impl Builder {
     ) -> Result<Value> {
         if !matches!(dtype, DType::F32 | DType::F64) {
             return unsupported(format!("a table of {dtype}"));
+        }
+        if rows
+            .checked_mul(columns)
+            .is_none_or(|all| all > MOST_IN_A_TABLE)
+        {
+            return unsupported(format!("a table of {rows} times {columns} elements"));
         }
         let mut bytes = Vec::new();
         for (row, column) in (0..rows).flat_map(|r| (0..columns).map(move |c| (r, c))) {

@@ -3,7 +3,7 @@
 
 use fuseline_program::ScalarType;
 
-use super::{KernelError, Kernels, WALK_LIMIT, Walk, bad, broadcast_shape, tensor};
+use super::{KernelError, Kernels, Walk, bad, broadcast_shape, is_affordable, tensor};
 use crate::tensor::Tensor;
 use crate::value::Value;
 
@@ -55,11 +55,7 @@ fn axis(position: usize, axis: i64, rank: usize) -> Result<usize, KernelError> {
 
 /// The elements of `x` that a walk from `first` passes.
 fn walked(x: &Tensor, first: usize, walk: &Walk) -> Results {
-    let all = walk
-        .shape
-        .iter()
-        .try_fold(1_usize, |n, m| n.checked_mul(*m));
-    if all.is_none_or(|all| all > WALK_LIMIT) {
+    if !is_affordable(&walk.shape) {
         return Err(bad(
             0,
             format!("would become {:?}, too many elements", walk.shape),
@@ -275,8 +271,7 @@ fn index(arguments: &[Value]) -> Results {
         x.to_bytes()?,
     );
     let result = [&outer.shape[..], &common, &inner.shape].concat();
-    let all = result.iter().try_fold(1_usize, |n, m| n.checked_mul(*m));
-    if all.is_none_or(|all| all > WALK_LIMIT) {
+    if !is_affordable(&result) {
         return Err(bad(1, format!("asks for {result:?}, too many elements")));
     }
     let mut moved = Vec::new();

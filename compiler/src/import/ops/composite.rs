@@ -114,11 +114,12 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             let (a, b) = (call.value(cx, "x1")?, call.value(cx, "x2")?);
             let p = call.float(cx, "p")?;
             let (a, b) = (
-                cx.build.unsqueeze(a, cx.build.rank(a)? - 1)?,
+                cx.build.unsqueeze(a, cx.build.rank(a)?.saturating_sub(1))?,
                 cx.build.unsqueeze(b, cx.build.rank(b)?.saturating_sub(2))?,
             );
             let gap = cx.build.add(op::Sub {}, &[a, b])?;
-            let (last, dtype) = (cx.build.rank(gap)? - 1, cx.build.dtype(gap)?);
+            let last = cx.build.rank(gap)?.saturating_sub(1);
+            let dtype = cx.build.dtype(gap)?;
             done(super::reduce::vector_norm(
                 cx,
                 gap,
@@ -300,11 +301,11 @@ pub(in crate::import) fn on_diagonal(
         return invalid("a diagonal of a 0-d tensor");
     };
     let rank = cx.build.rank(x)?;
-    let side = &size + &Dim::from(offset.abs());
+    let side = &size + &Dim::from(offset.saturating_abs());
     // Padded to the side, each element stands in its row; the column decides.
     let zero = || Dim::from(0i64);
     let (mut low, mut high) = (vec![zero(); rank], vec![zero(); rank]);
-    low[rank - 1] = Dim::from((-offset).max(0));
+    low[rank - 1] = Dim::from(offset.saturating_neg().max(0));
     high[rank - 1] = Dim::from(offset.max(0));
     let dtype = cx.build.dtype(x)?;
     let pad = op::Pad {
@@ -321,9 +322,12 @@ pub(in crate::import) fn on_diagonal(
     let row = cx
         .build
         .arange(0i64.into(), 1i64.into(), side.clone(), DType::I64)?;
-    let column = cx
-        .build
-        .arange((-offset).into(), 1i64.into(), side, DType::I64)?;
+    let column = cx.build.arange(
+        offset.saturating_neg().into(),
+        1i64.into(),
+        side,
+        DType::I64,
+    )?;
     let row = cx.build.unsqueeze(row, 1)?;
     let hit = cx.build.add(op::Eq {}, &[row, column])?;
     let zero = cx.build.scalar(Scalar::Int(0), dtype)?;

@@ -253,7 +253,9 @@ fn pad_same(
         else {
             return unsupported("a kernel of dynamic size");
         };
-        let total = size * dilation;
+        let Some(total) = size.checked_mul(*dilation) else {
+            return invalid(format!("a dilation of {dilation}"));
+        };
         pad.push(total / 2);
         high[axis + 1] = Dim::from(total % 2);
     }

@@ -404,6 +404,14 @@ fn index_list(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<(usize, Valu
     Ok(found)
 }
 
+/// Refuses more indices than there are axes.
+fn within(indices: &[(usize, Value)], rank: usize) -> Result<()> {
+    match indices.iter().find(|(axis, _)| *axis >= rank) {
+        Some((axis, _)) => invalid(format!("an index of axis {axis} of a {rank}-d tensor")),
+        None => Ok(()),
+    }
+}
+
 /// Boolean masks among indices, each replaced by the positions where it is true, one index per axis of the mask.
 fn without_masks(
     cx: &mut Importer<'_>,
@@ -529,6 +537,7 @@ fn write_at(
     add: bool,
 ) -> Result<Vec<Out>> {
     let shape = cx.build.shape(x)?;
+    within(&indices, shape.len())?;
     if let [(axis, mask)] = indices.as_slice()
         && cx.build.dtype(*mask)? == DType::Bool
     {

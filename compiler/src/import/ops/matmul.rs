@@ -352,6 +352,14 @@ fn contract(
     b: &Term,
     needed: &dyn Fn(char) -> bool,
 ) -> Result<Term> {
+    for term in [&a, b] {
+        if cx.build.rank(term.value)? != term.letters.len() {
+            return invalid(format!(
+                "{} letters for another number of axes",
+                term.letters.len()
+            ));
+        }
+    }
     let a = sum_out(cx, a, &|c| needed(c) || b.letters.contains(&c))?;
     let b = sum_out(
         cx,

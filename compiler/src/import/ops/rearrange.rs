@@ -138,19 +138,19 @@ fn diagonal_view(
     let mut flat: Vec<Dim> = outer.clone().map(|axis| shape[axis].clone()).collect();
     let perm = outer.chain([a, b]).collect();
     let axis = flat.len();
-    flat.push(Dim::from(rows * columns));
+    flat.push(Dim::from(rows.saturating_mul(columns)));
     let turned = cx.memory.view(x, op::Transpose { perm });
     let row = cx.memory.view(turned, op::Reshape { shape: flat });
-    let step = columns + 1;
+    let step = columns.saturating_add(1);
     let start = if offset < 0 {
-        -offset * columns
+        offset.saturating_neg().saturating_mul(columns)
     } else {
         offset
     };
     let slice = op::Slice {
         axis,
         start: Dim::from(start),
-        stop: Dim::from(start + (len - 1) * step + 1),
+        stop: &Dim::from(start) + &Dim::from((len - 1).saturating_mul(step).saturating_add(1)),
         step,
     };
     Ok(Some(cx.memory.view(row, slice)))
@@ -426,7 +426,8 @@ pub(in crate::import) fn mirrored_pad(
 fn cut(cx: &mut Importer<'_>, x: Value, axis: usize, widths: &[i64]) -> Result<Value> {
     let [before, after] = [0, 1].map(|n| widths.get(n).map_or(0, |width| (*width).min(0)));
     let stop = &cx.build.shape(x)?[axis] + &after.into();
-    cx.build.slice(x, axis, (-before).into(), stop)
+    cx.build
+        .slice(x, axis, before.saturating_neg().into(), stop)
 }
 
 /// Channels to pixels (`shuffle`) or back: [.., C·r², H, W] and [.., C, H·r, W·r].
