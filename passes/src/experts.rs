@@ -25,7 +25,7 @@ use crate::pass::{Numerics, PassCx, PassError};
 use crate::shapes::{Group as Run, groups, product};
 use crate::sweep;
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{Dim, Graph, Op, OpError, Symbol, Type, Value};
+use fuseline_ir::{DType, Dim, Graph, Op, OpError, Symbol, Type, Value};
 use lift::Lift;
 use routing::{Routed, Routing, Which, padded};
 use std::collections::{BTreeMap, BTreeSet};
@@ -259,6 +259,14 @@ impl<'a> Experts<'a> {
             (Op::Reshape(_), &[x]) if self.b.shape(x).last() == self.b.shape(value).last() => {
                 self.term(x, depth + 1)
             }
+            // The sum is made before it is rounded to the narrower dtype, once.
+            (Op::Cast(cast), &[x]) if cast.dtype.is_float() => {
+                let wide = |d: DType| d.is_float() && d.size() > cast.dtype.size();
+                match self.b.dtype(x).is_some_and(wide) {
+                    true => self.term(x, depth + 1),
+                    false => Ok(None),
+                }
+            }
             _ => Ok(None),
         }
     }
@@ -388,7 +396,11 @@ impl<'a> Experts<'a> {
         if product(self.b.shape(sum)) != product(&shape) {
             return Ok(None);
         }
-        self.b.reshape(sum, shape).map(Some)
+        let sum = self.b.reshape(sum, shape)?;
+        match self.b.dtype(like) {
+            Some(dtype) => self.b.cast(sum, dtype).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Whether what is new behind `sum` costs less than what nothing needs any longer once it stands in the place of `old`.

@@ -10,19 +10,23 @@ mod activation;
 mod attention;
 mod linear;
 mod norm;
+mod norm_axes;
 mod number;
 mod quant;
 mod rope;
+mod turned;
 
 use crate::rule::Rule;
 
 /// Every rule, in a fixed order.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    let themes: [&'static [Rule]; 7] = [
+    let themes: [&'static [Rule]; 9] = [
         number::RULES,
         norm::RULES,
+        norm_axes::RULES,
         activation::RULES,
         linear::RULES,
+        turned::RULES,
         rope::RULES,
         attention::RULES,
         quant::RULES,

@@ -131,8 +131,12 @@ pub enum Sort {
     Number(&'static str, Range),
     /// A tensor of which all elements are one over that size, as the dtype holds it.
     Share(&'static str, &'static str),
+    /// A tensor of which all elements are one over the root of that size: as the dtype holds it, or the reciprocal of the root as the dtype holds that.
+    Root(&'static str, &'static str),
     /// A tensor with one axis of that size and others of size 1, maybe repeated along further axes.
     Vector(&'static str, &'static str),
+    /// A tensor with that size along the third axis from the end, and others of size 1.
+    Channels(&'static str, &'static str),
     /// A tensor that broadcasts to that shape without changing it.
     Spread(Elem, &'static str),
     /// As [`Sort::Spread`], and added to scores or choosing among them: with at least one key left in each row.
@@ -236,12 +240,34 @@ impl Sort {
                 let share = ty.dtype.round(1.0 / size as f64);
                 (egraph[id].data.scalar?.as_f64() == share).then_some(())
             }
+            Sort::Root(dtype, size) => {
+                let id = class(name.slot?, b)?;
+                let ty = tensor(egraph, id)?;
+                Elem::Float(dtype).unify(ty.dtype, b)?;
+                let size = letters_of(size, b)?.as_const().filter(|n| *n > 0)?;
+                let root = (size as f64).sqrt();
+                let scalar = egraph[id].data.scalar?.as_f64();
+                let held = |x: f64| ty.dtype.round(x) == scalar;
+                (held(1.0 / root) || held(1.0 / ty.dtype.round(root))).then_some(())
+            }
             Sort::Vector(dtype, len) => {
                 let id = class(name.slot?, b)?;
                 Elem::Float(dtype).unify(tensor(egraph, id)?.dtype, b)?;
                 let (vector, size) = vector_in(egraph, id)?;
                 b.set(name.slot?, Bound::Class(vector));
                 unify(len, std::slice::from_ref(&size), b)
+            }
+            Sort::Channels(dtype, len) => {
+                let ty = tensor(egraph, class(name.slot?, b)?)?;
+                Elem::Float(dtype).unify(ty.dtype, b)?;
+                let axis = ty.rank().checked_sub(3)?;
+                let ones = ty
+                    .shape
+                    .iter()
+                    .enumerate()
+                    .all(|(a, d)| a == axis || d.is(1));
+                ones.then_some(())?;
+                unify(len, &ty.shape[axis..=axis], b)
             }
             Sort::Spread(elem, over) | Sort::Mask(elem, over) => {
                 let ty = tensor(egraph, class(name.slot?, b)?)?;
@@ -481,6 +507,10 @@ impl fmt::Display for Sort {
             ),
             Sort::Number(dtype, range) => write!(f, "a known number of {dtype}, {range}"),
             Sort::Share(dtype, size) => write!(f, "1/{size} as a number of {dtype}"),
+            Sort::Root(dtype, size) => write!(f, "1/√{size} as a number of {dtype}"),
+            Sort::Channels(dtype, size) => {
+                write!(f, "{dtype}[.., {size}, 1, 1], of size 1 otherwise")
+            }
             Sort::Vector(dtype, len) => write!(
                 f,
                 "{dtype}[{len}], maybe with further axes of size 1 or repeated along them"

@@ -378,6 +378,21 @@ def complex_halves(self, q, k, start):
     return apply(q), apply(k)
 
 
+@halves
+def rolled(self, q, k, start):
+    angles = torch.outer((start + torch.arange(q.shape[2])).float(), FREQUENCIES).repeat(1, 2)
+    signs = torch.cat([-torch.ones(8), torch.ones(8)])
+    cos, sin = angles.cos(), angles.sin()
+    return q * cos + torch.roll(q, 8, -1) * signs * sin, k * cos + torch.roll(k, 8, -1) * signs * sin
+
+
+@halves
+def signed_sines(self, q, k, start):
+    angles = torch.outer((start + torch.arange(q.shape[2])).float(), FREQUENCIES)
+    cos, sin = torch.cat([angles.cos()] * 2, -1), torch.cat([-angles.sin(), angles.sin()], -1)
+    return q * cos + q.roll(8, dims=-1) * sin, k * cos + k.roll(8, dims=-1) * sin
+
+
 pairs = group("rope_pairs", rope_calls, ROPE)
 
 
@@ -413,6 +428,33 @@ def unbound(self, q, k, start):
     def apply(x):
         even, odd = x.float().reshape(*x.shape[:-1], -1, 2).unbind(-1)
         return torch.stack((even * cos - odd * sin, odd * cos + even * sin), -1).reshape(x.shape)
+
+    return apply(q), apply(k)
+
+
+def rotations(q, start):
+    angles = torch.outer((start + torch.arange(q.shape[2])).float(), FREQUENCIES)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack([cos, -sin, sin, cos], -1).view(q.shape[2], 8, 2, 2)
+
+
+@pairs
+def by_columns(self, q, k, start):
+    turns = rotations(q, start)
+
+    def apply(x):
+        each = x.view(*x.shape[:-1], 8, 1, 2)
+        return (turns[..., 0] * each[..., 0] + turns[..., 1] * each[..., 1]).reshape(x.shape)
+
+    return apply(q), apply(k)
+
+
+@pairs
+def by_matrices(self, q, k, start):
+    turns = rotations(q, start)
+
+    def apply(x):
+        return (turns @ x.view(*x.shape[:-1], 8, 2, 1)).squeeze(-1).flatten(-2)
 
     return apply(q), apply(k)
 
@@ -551,6 +593,31 @@ def one_over_root(self, x):
 @rms
 def expanded(self, x):
     return x * torch.rsqrt(torch.mean(x**2, dim=2).unsqueeze(-1).expand(-1, -1, WIDTH) + EPS) * self.weight.expand(2, x.shape[1], -1)
+
+
+@rms
+def einsum(self, x):  # noqa: F811
+    return x * torch.rsqrt(torch.einsum("bsd,bsd->bs", x, x)[..., None] / WIDTH + EPS) * self.weight
+
+
+@rms
+def variance_and_mean(self, x):
+    square = x.var(-1, keepdim=True, unbiased=False) + x.mean(-1, keepdim=True) ** 2
+    return x * (torch.rsqrt(square + EPS) * self.weight)
+
+
+# Without a number that keeps the length from being 0.
+length = group("length", rows, ROWS, weights={"weight": (WIDTH,)})
+
+
+@length
+def root_of_mean(self, x):
+    return x / x.norm(dim=-1, keepdim=True).mul(WIDTH**-0.5) * self.weight
+
+
+@length
+def over_root_of_width(self, x):
+    return self.weight * (x / (torch.linalg.vector_norm(x, dim=-1, keepdim=True) / math.sqrt(WIDTH)))
 
 
 layer = group("layer_norm", rows, ROWS, weights={"weight": (WIDTH,), "bias": (WIDTH,)})
@@ -724,6 +791,82 @@ def rows_first(self, x):
 def einsum(self, x):
     gate, up = torch.einsum("bsd,fd->bsf", x, self.gate), torch.einsum("bsd,fd->bsf", x, self.up)
     return torch.einsum("bsf,df->bsd", F.silu(gate) * up, self.down)
+
+
+@layer
+def einsum(self, x):  # noqa: F811
+    centred = x - x.mean(-1, keepdim=True)
+    variance = torch.einsum("bsd,bsd->bs", centred, centred).unsqueeze(-1) / WIDTH
+    return centred * torch.rsqrt(variance + EPS) * self.weight + self.bias
+
+
+@layer
+def scaled_and_shifted(self, x):
+    mean, scale = x.mean(-1, keepdim=True), torch.rsqrt(x.var(-1, keepdim=True, unbiased=False) + EPS) * self.weight
+    return x * scale + (self.bias - mean * scale)
+
+
+def images():
+    return [(torch.randn(2, WIDTH, 3, 5),), (torch.randn(2, WIDTH, 3, 5),)]
+
+
+channels = group("channel_norm", images, weights={"weight": (WIDTH,), "bias": (WIDTH,)})
+
+
+@channels
+def moved(self, x):
+    return F.layer_norm(x.permute(0, 2, 3, 1), (WIDTH,), self.weight, self.bias, EPS).permute(0, 3, 1, 2)
+
+
+@channels
+def in_front(self, x):
+    mean = x.mean(1, keepdim=True)
+    variance = (x - mean).pow(2).mean(1, keepdim=True)
+    return self.weight[:, None, None] * ((x - mean) / torch.sqrt(variance + EPS)) + self.bias[:, None, None]
+
+
+@channels
+def in_front_viewed(self, x):
+    variance, mean = torch.var_mean(x, 1, keepdim=True, correction=0)
+    return (x - mean) * (variance + EPS).rsqrt() * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+
+
+groups_of_channels = group("group_norm", images, weights={"weight": (WIDTH,), "bias": (WIDTH,)})
+
+
+@groups_of_channels
+def op(self, x):  # noqa: F811
+    return F.group_norm(x, 4, self.weight, self.bias, EPS)
+
+
+@groups_of_channels
+def five_axes(self, x):
+    groups = x.view(2, 4, WIDTH // 4, 3, 5)
+    mean = groups.mean((2, 3, 4), keepdim=True)
+    variance = (groups - mean).square().mean((2, 3, 4), keepdim=True)
+    normed = ((groups - mean) * torch.rsqrt(variance + EPS)).view(x.shape)
+    return normed * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+@groups_of_channels
+def rows_of_groups(self, x):
+    groups = x.reshape(2, 4, -1)
+    normed = (groups - groups.mean(-1, keepdim=True)) / torch.sqrt(groups.var(-1, keepdim=True, unbiased=False) + EPS)
+    return normed.reshape(x.shape) * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+
+
+planes = group("instance_norm", images, weights={"weight": (WIDTH,), "bias": (WIDTH,)})
+
+
+@planes
+def groups_of_one(self, x):
+    return F.group_norm(x, WIDTH, self.weight, self.bias, EPS)
+
+
+@planes
+def two_axes(self, x):
+    mean, variance = x.mean((2, 3), keepdim=True), x.var((2, 3), keepdim=True, unbiased=False)
+    return (x - mean) / torch.sqrt(variance + EPS) * self.weight[None, :, None, None] + self.bias[None, :, None, None]
 
 
 # Four experts, of which each row takes two, and one projection in each.

@@ -5,8 +5,8 @@ use crate::closed_form::{self, Form};
 use fuseline_ir::ops::create;
 use fuseline_ir::ops::{movement as mv, pointwise as pw};
 use fuseline_ir::{
-    Constant, DType, Dim, Flag, Graph, Loc, Op, OpError, Payload, Scalar, Symbol, TensorType, Type,
-    Value,
+    Constant, DType, Dim, Flag, Graph, Loc, Op, OpError, Payload, Scalar, Symbol, Tensor,
+    TensorType, Type, Value,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -208,23 +208,28 @@ impl Builder {
 
     /// The integers that a small constant holds, in row-major order.
     pub fn known_integers(&self, v: Value) -> Option<Vec<i64>> {
-        let Op::Constant(constant) = self.op(v) else {
-            return None;
-        };
-        let few = constant
-            .ty
-            .numel()
-            .as_const()
-            .is_some_and(|n| n <= MOST_KNOWN);
-        if !few || !constant.ty.dtype.is_int() {
-            return None;
-        }
-        let data = self.graph.constant_tensor(&constant.name).ok()?;
+        let data = self.known(v)?;
         let integer = |n| match data.get(n) {
             Scalar::Int(n) => Some(n),
             _ => None,
         };
         (0..data.len()).map(integer).collect()
+    }
+
+    /// The floats that a small constant holds, in row-major order.
+    pub fn known_floats(&self, v: Value) -> Option<Vec<f64>> {
+        let data = self.known(v)?;
+        let float = data.dtype().is_float();
+        float.then(|| (0..data.len()).map(|n| data.get(n).as_f64()).collect())
+    }
+
+    fn known(&self, v: Value) -> Option<Tensor> {
+        let Op::Constant(constant) = self.op(v) else {
+            return None;
+        };
+        let elements = constant.ty.numel().as_const();
+        elements.filter(|n| *n <= MOST_KNOWN)?;
+        self.graph.constant_tensor(&constant.name).ok()
     }
 
     /// Whether every element of the value is the number `n`, and it is not −0.

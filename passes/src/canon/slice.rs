@@ -2,7 +2,7 @@
 
 use super::{Builder, Rewrite, Rule};
 use crate::shapes::groups;
-use fuseline_ir::ops::movement as mv;
+use fuseline_ir::ops::{movement as mv, pointwise as pw};
 use fuseline_ir::{Dim, Op, OpError, Type, Value};
 
 pub(super) const RULES: &[Rule] = &[
@@ -12,13 +12,18 @@ pub(super) const RULES: &[Rule] = &[
         apply: slice_all,
     },
     Rule {
+        name: "slice-single",
+        doc: "slice of one place, whatever the step to the next would be -> with step 1",
+        apply: slice_single,
+    },
+    Rule {
         name: "slice-chain",
         doc: "slice(slice(x)) of one axis -> slice(x), where the inner one has step 1",
         apply: slice_chain,
     },
     Rule {
         name: "slice-of-cat",
-        doc: "slice of cat along its axis that takes whole parts, or lies within one -> those parts, or a slice of that one",
+        doc: "slice of cat along its axis that takes whole parts, each n-th of parts of size 1, or lies within one -> those parts, or a slice of that one",
         apply: slice_of_cat,
     },
     Rule {
@@ -57,6 +62,11 @@ pub(super) const RULES: &[Rule] = &[
         apply: cat_one,
     },
     Rule {
+        name: "cat-signs",
+        doc: "cat(x, y) · c, where c is 1 along all of one part and −1 along all of the other -> cat(x, −y)",
+        apply: cat_signs,
+    },
+    Rule {
         name: "cat-chain",
         doc: "cat(cat(x, y), z) along one axis -> cat(x, y, z)",
         apply: cat_chain,
@@ -86,6 +96,22 @@ fn slice_all(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     Ok(all.then_some(x))
 }
 
+fn slice_single(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let Op::Slice(s) = op else { return Ok(None) };
+    let (Some(start), Some(stop)) = (s.start.as_const(), s.stop.as_const()) else {
+        return Ok(None);
+    };
+    if s.step == 1 || stop <= start || stop - start > s.step {
+        return Ok(None);
+    }
+    let single = mv::Slice {
+        stop: (start + 1).into(),
+        step: 1,
+        ..s.clone()
+    };
+    b.add(single, args).map(Some)
+}
+
 fn slice_chain(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let (Op::Slice(outer), &[y]) = (op, args) else {
         return Ok(None);
@@ -113,10 +139,28 @@ fn slice_of_cat(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
     let Op::Cat(cat) = b.op(y) else {
         return Ok(None);
     };
-    if cat.axis != s.axis || s.step != 1 {
+    if cat.axis != s.axis {
         return Ok(None);
     }
     let cat = cat.clone();
+    if s.step != 1 {
+        let single = |v: &Value| b.shape(*v).get(s.axis).is_some_and(|d| d.is(1));
+        let places = s.start.as_const().zip(s.stop.as_const());
+        let places = places.and_then(|(from, to)| Some(from.try_into().ok()?..to.try_into().ok()?));
+        let (Some(places), Ok(step), true) = (
+            places,
+            usize::try_from(s.step),
+            b.args(y).iter().all(single),
+        ) else {
+            return Ok(None);
+        };
+        let parts = b.args(y).get(places).unwrap_or_default();
+        let parts: Vec<Value> = parts.iter().copied().step_by(step.max(1)).collect();
+        return match parts.is_empty() {
+            true => Ok(None),
+            false => b.add(cat, &parts).map(Some),
+        };
+    }
     let mut end = Dim::from(0i64);
     let mut whole: Option<Vec<Value>> = None;
     for part in b.args(y).to_vec() {
@@ -346,6 +390,55 @@ fn cat_one(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
         _ if kept.len() == args.len() => Ok(None),
         _ => b.add(cat.clone(), &kept).map(Some),
     }
+}
+
+/// One part changes its sign where all were multiplied.
+fn cat_signs(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
+    let (Op::Mul(_), &[x, y]) = (op, args) else {
+        return Ok(None);
+    };
+    for (joined, signs) in [(x, y), (y, x)] {
+        let (Op::Cat(cat), Some(known)) = (b.op(joined).clone(), b.known_floats(signs)) else {
+            continue;
+        };
+        let (shape, own) = (b.shape(joined).to_vec(), b.shape(signs));
+        let Some(axis) = (cat.axis + own.len()).checked_sub(shape.len()) else {
+            continue;
+        };
+        let along = own.iter().enumerate().all(|(a, d)| a == axis || d.is(1));
+        let kept = b.infer(op, args) == Some(b.ty(joined).clone());
+        if !along || !kept || own.get(axis) != shape.get(cat.axis) {
+            continue;
+        }
+        let mut rest = known.as_slice();
+        let mut signed = Vec::new();
+        for part in b.args(joined) {
+            let size = b.shape(*part)[cat.axis].as_const();
+            let size = size.and_then(|n| usize::try_from(n).ok());
+            let Some((own, behind)) = size.and_then(|n| rest.split_at_checked(n)) else {
+                return Ok(None);
+            };
+            rest = behind;
+            match own.first() {
+                Some(&sign) if sign.abs() == 1.0 && own.iter().all(|c| *c == sign) => {
+                    signed.push((*part, sign < 0.0));
+                }
+                _ => return Ok(None),
+            }
+        }
+        if signed.iter().filter(|(_, negative)| *negative).count() > 1 {
+            return Ok(None);
+        }
+        let mut parts = Vec::with_capacity(signed.len());
+        for (part, negative) in signed {
+            parts.push(match negative {
+                true => b.add(pw::Neg {}, &[part])?,
+                false => part,
+            });
+        }
+        return b.add(cat, &parts).map(Some);
+    }
+    Ok(None)
 }
 
 fn cat_chain(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {

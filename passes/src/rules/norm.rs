@@ -4,7 +4,7 @@ use crate::pass::Numerics::{Exact, Reassociates, Ulps};
 use crate::rule::Rule;
 use crate::sort::Elem::Float;
 use crate::sort::Range::{Any, Positive};
-use crate::sort::Sort::{Holds, Literal, Number, Regroups, Share, Tame, Tensor, Vector};
+use crate::sort::Sort::{Holds, Literal, Number, Regroups, Root, Share, Tame, Tensor, Vector};
 
 /// The table.
 pub const RULES: &[Rule] = &[
@@ -52,6 +52,26 @@ pub const RULES: &[Rule] = &[
         class: Reassociates,
     },
     Rule {
+        name: "row_with_itself",
+        doc: "The product of a row with itself as a column is the sum of its squares.",
+        vars: &[("x", Tensor(Float("T"), "L.. D")), ("M", Regroups("L.."))],
+        lhs: "matmul(reshape[shape=[M.., 1, D]](?x), reshape[shape=[M.., D, 1]](?x))",
+        rhs: "reshape[shape=[M.., 1, 1]](sum[axes=[-1], keepdim=true](square(?x)))",
+        class: Reassociates,
+    },
+    Rule {
+        name: "rms_norm_weight_of_root",
+        doc: "As `rms_norm`, where the weight meets the root before x does.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L.. D")),
+            ("w", Vector("T", "D")),
+            ("eps", Number("T", Positive)),
+        ],
+        lhs: "mul(?x, mul(rsqrt(add(mean[axes=[-1], keepdim=true](square(?x)), ?eps)), ?w))",
+        rhs: "rms_norm[eps=?eps](?x, vector(?w))",
+        class: Reassociates,
+    },
+    Rule {
         name: "mean_of_sum",
         doc: "A sum over D places times 1/D is their mean.",
         vars: &[("x", Tensor(Float("T"), "L.. D")), ("c", Share("T", "D"))],
@@ -68,11 +88,27 @@ pub const RULES: &[Rule] = &[
         class: Reassociates,
     },
     Rule {
+        name: "mean_square_by_variance",
+        doc: "The variance and the square of the mean are together the mean of the squares.",
+        vars: &[("x", Tensor(Float("T"), "L.. D"))],
+        lhs: "add(mean[axes=[-1], keepdim=true](square(sub(?x, mean[axes=[-1], keepdim=true](?x)))), square(mean[axes=[-1], keepdim=true](?x)))",
+        rhs: "mean[axes=[-1], keepdim=true](square(?x))",
+        class: Reassociates,
+    },
+    Rule {
         name: "variance",
         doc: "mean(x²) − mean(x)² is the mean of the squares of x − mean(x), which loses no digits.",
         vars: &[("x", Tensor(Float("T"), "L.. D"))],
         lhs: "sub(mean[axes=[-1], keepdim=true](square(?x)), square(mean[axes=[-1], keepdim=true](?x)))",
         rhs: "mean[axes=[-1], keepdim=true](square(sub(?x, mean[axes=[-1], keepdim=true](?x))))",
+        class: Reassociates,
+    },
+    Rule {
+        name: "rms_norm_by_length",
+        doc: "x over its length, in which √D is taken out. A row of zeros alone is no number, before and after.",
+        vars: &[("x", Tensor(Float("T"), "L.. D")), ("c", Root("T", "D"))],
+        lhs: "div(?x, mul(sqrt(sum[axes=[-1], keepdim=true](square(?x))), ?c))",
+        rhs: "rms_norm[eps=0.0](?x)",
         class: Reassociates,
     },
     Rule {
@@ -179,6 +215,19 @@ pub const RULES: &[Rule] = &[
         ],
         lhs: "add(layer_norm[eps=$e](?x, ?w), ?b)",
         rhs: "layer_norm[eps=$e](?x, ?w, vector(?b))",
+        class: Reassociates,
+    },
+    Rule {
+        name: "centre_in_bias",
+        doc: "x · a + (b − m · a) is (x − m) · a + b, which loses no digits where x and m are near each other.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L..")),
+            ("a", Tensor(Float("T"), "M..")),
+            ("b", Tensor(Float("T"), "N..")),
+            ("m", Tensor(Float("T"), "O..")),
+        ],
+        lhs: "add(mul(?x, ?a), sub(?b, mul(?m, ?a)))",
+        rhs: "add(mul(sub(?x, ?m), ?a), ?b)",
         class: Reassociates,
     },
     Rule {

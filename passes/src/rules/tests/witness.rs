@@ -231,6 +231,14 @@ impl Maker<'_> {
                 }
                 Some(())
             }
+            Sort::Channels(letter, size) => {
+                let mut shape = self.shape(size)?;
+                shape.extend([Dim::from(1i64), Dim::from(1i64)]);
+                for _ in 0..self.rng.below(2) {
+                    shape.insert(0, Dim::from(1i64));
+                }
+                self.tensor(name, Elem::Float(letter), &shape)
+            }
             Sort::Spread(elem, over) | Sort::Mask(elem, over) => {
                 let mut shape = self.shape(over)?;
                 for d in &mut shape {
@@ -263,11 +271,15 @@ impl Maker<'_> {
                 let mask = self.add(pointwise::Le {}, &[keys, queries])?;
                 self.bind(name, mask)
             }
-            Sort::Share(letter, size) => {
+            Sort::Share(letter, size) | Sort::Root(letter, size) => {
                 let dtype = self.float(letter);
-                let size = self.shape(size)?.first()?.as_const()?;
+                let size = self.shape(size)?.first()?.as_const()? as f64;
                 let dtype = self.widened(dtype);
-                let value = Scalar::float(dtype.round(1.0 / size as f64));
+                let of = match sort {
+                    Sort::Root(..) => size.sqrt(),
+                    _ => size,
+                };
+                let value = Scalar::float(dtype.round(1.0 / of));
                 let ty = TensorType::new(dtype, vec![]);
                 let value = self.add(create::Full { value, ty }, &[])?;
                 self.bind(name, value)
@@ -342,7 +354,7 @@ impl Maker<'_> {
                 let plain = self.rng.clone().below(2) == 0;
                 self.rotary(name, sin, columns, plain)
             }
-            Sort::Number(letter, _) | Sort::Share(letter, _) => {
+            Sort::Number(letter, _) | Sort::Share(letter, _) | Sort::Root(letter, _) => {
                 if self.rng.below(3) == 0 {
                     return self.stray_tensor(name, Elem::Float(letter), Vec::new());
                 }
@@ -363,7 +375,7 @@ impl Maker<'_> {
                 let shape = self.shape(schema)?;
                 self.stray_tensor(name, elem, shape)
             }
-            Sort::Vector(letter, schema) => {
+            Sort::Vector(letter, schema) | Sort::Channels(letter, schema) => {
                 let shape = self.shape(schema)?;
                 self.stray_tensor(name, Elem::Float(letter), shape)
             }
