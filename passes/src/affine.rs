@@ -3,19 +3,29 @@
 //! A batch norm after a convolution is four steps over the whole result; with its statistics fixed it is `s · x + t` for each channel, `s` is a matter of the weights,
 //! and `s` and `t` are computed before the first step. The same holds for a product and a scale of its columns (a layer scale).
 //!
+//! In `f16` only where the weights that come of it, and what is added, are known to keep its range and its digits: a batch norm may divide by a very small number, and a layer scale be one.
+//!
 //! Only chains that nothing else reads are rewritten, and only weights that nothing else reads: another copy of them would be kept otherwise.
 //!
 //! Numerics: reassociates.
 
+use crate::build::{least_normal, lowest};
+use crate::fold;
 use crate::hoist::const_only;
 use crate::pass::{Numerics, PassCx, PassError};
 use crate::shapes::wide_axes;
 use crate::sweep;
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{Dim, Graph, Loc, Op, OpError, Value};
+use fuseline_ir::{DType, Dim, Graph, Loc, Op, OpError, Value};
 
 /// The pass's name.
 pub const NAME: &str = "affine";
+
+/// The most elements of `f16` weights that are looked at, in steps of the work that [`fold::known`] counts: more are left as they are.
+const NARROW_WORK: usize = 1 << 24;
+
+/// The most that may be added to a channel in `f16`, a sixteenth of its range.
+const ROOM: f64 = 4094.0;
 
 /// The pass: see the module.
 ///
@@ -177,7 +187,61 @@ impl<'a> Chains<'a> {
             at = self.links[from.index()]?;
         }
         steps.reverse();
-        Some(steps)
+        self.keeps_range(&steps).then_some(steps)
+    }
+
+    /// Whether the weights of the way stay in the range of their dtype.
+    fn keeps_range(&self, steps: &[Value]) -> bool {
+        let half = |v: &Value| {
+            self.graph
+                .tensor_ty(*v)
+                .is_ok_and(|t| t.dtype == DType::F16)
+        };
+        !steps.first().is_some_and(half) || self.narrow(steps).is_some()
+    }
+
+    /// That the way can be folded in `f16`: each channel's largest weight keeps its digits and the range, and so does what is added to it on the way, with room for what it is added to.
+    fn narrow(&self, steps: &[Value]) -> Option<()> {
+        let (&base, rest) = steps.split_first()?;
+        let node = self.graph.node(base);
+        let known = |v: Value| Some(fold::known(self.graph, v, NARROW_WORK)?.to_f64());
+        let weights = known(node.args[1])?;
+        let shape = self.graph.tensor_ty(node.args[1]).ok()?.static_shape()?;
+        let conv = matches!(node.op, Op::Conv(_));
+        let channels = *if conv { shape.first()? } else { shape.last()? };
+        let (mut scale, mut shift) = (vec![1.0; channels], vec![0.0; channels]);
+        for (&step, &from) in rest.iter().zip(steps) {
+            let node = self.graph.node(step);
+            let Some(&other) = node.args.iter().find(|a| **a != from) else {
+                continue;
+            };
+            let c = known(other)?;
+            for (i, (scale, shift)) in scale.iter_mut().zip(&mut shift).enumerate() {
+                let c = *c.get(if c.len() == 1 { 0 } else { i })?;
+                match node.op {
+                    Op::Mul(_) => (*scale, *shift) = (*scale * c, *shift * c),
+                    Op::Div(_) => (*scale, *shift) = (*scale / c, *shift / c),
+                    Op::Sub(_) => *shift -= c,
+                    _ => *shift += c,
+                }
+                (shift.abs() <= ROOM && scale.is_finite()).then_some(())?;
+            }
+        }
+        let mut largest = vec![0.0f64; channels];
+        for (i, w) in weights.iter().enumerate() {
+            let channel = if conv {
+                i * channels / weights.len()
+            } else {
+                i % channels
+            };
+            largest[channel] = largest[channel].max(w.abs());
+        }
+        let kept = |(w, s): (f64, f64)| {
+            let product = w * s.abs();
+            product == 0.0 && (w == 0.0 || s == 0.0)
+                || (least_normal(DType::F16)..=-lowest(DType::F16)).contains(&product)
+        };
+        largest.into_iter().zip(scale).all(kept).then_some(())
     }
 
     fn emit(&self, out: &mut Graph, map: &[Value], steps: &[Value]) -> Result<Value, OpError> {
@@ -303,6 +367,32 @@ mod tests {
         let read = NORM.replace("  output", "  output \"a\" = %a\n  output");
         let left = |name| count(&read, Numerics::Reassociates, name);
         assert_eq!([left("sub"), left("mul"), left("add")], [1, 1, 1]);
+    }
+
+    #[test]
+    fn f16_keeps_the_steps_where_its_range_wants_them() {
+        let half = |scale: &str, weights: &str| {
+            let text = NORM
+                .replace(
+                    "f32[2, 1, 1] = [3.0, 4.0]",
+                    &format!("f32[2, 1, 1] = {scale}"),
+                )
+                .replace(
+                    "f32[2, 1, 1, 3]\n",
+                    &format!("f32[2, 1, 1, 3] = {weights}\n"),
+                )
+                .replace("f32", "f16");
+            count(&text, Numerics::Reassociates, "mul")
+        };
+        let plain = "[0.5, -0.25, 0.125, 1.0, 0.0, 2.0]";
+        assert_eq!(half("[3.0, 4.0]", plain), 0);
+        // The shift, 2 · 40000; then the weights, 2 · 40000 and 0.001 · 0.001.
+        assert_eq!(half("[3.0, 40000.0]", plain), 1);
+        assert_eq!(
+            half("[3.0, 0.00001]", "[0.5, 0.5, 0.5, 0.001, 0.001, 0.001]"),
+            1
+        );
+        assert_eq!(half("[3.0, 0.0]", plain), 0);
     }
 
     #[test]

@@ -143,7 +143,9 @@ impl Plan<'_> {
             || self.users[value.index()]
                 .iter()
                 .any(|u| !self.fixed[u.index()]);
-        let Some(cone) = self.cone(value).filter(|c| frontier && c.work <= *budget) else {
+        let Some(cone) =
+            cone(self.graph, value, MAX_WORK).filter(|c| frontier && c.work <= *budget)
+        else {
             return Ok(None);
         };
         let index_function = (cone.arange && wide_axes(&ty.shape) > 1)
@@ -152,51 +154,7 @@ impl Plan<'_> {
             return Ok(None);
         }
         *budget -= cone.work;
-        Ok(self.eval(&cone, value)?.map(|t| (t, ty.clone())))
-    }
-
-    /// `None` where the work is too much, or a constant is named only.
-    fn cone(&self, value: Value) -> Option<Cone> {
-        let mut cone = Cone::default();
-        let mut open = vec![value];
-        while let Some(v) = open.pop() {
-            if !cone.values.insert(v) {
-                continue;
-            }
-            let node = self.graph.node(v);
-            cone.work = cone.work.saturating_add(self.work(node));
-            match &node.op {
-                Op::Constant(op) => {
-                    self.graph.constants.get(&op.name)?.data.as_ref()?;
-                    cone.constants.insert(v);
-                }
-                Op::Arange(_) => cone.arange = true,
-                _ => {}
-            }
-            open.extend(&node.args);
-            if cone.work > MAX_WORK {
-                return None;
-            }
-        }
-        Some(cone)
-    }
-
-    /// Elements written and read, and the multiplications of a matrix product.
-    fn work(&self, node: &Node) -> usize {
-        let of = |ty: &Type| ty.as_tensor().map_or(1, size);
-        let out = of(&node.ty);
-        let read = node
-            .args
-            .iter()
-            .fold(out, |n, a| n.saturating_add(of(self.graph.ty(*a))));
-        let inner = match (&node.op, node.args.first().map(|a| self.graph.ty(*a))) {
-            (Op::Matmul(_) | Op::Addmm(_), Some(Type::Tensor(a))) => {
-                a.shape.last().and_then(|d| d.as_const())
-            }
-            _ => None,
-        };
-        let inner = inner.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-        read.saturating_add(out.saturating_mul(inner))
+        Ok(eval(self.graph, &cone, value)?.map(|t| (t, ty.clone())))
     }
 
     /// Bytes of the constants that nothing reads any more once `value` is a constant itself.
@@ -224,47 +182,102 @@ impl Plan<'_> {
         };
         cone.constants.iter().map(freed).sum()
     }
+}
 
-    fn eval(&self, cone: &Cone, value: Value) -> Result<Option<Tensor>, PassError> {
-        let mut values: BTreeMap<Value, Tensor> = BTreeMap::new();
-        for &v in &cone.values {
-            let node = self.graph.node(v);
-            let tensor = if let Op::Constant(op) = &node.op {
-                let read = self.graph.constant_tensor(&op.name);
-                read.map_err(|error: EvalError| PassError::Eval {
-                    pass: NAME,
-                    place: self.graph.describe(v, node),
-                    error,
-                })?
-            } else {
-                let Some(args) = node
-                    .args
-                    .iter()
-                    .map(|a| values.get(a))
-                    .collect::<Option<Vec<_>>>()
-                else {
-                    return Ok(None);
-                };
-                let types: Vec<&Type> = node.args.iter().map(|a| self.graph.ty(*a)).collect();
-                let cx = EvalCx {
-                    symbols: &BTreeMap::new(),
-                    args: &types,
-                    out: &node.ty,
-                };
-                match node
-                    .op
-                    .eval(&cx, &args)
-                    .ok()
-                    .and_then(|mut all| (all.len() == 1).then(|| all.remove(0)))
-                {
-                    Some(tensor) => tensor,
-                    None => return Ok(None),
-                }
-            };
-            values.insert(v, tensor);
+/// The elements of a value that depends on constants alone, where so much work gives them. `None` of any other value.
+pub fn known(graph: &Graph, value: Value, most: usize) -> Option<Tensor> {
+    let cone = cone(graph, value, most)?;
+    let fixed = |v: &Value| {
+        let node = graph.node(*v);
+        hoist::may_be_constant(node)
+    };
+    cone.values.iter().all(fixed).then_some(())?;
+    eval(graph, &cone, value).ok()?
+}
+
+/// `None` where the work is too much, or a constant is named only.
+fn cone(graph: &Graph, value: Value, most: usize) -> Option<Cone> {
+    let mut cone = Cone::default();
+    let mut open = vec![value];
+    while let Some(v) = open.pop() {
+        if !cone.values.insert(v) {
+            continue;
         }
-        Ok(values.remove(&value))
+        let node = graph.node(v);
+        cone.work = cone.work.saturating_add(work(graph, node));
+        match &node.op {
+            Op::Constant(op) => {
+                graph.constants.get(&op.name)?.data.as_ref()?;
+                cone.constants.insert(v);
+            }
+            Op::Arange(_) => cone.arange = true,
+            _ => {}
+        }
+        open.extend(&node.args);
+        if cone.work > most {
+            return None;
+        }
     }
+    Some(cone)
+}
+
+/// Elements written and read, and the multiplications of a matrix product.
+fn work(graph: &Graph, node: &Node) -> usize {
+    let of = |ty: &Type| ty.as_tensor().map_or(1, size);
+    let out = of(&node.ty);
+    let read = node
+        .args
+        .iter()
+        .fold(out, |n, a| n.saturating_add(of(graph.ty(*a))));
+    let inner = match (&node.op, node.args.first().map(|a| graph.ty(*a))) {
+        (Op::Matmul(_) | Op::Addmm(_), Some(Type::Tensor(a))) => {
+            a.shape.last().and_then(|d| d.as_const())
+        }
+        _ => None,
+    };
+    let inner = inner.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    read.saturating_add(out.saturating_mul(inner))
+}
+
+fn eval(graph: &Graph, cone: &Cone, value: Value) -> Result<Option<Tensor>, PassError> {
+    let mut values: BTreeMap<Value, Tensor> = BTreeMap::new();
+    for &v in &cone.values {
+        let node = graph.node(v);
+        let tensor = if let Op::Constant(op) = &node.op {
+            let read = graph.constant_tensor(&op.name);
+            read.map_err(|error: EvalError| PassError::Eval {
+                pass: NAME,
+                place: graph.describe(v, node),
+                error,
+            })?
+        } else {
+            let Some(args) = node
+                .args
+                .iter()
+                .map(|a| values.get(a))
+                .collect::<Option<Vec<_>>>()
+            else {
+                return Ok(None);
+            };
+            let types: Vec<&Type> = node.args.iter().map(|a| graph.ty(*a)).collect();
+            let cx = EvalCx {
+                symbols: &BTreeMap::new(),
+                args: &types,
+                out: &node.ty,
+            };
+            match node
+                .op
+                .eval(&cx, &args)
+                .ok()
+                .and_then(|mut all| (all.len() == 1).then(|| all.remove(0)))
+            {
+                Some(tensor) => tensor,
+                None => return Ok(None),
+            }
+        };
+        values.insert(v, tensor);
+    }
+    Ok(values.remove(&value))
 }
 
 /// Elements of a static type.

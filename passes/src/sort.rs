@@ -21,6 +21,9 @@ pub enum Elem {
     Single(&'static str),
     /// `f16` or `bf16`, named by a letter.
     Narrow(&'static str),
+    /// A float dtype with the range of `f32` at least, named by a letter: where a factor or a term may be taken out of a sum or a product without leaving the range that it kept the rest in.
+    /// Not `f16`, which ends at 65504.
+    Roomy(&'static str),
     /// `f32`.
     F32,
     /// `bool`.
@@ -39,6 +42,8 @@ pub enum Range {
     Finite,
     /// Above zero and finite.
     Positive,
+    /// From ½ to 1: what it multiplies gets no larger, and loses a bit at most where it is small.
+    Share,
     /// From 20 to 80: e to that is large beside 1, and no overflow of `f32`.
     Threshold,
     /// So low that a score with it is as good as masked, −10³⁰ and below, but finite.
@@ -60,6 +65,7 @@ impl Range {
             Range::Any => true,
             Range::Finite => x.is_finite(),
             Range::Positive => x.is_finite() && x > 0.0,
+            Range::Share => (0.5..=1.0).contains(&x),
             Range::Threshold => (20.0..=80.0).contains(&x),
             Range::HidingFinite => x.is_finite() && x <= HIDING,
             Range::LowFinite => x.is_finite() && x < LOWEST_F16,
@@ -76,6 +82,7 @@ impl fmt::Display for Range {
             Range::Any => "any",
             Range::Finite => "finite",
             Range::Positive => "> 0",
+            Range::Share => "from ½ to 1",
             Range::Threshold => "from 20 to 80",
             Range::HidingFinite => "at most −1e30, finite",
             Range::LowFinite => "below −65504, finite",
@@ -168,7 +175,7 @@ pub enum Sort {
     Product(&'static str),
     /// Letter of `M..`: as many places as that schema has, over any number of axes.
     Regroups(&'static str),
-    /// Letter: a float dtype that holds every value of the dtype of the other letter, and `f32` at least.
+    /// Letter: a wider float dtype that holds every value of the dtype of the other letter: `f32` or `f64`.
     Holds(&'static str),
     /// A table of cosines for the positions and frequencies of a rotary embedding with rows `L.. S`, with the table of sines in variable `sin`.
     /// Gives `offset` (that of the first row where rows count up by one, else the position of each row), `freqs` (periods), `$scale`, and the number `amplitude`, which is 1 where `plain`.
@@ -314,7 +321,7 @@ impl Sort {
             Sort::Holds(narrow) => match (b.letter(name.text)?, b.letter(narrow)?) {
                 (Letter::DType(wide), Letter::DType(narrow)) => {
                     let f32_at_least = matches!(wide, DType::F32 | DType::F64);
-                    (f32_at_least && crate::canon::cast::keeps(*narrow, *wide)).then_some(())
+                    (f32_at_least && wider(*narrow, *wide)).then_some(())
                 }
                 _ => None,
             },
@@ -372,7 +379,10 @@ impl Elem {
             Elem::Narrow(letter) if matches!(dtype, DType::F16 | DType::BF16) => {
                 b.unify(letter, Letter::DType(dtype))
             }
-            Elem::Float(_) | Elem::Single(_) | Elem::Narrow(_) => None,
+            Elem::Roomy(letter) if dtype.is_float() && dtype != DType::F16 => {
+                b.unify(letter, Letter::DType(dtype))
+            }
+            Elem::Float(_) | Elem::Single(_) | Elem::Narrow(_) | Elem::Roomy(_) => None,
         }
     }
 }
@@ -386,6 +396,11 @@ fn class(slot: usize, b: &Bindings) -> Option<Id> {
 
 fn tensor(egraph: &EGraph, id: Id) -> Option<&TensorType> {
     egraph[id].data.ty.as_tensor()
+}
+
+/// Whether a float dtype is another one, and holds every value of `narrow`.
+pub fn wider(narrow: DType, wide: DType) -> bool {
+    wide != narrow && crate::canon::cast::keeps(narrow, wide)
 }
 
 /// Ties the letters of a schema to the sizes of a shape.
@@ -485,9 +500,10 @@ fn causal(egraph: &EGraph, mask: Id, sizes: &[Dim]) -> Option<()> {
 impl fmt::Display for Elem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Elem::Float(letter) | Elem::Single(letter) | Elem::Narrow(letter) => {
-                f.write_str(letter)
-            }
+            Elem::Float(letter) => f.write_str(letter),
+            Elem::Single(letter) => write!(f, "{letter} (not f64)"),
+            Elem::Narrow(letter) => write!(f, "{letter} (f16 or bf16)"),
+            Elem::Roomy(letter) => write!(f, "{letter} (not f16)"),
             Elem::Bool => f.write_str("bool"),
             Elem::F32 => f.write_str("f32"),
         }

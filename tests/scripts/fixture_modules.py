@@ -244,6 +244,34 @@ class AttentionSoftcap(nn.Module):
         return [qkv(6, 6), qkv(2, 2), qkv(16, 16)]
 
 
+@module("range_of_half", dtype=torch.float16, forms=ALL)
+class RangeOfHalf(nn.Module):
+    """What stays below 65504 since factors stand where they do: before a product, before the sum over a sequence, before a rotation; and means and norms of large numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randint(-1, 2, (WIDTH, WIDTH, 1)).float())
+        self.register_buffer("mean", torch.full((WIDTH, 1), 1000.0))
+        self.register_buffer("factor", torch.full((WIDTH, 1), 100.0) + torch.arange(WIDTH)[:, None])
+
+    def forward(self, q, k, v):
+        scale = q.shape[-1] ** -0.5
+        scores = (q * scale) @ k.transpose(-1, -2)
+        hidden = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+        attention = scores.masked_fill(hidden, float("-inf")).float().softmax(-1).half() @ v
+        sums = (k.transpose(-1, -2) / 1024) @ v
+        angle = torch.arange(q.shape[-1], dtype=torch.float32)
+        near, far = (q * 0.01).chunk(2, -1)
+        turned = torch.cat([near * angle.cos().half()[:8] - far * angle.sin().half()[:8], far], -1)
+        normed = v * torch.rsqrt(v.float().pow(2).mean(-1, keepdim=True) + 1e-6).half()
+        channels = F.conv1d((v.reshape(1, WIDTH, -1) / 64).round(), self.weight, self.mean[:, 0])
+        steps = (channels - self.mean) * self.factor
+        return scores, attention, sums, (q * 0.01) * (k * 8), turned, normed, v.mean(-1), steps
+
+    def calls(self):
+        return [tuple(60 + 30 * torch.randn(1, 4, 16, 16) for _ in "qkv")]
+
+
 # --- activations and linears --------------------------------------------------------------------------------------------
 
 

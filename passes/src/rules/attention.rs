@@ -65,6 +65,20 @@ pub const RULES: &[Rule] = &[
         class: Reassociates,
     },
     Rule {
+        name: "sdpa_unscaled_chosen",
+        doc: "softmax(where(m, q kᵀ, −∞)) v: the scale is 1, or is in q already.",
+        vars: &[
+            Q,
+            K,
+            V,
+            ("m", Mask(Bool, "B H S N")),
+            ("n", Number("T", MinusInfinity)),
+        ],
+        lhs: "matmul(softmax[axis=-1](where(?m, matmul(?q, ?k), ?n)), ?v)",
+        rhs: "sdpa[scale=1.0, causal=false](?q, swapped(?k), ?v, ?m)",
+        class: Reassociates,
+    },
+    Rule {
         name: "sdpa_chosen_finite",
         doc: "As `sdpa_chosen`, with a very low number in place of −∞. It is added instead of chosen: beside it a score is nothing, and a row that is hidden whole stays uniform. Scores are taken to be finite.",
         vars: &[
@@ -77,6 +91,20 @@ pub const RULES: &[Rule] = &[
         ],
         lhs: "matmul(softmax[axis=-1](where(?m, mul(matmul(?q, ?k), ?c), ?n)), ?v)",
         rhs: "sdpa[scale=?c, causal=false](?q, swapped(?k), ?v, where(?m, zero_of(?n), ?n))",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sdpa_unscaled_chosen_finite",
+        doc: "As `sdpa_chosen_finite`, with a scale of 1.",
+        vars: &[
+            ("q", Tame(Float("T"), "B H S D")),
+            ("k", Tame(Float("T"), "B H D N")),
+            V,
+            ("m", Spread(Bool, "B H S N")),
+            ("n", Number("T", HidingFinite)),
+        ],
+        lhs: "matmul(softmax[axis=-1](where(?m, matmul(?q, ?k), ?n)), ?v)",
+        rhs: "sdpa[scale=1.0, causal=false](?q, swapped(?k), ?v, where(?m, zero_of(?n), ?n))",
         class: Reassociates,
     },
     Rule {
@@ -176,7 +204,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "sdpa_mask_chosen",
-        doc: "A mask that adds 0 or −∞ is the condition that chooses between them. Not for finite numbers, which leave a hidden row uniform.",
+        doc: "A mask that adds 0 or −∞ is the condition that chooses between them. Not for finite numbers, which leave a hidden row uniform. A score of +∞ where −∞ is added is no number, and nothing is promised.",
         vars: &[
             ("q", Tensor(Float("T"), "B H S D")),
             ("k", Tensor(Float("T"), "B J N D")),
@@ -188,7 +216,7 @@ pub const RULES: &[Rule] = &[
         ],
         lhs: "sdpa[scale=$c, causal=$o](?q, ?k, ?v, where(?m, 0, ?n))",
         rhs: "sdpa[scale=$c, causal=$o](?q, ?k, ?v, ?m)",
-        class: Exact,
+        class: Reassociates,
     },
     Rule {
         name: "mask_reshaped",
@@ -294,6 +322,20 @@ pub const RULES: &[Rule] = &[
         ],
         lhs: "matmul(where(any[axes=[-1], keepdim=true](?m), softmax[axis=-1](where(?m, mul(matmul(?q, ?k), ?c), ?n)), 0), ?v)",
         rhs: "sdpa[scale=?c, causal=false](?q, swapped(?k), ?v, ?m)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "sdpa_guarded_unscaled",
+        doc: "As `sdpa_guarded`, with a scale of 1.",
+        vars: &[
+            Q,
+            K,
+            V,
+            ("m", Spread(Bool, "B H S N")),
+            ("n", Number("T", MinusInfinity)),
+        ],
+        lhs: "matmul(where(any[axes=[-1], keepdim=true](?m), softmax[axis=-1](where(?m, matmul(?q, ?k), ?n)), 0), ?v)",
+        rhs: "sdpa[scale=1.0, causal=false](?q, swapped(?k), ?v, ?m)",
         class: Reassociates,
     },
     Rule {

@@ -1,9 +1,11 @@
 //! Known numbers travel outwards, so that other rules find them in one place.
+//!
+//! Not out of products of `f16`, which may have them to stay below 65504: there they only go from one factor to another, where they make none larger.
 
 use crate::pass::Numerics::{Exact, Reassociates, Ulps};
 use crate::rule::Rule;
-use crate::sort::Elem::Float;
-use crate::sort::Range::{Any, Finite};
+use crate::sort::Elem::{Float, Roomy};
+use crate::sort::Range::{Any, Finite, Share};
 use crate::sort::Sort::{Holds, Number, Order, Shape, Tensor};
 
 /// The table.
@@ -20,12 +22,36 @@ pub const RULES: &[Rule] = &[
         name: "number_out_of_product",
         doc: "(x · c) · y is (x · y) · c: a factor that is known moves outwards, past one that isn't.",
         vars: &[
-            ("x", Tensor(Float("T"), "L..")),
-            ("y", Tensor(Float("T"), "M..")),
+            ("x", Tensor(Roomy("T"), "L..")),
+            ("y", Tensor(Roomy("T"), "M..")),
             ("c", Number("T", Finite)),
         ],
         lhs: "mul(mul(?x, ?c), ?y)",
         rhs: "mul(mul(?x, ?y), ?c)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "share_into_factor",
+        doc: "(x · y) · c is (x · c) · y for a c from ½ to 1, which makes x no larger: the form that activations are looked for in, and which no dtype is too narrow for.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L..")),
+            ("y", Tensor(Float("T"), "M..")),
+            ("c", Number("T", Share)),
+        ],
+        lhs: "mul(mul(?x, ?y), ?c)",
+        rhs: "mul(mul(?x, ?c), ?y)",
+        class: Reassociates,
+    },
+    Rule {
+        name: "share_to_other_factor",
+        doc: "x · (y · c) is (x · c) · y for a c from ½ to 1: as `share_into_factor`.",
+        vars: &[
+            ("x", Tensor(Float("T"), "L..")),
+            ("y", Tensor(Float("T"), "M..")),
+            ("c", Number("T", Share)),
+        ],
+        lhs: "mul(?x, mul(?y, ?c))",
+        rhs: "mul(mul(?x, ?c), ?y)",
         class: Reassociates,
     },
     Rule {
@@ -40,8 +66,8 @@ pub const RULES: &[Rule] = &[
         name: "number_out_of_matmul_left",
         doc: "(a · c) b is (a b) · c, since a matrix product is linear.",
         vars: &[
-            ("a", Tensor(Float("T"), "L.. S D")),
-            ("b", Tensor(Float("T"), "L.. D N")),
+            ("a", Tensor(Roomy("T"), "L.. S D")),
+            ("b", Tensor(Roomy("T"), "L.. D N")),
             ("c", Number("T", Finite)),
         ],
         lhs: "matmul(mul(?a, ?c), ?b)",
@@ -52,8 +78,8 @@ pub const RULES: &[Rule] = &[
         name: "number_out_of_matmul_right",
         doc: "a (b · c) is (a b) · c, since a matrix product is linear.",
         vars: &[
-            ("a", Tensor(Float("T"), "L.. S D")),
-            ("b", Tensor(Float("T"), "L.. D N")),
+            ("a", Tensor(Roomy("T"), "L.. S D")),
+            ("b", Tensor(Roomy("T"), "L.. D N")),
             ("c", Number("T", Finite)),
         ],
         lhs: "matmul(?a, mul(?b, ?c))",
@@ -64,8 +90,8 @@ pub const RULES: &[Rule] = &[
         name: "number_out_of_matmul_shared",
         doc: "As `number_out_of_matmul_right`, where all heads share the matrix.",
         vars: &[
-            ("a", Tensor(Float("T"), "B H S D")),
-            ("b", Tensor(Float("T"), "B 1 D N")),
+            ("a", Tensor(Roomy("T"), "B H S D")),
+            ("b", Tensor(Roomy("T"), "B 1 D N")),
             ("c", Number("T", Finite)),
         ],
         lhs: "matmul(?a, broadcast[shape=[B, H, D, N]](mul(?b, ?c)))",

@@ -2,13 +2,14 @@
 
 use crate::pass::Numerics::{Exact, Reassociates};
 use crate::rule::Rule;
-use crate::sort::Elem::{Float, Narrow};
+use crate::sort::Elem::{Float, Narrow, Roomy};
 use crate::sort::Packing::{Affine, Any, Floats};
 use crate::sort::Range::Finite;
 use crate::sort::Sort;
 use crate::sort::Sort::{Given, Index, Number, Packed, Product, Spread, Tensor};
 
 const X: (&str, Sort) = ("x", Tensor(Float("T"), "L.. S K"));
+const ROOMY: (&str, Sort) = ("x", Tensor(Roomy("T"), "L.. S K"));
 const SCALE: (&str, Sort) = ("c", Number("T", Finite));
 const G: (&str, Sort) = ("g", Given);
 const B: (&str, Sort) = ("b", Given);
@@ -45,7 +46,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "quantized_matmul_scaled",
         doc: "As `quantized_matmul`, for a weight with one more factor for all of it: x (c·w)ᵀ is c · x wᵀ.",
-        vars: &[("w", Packed(Any, "N K")), X, SCALE, S, G, B, M],
+        vars: &[("w", Packed(Any, "N K")), ROOMY, SCALE, S, G, B, M],
         lhs: "matmul(?x, transpose[perm=[1, 0]](mul(dequantize[group=$g, bits=$b, mode=$m, dtype=T](?w, ?s, ?z*), ?c)))",
         rhs: "mul(quantized_matmul[group=$g, bits=$b, mode=$m](?x, ?w, ?s, ?z*), ?c)",
         class: Reassociates,
@@ -55,7 +56,7 @@ pub const RULES: &[Rule] = &[
         doc: "As `quantized_matmul_scaled`, with a sum.",
         vars: &[
             ("w", Packed(Any, "N K")),
-            X,
+            ROOMY,
             SCALE,
             ("d", Spread(Float("T"), "L.. S N")),
             S,

@@ -3,7 +3,7 @@
 use crate::pass::Numerics::{Exact, Reassociates, Ulps};
 use crate::rule::Rule;
 use crate::sort::Columns::{self, Halves, Neighbours, Once};
-use crate::sort::Elem::{F32, Float, Single};
+use crate::sort::Elem::{F32, Float, Roomy, Single};
 use crate::sort::Range::{Any, Finite};
 use crate::sort::Sort::{
     self, Counted, Elements, Equals, Flag, Given, Holds, Listed, Literal, Number, Positions,
@@ -380,9 +380,9 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "rope_of_multiple",
-        doc: "A rotation is linear: a factor that is one number follows it, and may be an attention's scale there.",
+        doc: "A rotation is linear: a factor that is one number follows it, and may be an attention's scale there. Not in f16, where what is turned may be too large without it.",
         vars: &[
-            ("x", Tensor(Float("T"), "L.. S D")),
+            ("x", Tensor(Roomy("T"), "L.. S D")),
             ("a", Number("T", Finite)),
             ("offset", Positions("L.. S")),
             ("freqs", Tensor(F32, "H")),

@@ -2,6 +2,7 @@
 
 mod cases;
 mod compare;
+mod draw;
 mod mutants;
 mod sound;
 mod witness;

@@ -17,7 +17,7 @@ use crate::rule::{Compiled, Rule};
 use crate::rules;
 use crate::saturate::saturated_by;
 use crate::sort::{Range, Sort};
-use fuseline_ir::Graph;
+use fuseline_ir::{Graph, TensorType};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
@@ -222,13 +222,24 @@ fn fate(row: &Compiled, mutant: &Mutant) -> Fate {
     };
     for (name, w, wide) in witnesses(row, rounds, mutant.free) {
         let mut rights = right_sides(&mutant.rule, &w);
-        if rights.is_empty() {
+        // Where there are no elements, nothing can be wrong.
+        let outputs = w
+            .graph
+            .outputs
+            .iter()
+            .filter_map(|o| w.graph.tensor_ty(o.value).ok());
+        let empty = |t: &TensorType| t.shape.iter().any(|d| d.is(0));
+        if rights.is_empty() || outputs.into_iter().any(empty) {
             continue;
         }
         let mut own = Vec::new();
         if mutant.free.is_some() {
             // What the row itself would have built here has a test of its own.
             own = right_sides(row, &w);
+            // Nor does it tell anything where the row fires with the laws about leading axes and heads, as it does on the whole graph.
+            if own.is_empty() && fires(row, &w.graph, &cx) {
+                continue;
+            }
             rights.retain(|right| !own.iter().any(|own| own.same(right)));
         }
         for right in &rights {
@@ -250,7 +261,8 @@ fn fate(row: &Compiled, mutant: &Mutant) -> Fate {
             }
         }
         fired += 1;
-        if fired == ENOUGH && differs.is_none() {
+        let settled = mutant.free.is_some() || mutant.symmetric;
+        if fired >= ENOUGH && settled && differs.is_none() {
             break;
         }
     }

@@ -2,78 +2,21 @@
 //!
 //! A witness is made twice from the same draws: as the rule has it, and *wide*, with every float as `f64`, which says what exact arithmetic would give for the same inputs.
 
-use crate::build::{least_normal, lowest};
+use super::draw::{Draw, Mood, Rng, STRAY, Special};
 use crate::matcher::{Bindings, Letter, letters_of, resolve_axes};
 use crate::pattern::{Apply, AttrPattern, Pattern};
 use crate::rule::Compiled;
-use crate::sort::{Columns, Elem, Packing, Range, Sort, resolve};
+use crate::sort::{Columns, Elem, Packing, Sort, resolve, wider};
 use fuseline_ir::ops::{create, movement, pointwise};
 use fuseline_ir::{Attr, DType, Dim, F64, Graph, Loc, Op, Scalar, Tensor, TensorType, Type, Value};
 use std::collections::BTreeMap;
-
-/// A small generator of random numbers (SplitMix64): the same seed, the same witness, everywhere.
-#[derive(Clone)]
-pub struct Rng(u64);
-
-impl Rng {
-    pub fn new(seed: u64) -> Rng {
-        Rng(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-
-    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len())]
-    }
-
-    /// Uniform between −1 and 1.
-    pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-    }
-}
 
 /// A left side as a graph, with inputs.
 pub struct Witness {
     pub graph: Graph,
     pub inputs: Vec<Tensor>,
-}
-
-/// Numbers that a rule may not be meant for.
-const STRAY: [f64; 13] = [
-    0.0,
-    -0.0,
-    1.0,
-    -1.0,
-    1e-5,
-    -1e-5,
-    3.0,
-    1e30,
-    -1e31,
-    1e-42,
-    f64::INFINITY,
-    f64::NEG_INFINITY,
-    f64::NAN,
-];
-
-/// How wild the inputs are.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Mood {
-    /// Moderate numbers.
-    Plain,
-    /// Zeros of both signs, numbers without all their digits, and moderate ones.
-    Small,
-    /// Also NaN and infinities.
-    Wild,
+    /// Whether an element is the draw's special number.
+    pub placed: bool,
 }
 
 struct Maker<'a> {
@@ -83,6 +26,7 @@ struct Maker<'a> {
     dtype: DType,
     wide: bool,
     mood: Mood,
+    special: Option<Special<'a>>,
     rng: Rng,
     graph: Graph,
     inputs: Vec<Tensor>,
@@ -97,8 +41,7 @@ struct Maker<'a> {
 pub fn witness(
     rule: &Compiled,
     dtype: DType,
-    mood: Mood,
-    seed: u64,
+    draw: Draw<'_>,
     wide: bool,
     free: Option<&str>,
 ) -> Option<Witness> {
@@ -107,8 +50,9 @@ pub fn witness(
         free,
         dtype,
         wide,
-        mood,
-        rng: Rng::new(seed),
+        mood: draw.mood,
+        special: draw.special,
+        rng: Rng::of(rule.rule.name, dtype, draw.seed),
         graph: Graph::new("witness"),
         inputs: Vec::new(),
         values: BTreeMap::new(),
@@ -123,6 +67,7 @@ pub fn witness(
     let root = maker.apply(&rule.lhs)?;
     maker.graph.output("out", root);
     Some(Witness {
+        placed: draw.special.is_some() && maker.special.is_none(),
         graph: maker.graph,
         inputs: maker.inputs,
     })
@@ -140,8 +85,11 @@ impl Maker<'_> {
         match sort {
             Sort::Holds(narrow) => {
                 let narrow = self.float(narrow);
-                let holds = |d: &DType| crate::canon::cast::keeps(narrow, *d);
+                let holds = |d: &DType| wider(narrow, *d);
                 let wide: Vec<DType> = [DType::F32, DType::F64].into_iter().filter(holds).collect();
+                if wide.is_empty() {
+                    return None;
+                }
                 let dtype = self.rng.pick(&wide);
                 self.b.unify(name, Letter::DType(dtype))
             }
@@ -162,7 +110,7 @@ impl Maker<'_> {
             }
             Sort::Flag => self.attr(name, Attr::Bool(true)),
             Sort::Literal(range) => {
-                let x = self.number(range, DType::F32)?;
+                let x = self.rng.number(self.mood, range, DType::F32)?;
                 self.attr(name, Attr::Float(F64::new(x)))
             }
             Sort::Shape(of) => {
@@ -286,7 +234,7 @@ impl Maker<'_> {
             }
             Sort::Number(letter, range) => {
                 let dtype = self.float(letter);
-                let number = self.number(range, dtype)?;
+                let number = self.rng.number(self.mood, range, dtype)?;
                 let shape = if self.rng.below(2) == 0 {
                     vec![]
                 } else {
@@ -412,7 +360,10 @@ impl Maker<'_> {
             }
         }
         let like = match elem {
-            Elem::Float(letter) | Elem::Single(letter) | Elem::Narrow(letter) => self.float(letter),
+            Elem::Float(letter)
+            | Elem::Single(letter)
+            | Elem::Narrow(letter)
+            | Elem::Roomy(letter) => self.float(letter),
             Elem::F32 => DType::F32,
             Elem::Bool => DType::Bool,
         };
@@ -429,7 +380,7 @@ impl Maker<'_> {
         let sizes: Vec<usize> = TensorType::new(dtype, shape).static_shape()?;
         let n: usize = sizes.iter().product();
         let tensor = if dtype.is_float() {
-            let data = (0..n).map(|_| self.element(dtype)).collect();
+            let data = (0..n).map(|_| self.rng.element(self.mood, dtype)).collect();
             let tensor = Tensor::floats(dtype, sizes, data).ok()?;
             let wide = self.widened(dtype);
             Tensor::floats(wide, tensor.shape().to_vec(), tensor.to_f64()).ok()?
@@ -567,35 +518,6 @@ impl Maker<'_> {
         dims
     }
 
-    fn number(&mut self, range: Range, dtype: DType) -> Option<f64> {
-        let any = self
-            .rng
-            .pick(&[1.0, -2.5, 0.5, 0.3535533905932738, 3.0, -0.125, 17.0]);
-        let x = match range {
-            Range::Any if self.rng.below(4) == 0 => self.rng.pick(&STRAY),
-            Range::Any | Range::Finite => any,
-            Range::Positive => self.rng.pick(&[1e-5, 1e-6, 1e-3, 0.5, 1.0]),
-            Range::Threshold => self.rng.pick(&[20.0, 32.0]),
-            Range::HidingFinite if dtype == DType::F16 => return None,
-            Range::HidingFinite => lowest(dtype),
-            Range::LowFinite if dtype == DType::F16 => return None,
-            Range::LowFinite => self.rng.pick(&[-1e5, -1e9, -1e20]),
-            Range::MinusInfinity | Range::Hiding | Range::Low => f64::NEG_INFINITY,
-        };
-        Some(x)
-    }
-
-    fn element(&mut self, dtype: DType) -> f64 {
-        let plain = self.rng.unit() * self.rng.pick(&[0.1, 1.0, 1.0, 2.0, 6.0]);
-        let tiny = least_normal(dtype) * self.rng.unit();
-        match (self.mood, self.rng.below(10)) {
-            (Mood::Small | Mood::Wild, 0) => self.rng.pick(&[0.0, -0.0]),
-            (Mood::Small | Mood::Wild, 1) => tiny,
-            (Mood::Wild, 2) => self.rng.pick(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY]),
-            _ => plain,
-        }
-    }
-
     fn tensor(&mut self, name: &str, elem: Elem, shape: &[Dim]) -> Option<()> {
         let sizes: Vec<usize> = TensorType::new(DType::F32, shape.to_vec()).static_shape()?;
         let n: usize = sizes.iter().product();
@@ -611,9 +533,15 @@ impl Maker<'_> {
             }
             Elem::Single(_) if self.dtype == DType::F64 => return None,
             Elem::Narrow(_) if !matches!(self.dtype, DType::F16 | DType::BF16) => return None,
-            Elem::Float(letter) | Elem::Single(letter) | Elem::Narrow(letter) => {
+            Elem::Roomy(_) if self.dtype == DType::F16 => return None,
+            Elem::Float(letter)
+            | Elem::Single(letter)
+            | Elem::Narrow(letter)
+            | Elem::Roomy(letter) => {
                 let dtype = self.float(letter);
-                let data = (0..n).map(|_| self.element(dtype)).collect();
+                let mood = self.rng.mood_of_tensor(self.mood);
+                let mut data: Vec<f64> = (0..n).map(|_| self.rng.element(mood, dtype)).collect();
+                self.place(name, &mut data);
                 let tensor = Tensor::floats(dtype, sizes, data).ok()?;
                 Tensor::floats(
                     self.widened(dtype),
@@ -625,6 +553,21 @@ impl Maker<'_> {
         };
         let value = self.input(name, tensor)?;
         self.bind(name, value)
+    }
+
+    /// Puts the special number in some places of the variable that it is for, one at least.
+    fn place(&mut self, name: &str, data: &mut [f64]) {
+        let special = self.special.filter(|s| s.variable == name);
+        let (Some(special), false) = (special, data.is_empty()) else {
+            return;
+        };
+        let one = self.rng.below(data.len());
+        for (i, x) in data.iter_mut().enumerate() {
+            if i == one || self.rng.below(6) == 0 {
+                *x = special.number;
+            }
+        }
+        self.special = None;
     }
 
     fn input(&mut self, name: &str, tensor: Tensor) -> Option<Value> {
