@@ -1,14 +1,16 @@
 //! Transpositions that many steps lie between meet and cancel.
 //!
 //! The target's convolutions want channels last, and PyTorch's have them second: between two of them an export has a transposition, steps that don't care how axes lie
-//! (activations, sums, padding, pooling), and the transposition back. Those steps are done on the axes as they lie before the first one instead. What is joined by such
-//! steps is decided as one: all of it moves where fewer transpositions are left, or none of it.
+//! (activations, sums, padding, pooling), and the transposition back. `nn.MultiheadAttention` puts positions before the batch, and the batch before positions again behind its
+//! products. Those steps are done on the axes as they lie before the first one instead. What is joined by such steps is decided as one: all of it moves where fewer
+//! transpositions are left, or none of it.
 //!
 //! Numerics: exact, up to the order in which a reduction of several axes sums.
 
 use crate::decompose::copy_ends;
 use crate::hoist::const_only;
 use crate::pass::{PassCx, PassError};
+use crate::shapes::{Group, groups};
 use crate::sweep;
 use fuseline_ir::ops::table as op;
 use fuseline_ir::{Dim, Flag, Graph, Loc, Node, Op, OpError, Value};
@@ -40,8 +42,10 @@ struct Step {
     op: Option<Op>,
     /// The order of the result; the identity where a value comes out as it was.
     perm: Vec<usize>,
-    /// The order of the arguments that aren't scalars.
+    /// The order of the arguments that aren't scalars, and that don't stay.
     before: Vec<usize>,
+    /// A transposition of the first argument that the op needs, where axes that it joins lie apart.
+    first: Option<Vec<usize>>,
 }
 
 /// What would be done otherwise.
@@ -108,11 +112,22 @@ impl<'a> Plan<'a> {
                 op: None,
                 perm,
                 before,
+                first: None,
             });
         }
         let before = node.args.iter().find_map(|a| self.order(*a))?.to_vec();
+        if let Op::Reshape(reshape) = &node.op {
+            let from = &self.graph.ty(node.args[0]).as_tensor()?.shape;
+            return reshaped(from, &reshape.shape, before);
+        }
         let pointwise = node.op.info().has(Flag::Pointwise);
-        for a in &node.args {
+        for (n, a) in node.args.iter().enumerate() {
+            if self.stays(node, n) {
+                if self.order(*a).is_some() {
+                    return None;
+                }
+                continue;
+            }
             let agrees = match self.order(*a) {
                 Some(order) => order == before,
                 None => pointwise || rank(a)? == before.len(),
@@ -124,18 +139,40 @@ impl<'a> Plan<'a> {
         if pointwise && result != before.len() {
             return None;
         }
-        let (op, perm) = moved(&node.op, &before)?;
+        let (op, perm) = match &node.op {
+            op if by_rows(op) => {
+                let last = before.last().is_some_and(|p| p + 1 == before.len());
+                let matrix =
+                    !matches!(op, Op::Matmul(_) | Op::Addmm(_)) || rank(&node.args[1])? == 2;
+                (last && matrix && result == before.len()).then(|| (op.clone(), before.clone()))?
+            }
+            op => moved(op, &before)?,
+        };
         Some(Step {
             op: Some(op),
             perm,
             before,
+            first: None,
         })
     }
 
-    /// Whether an argument of a step must get another order first.
-    fn foreign(&self, step: &Step, arg: Value) -> bool {
+    /// Whether argument `n` of a node is taken as it is, however the others lie: the weights of what works on rows.
+    fn stays(&self, node: &Node, n: usize) -> bool {
+        let vector = || {
+            let ty = node.args.get(n).and_then(|a| self.graph.ty(*a).as_tensor());
+            ty.is_some_and(|t| t.rank() <= 1)
+        };
+        match &node.op {
+            Op::Addmm(_) if n == 2 => vector(),
+            op => n > 0 && by_rows(op),
+        }
+    }
+
+    /// Whether argument `n` of a node, which is done by this step, must get another order first.
+    fn foreign(&self, step: &Step, node: &Node, n: usize) -> bool {
+        let arg = node.args[n];
         let scalar = self.graph.ty(arg).as_tensor().is_none_or(|t| t.rank() == 0);
-        step.op.is_some() && self.order(arg).is_none() && !scalar
+        step.op.is_some() && self.order(arg).is_none() && !scalar && !self.stays(node, n)
     }
 
     /// The regions that have fewer transpositions afterwards.
@@ -152,11 +189,16 @@ impl<'a> Plan<'a> {
             if step.op.is_none() {
                 *gain.entry(region).or_default() += 1;
             }
-            let others = node
-                .args
-                .iter()
-                .filter(|a| self.foreign(step, **a) && !self.fixed[a.index()]);
-            turned.extend(others.map(|a| (region, *a)));
+            if step.first.is_some() {
+                *gain.entry(region).or_default() -= 1;
+            }
+            for (n, a) in node.args.iter().enumerate() {
+                if self.foreign(step, node, n) && !self.fixed[a.index()] {
+                    turned.insert((region, *a));
+                } else if self.stays(node, n) {
+                    outside.insert(*a);
+                }
+            }
         }
         for v in outside.iter().filter(|v| self.order(**v).is_some()) {
             *gain.entry(self.region(v.index())).or_default() -= 1;
@@ -180,9 +222,9 @@ impl<'a> Plan<'a> {
         for (value, node) in self.graph.values() {
             let step = self.steps[value.index()].as_ref();
             let mut args = Vec::with_capacity(node.args.len());
-            for a in &node.args {
+            for (n, a) in node.args.iter().enumerate() {
                 args.push(match step {
-                    Some(step) if self.foreign(step, *a) => {
+                    Some(step) if self.foreign(step, node, n) => {
                         let key = (*a, step.before.clone());
                         match turned.get(&key) {
                             Some(v) => *v,
@@ -196,6 +238,9 @@ impl<'a> Plan<'a> {
                     Some(_) => lying[a.index()],
                     None => self.as_it_was(&mut out, *a, &lying, &mut own)?,
                 });
+            }
+            if let Some(perm) = step.and_then(|step| step.first.clone()) {
+                args[0] = out.add(op::Transpose { perm }, &args[..1], &node.loc)?;
             }
             let new = match step {
                 None => out.add(node.op.clone(), &args, &node.loc)?,
@@ -262,6 +307,59 @@ fn turn(out: &mut Graph, v: Value, order: &[usize], loc: &Loc) -> Result<Value, 
         perm[*p] = i;
     }
     out.add(op::Transpose { perm }, &[v], loc)
+}
+
+/// Whether the op treats each row, along the last axis of its first argument, alike: however many axes number them, and in whatever order.
+fn by_rows(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Matmul(_) | Op::Addmm(_) | Op::QuantizedMatmul(_) | Op::RmsNorm(_) | Op::LayerNorm(_)
+    )
+}
+
+/// A reshape of what lies in an order. Where axes that it joins lie apart, a transposition brings them together, with the last axis last, which leaves the others as they lie.
+fn reshaped(from: &[Dim], to: &[Dim], before: Vec<usize>) -> Option<Step> {
+    let groups = groups(from, to)?;
+    let together = |group: &Group, order: &[usize]| {
+        let lying = &order[group.from.clone()];
+        lying.windows(2).all(|pair| pair[0] + 1 == pair[1])
+    };
+    let mut order = before.clone();
+    let mut first = None;
+    if !groups.iter().all(|group| together(group, &order)) {
+        let last = before.len().checked_sub(1)?;
+        let place = |group: &&Group| {
+            let least = before[group.from.clone()].iter().min().copied();
+            (group.from.contains(&last), least)
+        };
+        let mut sorted: Vec<&Group> = groups.iter().filter(|g| !g.from.is_empty()).collect();
+        sorted.sort_by_key(place);
+        let axes = || sorted.iter().flat_map(|group| group.from.clone());
+        first = Some(axes().map(|axis| before[axis]).collect());
+        for (lies, axis) in axes().enumerate() {
+            order[axis] = lies;
+        }
+    }
+    // An axis of size 1 that the reshape adds comes behind what is before it.
+    let mut behind = None;
+    let mut placed = Vec::with_capacity(groups.len());
+    for group in &groups {
+        behind = order[group.from.clone()].first().copied().or(behind);
+        placed.push((behind, group));
+    }
+    placed.sort_by_key(|(behind, _)| *behind);
+    let axes: Vec<usize> = placed.iter().flat_map(|(_, g)| g.to.clone()).collect();
+    let mut perm = vec![0; to.len()];
+    for (lies, axis) in axes.iter().enumerate() {
+        perm[*axis] = lies;
+    }
+    let shape = axes.iter().map(|axis| to[*axis].clone()).collect();
+    Some(Step {
+        op: Some(op::Reshape { shape }.into()),
+        perm,
+        before,
+        first,
+    })
 }
 
 /// An op on arguments of which axis i lies at `order[i]`, and how the axes of its result lie.
@@ -387,6 +485,51 @@ mod tests {
 }"#;
         // What is left is of the constant.
         assert_eq!(transposes(text), 1);
+    }
+
+    #[test]
+    fn products_of_rows_take_the_batch_where_it_lies() {
+        // As nn.MultiheadAttention does with the batch in front: only the heads change places with the positions, before attention and behind it.
+        let text = r#"graph "g" {
+  symbol s in 1..=64
+  data "w" : f32[8, 24]
+  data "b" : f32[24]
+  data "o" : f32[8, 8]
+  %x = input[name="x", ty=f32[2, s, 8]]
+  %w = constant[name="w", ty=f32[8, 24]]
+  %b = constant[name="b", ty=f32[24]]
+  %o = constant[name="o", ty=f32[8, 8]]
+  %t = transpose[perm=[1, 0, 2]](%x)
+  %a = addmm(%t, %w, %b)
+  %r = reshape[shape=[1, s, 2, 3, 8]](%a)
+  %p = transpose[perm=[3, 1, 2, 0, 4]](%r)
+  %q = slice[axis=0, start=0, stop=1, step=1](%p)
+  %k = slice[axis=0, start=1, stop=2, step=1](%p)
+  %q4 = reshape[shape=[s, 2, 4, 2]](%q)
+  %k4 = reshape[shape=[s, 2, 4, 2]](%k)
+  %qt = transpose[perm=[1, 2, 0, 3]](%q4)
+  %kt = transpose[perm=[1, 2, 0, 3]](%k4)
+  %d = sdpa[scale=1.0, causal=false](%qt, %kt, %kt)
+  %u = transpose[perm=[2, 0, 1, 3]](%d)
+  %m = reshape[shape=[s, 2, 8]](%u)
+  %n = matmul(%m, %o)
+  %y = transpose[perm=[1, 0, 2]](%n)
+  output "y" = %y
+}"#;
+        assert_eq!(transposes(text), 3);
+    }
+
+    #[test]
+    fn weights_that_are_turned_themselves_and_last_axes_stay() {
+        let text = r#"graph "g" {
+  %x = input[name="x", ty=f32[4, 3]]
+  %w = input[name="w", ty=f32[4, 5]]
+  %t = transpose[perm=[1, 0]](%x)
+  %y = matmul(%t, %w)
+  %u = transpose[perm=[1, 0]](%y)
+  output "u" = %u
+}"#;
+        assert_eq!(transposes(text), 2);
     }
 
     #[test]

@@ -148,6 +148,8 @@ impl Level {
                 "canon",
                 "horizontal",
                 "layout",
+                "canon",
+                "horizontal",
                 "unpack",
                 "biases",
                 "decompose",
