@@ -2,6 +2,7 @@
 
 use fuseline_passes::cost::{Figure, FigureError, Table};
 use fuseline_passes::{PassCx, Target};
+use fuseline_program::Kind;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
@@ -24,6 +25,9 @@ pub enum CostError {
     /// The file can't be read.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// The file is no text.
+    #[error("not a table of costs: it is no text (UTF-8){}", .0.map_or_else(String::new, |kind| format!(" but {kind}")))]
+    NoText(Option<Kind>),
     /// The file is too large for a table.
     #[error("more than {MOST_BYTES} bytes are no table of costs")]
     TooLarge,
@@ -106,11 +110,13 @@ fn in_order<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, Entry)>, 
 /// # Errors
 /// The file can't be read, or is no table that can be used.
 pub fn read(path: &Path) -> Result<(Target, Table), CostError> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let file = std::fs::File::open(path)?;
-    if file.take(MOST_BYTES + 1).read_to_string(&mut text)? as u64 > MOST_BYTES {
+    let read = file.take(MOST_BYTES + 1).read_to_end(&mut bytes)? as u64;
+    if read > MOST_BYTES {
         return Err(CostError::TooLarge);
     }
+    let text = String::from_utf8(bytes).map_err(|e| CostError::NoText(Kind::of(e.as_bytes())))?;
     parse(&text, &path.display().to_string())
 }
 

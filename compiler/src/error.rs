@@ -4,10 +4,12 @@ use crate::cost_file::CostError;
 use crate::emit::EmitError;
 use crate::{import, pt2};
 use fuseline_passes::PassError;
+use fuseline_program::command::exit;
+use fuseline_program::command::paths::PathError;
 use fuseline_program::container::WriteError;
 use std::path::{Path, PathBuf};
 
-/// Why a compile failed. Nothing was written, or the old file is untouched.
+/// Why a compile failed. The program was not written and the old file is untouched, unless what failed is a side file: those are written last, but whether they have a place is looked at first.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The archive can't be read.
@@ -64,23 +66,6 @@ pub enum Error {
     Usage(String),
 }
 
-/// The exit code of a command that needs more memory than it may take.
-pub const TOO_MUCH_MEMORY: u8 = 8;
-
-/// Exit codes of both commands, with what they mean; printed by `--help`.
-pub const EXIT_CODES: &[(u8, &str)] = &[
-    (0, "success"),
-    (1, "an internal error: a bug of Fuseline"),
-    (2, "wrong usage of the command line"),
-    (3, "a file can't be read or written"),
-    (4, "a file is malformed"),
-    (5, "the model uses something that is not supported"),
-    (6, "inputs don't fit the program (fuseline-run)"),
-    (7, "the program failed while it ran (fuseline-run)"),
-    (8, "more memory is needed than --max-memory allows"),
-    (130, "interrupted (128 and the signal's number)"),
-];
-
 /// A reason behind the file that it is about, unless it begins with the file itself.
 fn located(path: &Path, source: &dyn std::error::Error) -> String {
     let (path, reason) = (path.display().to_string(), source.to_string());
@@ -91,33 +76,47 @@ fn located(path: &Path, source: &dyn std::error::Error) -> String {
     }
 }
 
+impl From<PathError> for Error {
+    fn from(error: PathError) -> Self {
+        match error {
+            PathError::Unwritable { path, source } => Error::File {
+                path,
+                reason: source.to_string(),
+            },
+            wrong => Error::Usage(wrong.to_string()),
+        }
+    }
+}
+
 impl Error {
-    /// The exit code: see [`EXIT_CODES`].
+    /// The exit code: see [`exit::EXIT_CODES`].
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Archive { source, .. } => match source {
-                pt2::Error::Io { .. } => 3,
-                pt2::Error::PickledWeight { .. } | pt2::Error::UnsupportedVersion { .. } => 5,
-                _ => 4,
+                pt2::Error::Io { .. } => exit::FILE,
+                pt2::Error::PickledWeight { .. } | pt2::Error::UnsupportedVersion { .. } => {
+                    exit::UNSUPPORTED
+                }
+                _ => exit::MALFORMED,
             },
-            Error::Malformed { .. } => 4,
+            Error::Malformed { .. } => exit::MALFORMED,
             Error::Import { source, .. } => match source {
-                import::Error::Unsupported(_) => 5,
-                import::Error::Invalid { .. } => 4,
-                import::Error::Bug { .. } => 1,
+                import::Error::Unsupported(_) => exit::UNSUPPORTED,
+                import::Error::Invalid { .. } => exit::MALFORMED,
+                import::Error::Bug { .. } => exit::BUG,
             },
-            Error::Pass(_) => 1,
-            Error::Emit(EmitError::Instruction { .. }) => 1,
-            Error::Emit(EmitError::Constant { .. }) => 4,
-            Error::Emit(_) => 5,
-            Error::Write(WriteError::Program(_)) => 1,
-            Error::Write(_) | Error::File { .. } => 3,
+            Error::Pass(_) => exit::BUG,
+            Error::Emit(EmitError::Instruction { .. }) => exit::BUG,
+            Error::Emit(EmitError::Constant { .. }) => exit::MALFORMED,
+            Error::Emit(_) => exit::UNSUPPORTED,
+            Error::Write(WriteError::Program(_)) => exit::BUG,
+            Error::Write(_) | Error::File { .. } => exit::FILE,
             Error::Cost { source, .. } => match source {
-                CostError::Io(error) if error.kind() != std::io::ErrorKind::InvalidData => 3,
-                CostError::OtherTarget { .. } => 2,
-                _ => 4,
+                CostError::Io(_) => exit::FILE,
+                CostError::OtherTarget { .. } => exit::USAGE,
+                _ => exit::MALFORMED,
             },
-            Error::Usage(_) => 2,
+            Error::Usage(_) => exit::USAGE,
         }
     }
 }

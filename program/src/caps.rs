@@ -16,30 +16,6 @@ const SHARED_SMALL: usize = 1 << 20;
 /// Tables within tables in FlatBuffers data.
 const DEPTH: usize = 32;
 
-/// Reads an amount of memory: a number of bytes, of `K`, `M`, `G` or `T` (or `KiB` and so on) of 1024 each, or of `kB`, `MB`, `GB` or `TB` of 1000 each.
-///
-/// # Errors
-/// Anything else, or more than 64 bits.
-pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = text[digits.len()..].to_ascii_uppercase();
-    let (letter, base): (&str, u64) = if let Some(letter) = unit.strip_suffix("IB") {
-        (letter, 1024)
-    } else if let Some(letter) = unit.strip_suffix('B') {
-        (letter, 1000)
-    } else {
-        (&unit, 1024)
-    };
-    let bytes = || {
-        let power = ["", "K", "M", "G", "T"].iter().position(|u| *u == letter)?;
-        let number: u64 = digits.trim_end().parse().ok()?;
-        number.checked_mul(base.checked_pow(u32::try_from(power).ok()?)?)
-    };
-    bytes().ok_or_else(|| {
-        format!("`{text}` is no number of bytes, such as 4000000, 4MB (of 1000) or 2G (of 1024)")
-    })
-}
-
 /// Checks a count.
 pub(crate) fn count(what: &'static str, count: usize) -> Result<(), Fault> {
     let count = count as u64;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::dtype::ScalarType;
 use crate::instr::UnpackError;
+use crate::kind::Kind;
 use crate::newer::UnknownField;
 
 /// A file, or a part of one, that is not what it should be: the place, outermost first, and the reason.
@@ -80,6 +81,15 @@ impl<T, E: Into<FormatError>> Within<T> for Result<T, E> {
     }
 }
 
+/// What to do with a file of that kind.
+fn advice(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Archive => ": compile it first (`fuseline compile`)",
+        Kind::ExternalData => ": name the program, and this file with --data",
+        _ => "",
+    }
+}
+
 /// What can be wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -99,6 +109,14 @@ pub enum Fault {
         what: &'static str,
         /// The bytes in their place.
         found: Vec<u8>,
+    },
+    /// The file is of another kind.
+    #[error("not {what} but {found}{}", advice(*found))]
+    OtherKind {
+        /// What it should be.
+        what: &'static str,
+        /// What it is.
+        found: Kind,
     },
     /// The FlatBuffers structure is broken.
     #[error("broken FlatBuffers data: {0}")]

@@ -50,6 +50,7 @@
 //! writes; everything about single instructions follows from them.
 
 pub mod caps;
+pub mod command;
 pub mod container;
 pub mod diff;
 pub mod dtype;
@@ -60,9 +61,11 @@ pub mod infer;
 pub mod inspect;
 pub mod instr;
 pub mod interrupt;
+pub mod kind;
 pub mod mapping;
 pub mod newer;
 pub mod replace;
+pub mod words;
 
 pub use container::{
     Call, Data, Delegate, ExternalData, Layout, Method, NamedData, Note, Operator, Payload,
@@ -72,4 +75,5 @@ pub use dtype::ScalarType;
 pub use error::{Fault, FormatError};
 pub use graph::{Dim, IoSlot, MlxGraph, NamedSlot, SlotClass, SlotCounts, TensorMeta};
 pub use instr::{Instruction, Tid, Vid};
+pub use kind::Kind;
 pub use mapping::Mapping;

@@ -71,7 +71,8 @@ impl Replacement {
         }
         let mut pending = pending();
         let pending = pending.as_mut().ok_or_else(ending)?;
-        let file = builder.tempfile_in(folder)?;
+        let made = builder.tempfile_in(folder);
+        let file = made.map_err(|error| why_not(folder, &error))?;
         pending.insert(file.path().to_owned());
         Ok(Self {
             file,
@@ -137,6 +138,32 @@ fn begin_to_store(file: &File, range: Range<u64>) {
 
 #[cfg(not(target_os = "linux"))]
 fn begin_to_store(_file: &File, _range: Range<u64>) {}
+
+/// The reason in words about the folder: the name of the temporary file is nothing to tell.
+fn why_not(folder: &Path, error: &io::Error) -> io::Error {
+    let folder_is = folder.display();
+    let reason = match fs::metadata(folder) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+            format!("there is no folder {folder_is}")
+        }
+        Ok(about) if !about.is_dir() => format!("{folder_is} is no folder"),
+        _ => {
+            let os = error.raw_os_error();
+            let os = os.or_else(|| cause(error)?.raw_os_error());
+            let reason = os.map_or_else(
+                || error.to_string(),
+                |os| io::Error::from_raw_os_error(os).to_string(),
+            );
+            format!("no file can be made in the folder {folder_is}: {reason}")
+        }
+    };
+    io::Error::new(error.kind(), reason)
+}
+
+/// The system's own error within one that adds a path to it.
+fn cause(error: &io::Error) -> Option<&io::Error> {
+    error.get_ref()?.source()?.downcast_ref()
+}
 
 fn ending() -> io::Error {
     io::Error::new(io::ErrorKind::Interrupted, "the process is about to end")

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use fuseline_program::words::counted;
 use fuseline_program::{Dim, FormatError, ScalarType};
 
 use crate::fault::Fault;
@@ -66,7 +67,7 @@ pub enum Error {
         known: Vec<String>,
     },
     /// A call with another number of inputs than the method has.
-    #[error("`{method}` takes {wanted} inputs ({}), {given} are given", names.join(", "))]
+    #[error("`{method}` takes {}{}, not {given}", counted(*wanted, "input"), listed(names))]
     InputCount {
         /// The method.
         method: String,
@@ -118,7 +119,7 @@ pub enum Error {
         fault: Fault,
     },
     /// A loop over the steps of a method goes on and on.
-    #[error("`{method}`: loops take more than {limit} steps, which Options::max_steps sets")]
+    #[error("`{method}`: loops take more than {limit} steps, the most of a call")]
     Endless {
         /// The method.
         method: String,
@@ -237,6 +238,14 @@ pub enum InputProblem {
         /// What it may be.
         wanted: Dim,
     },
+}
+
+/// In brackets, if there is something.
+fn listed(names: &[String]) -> String {
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", names.join(", ")),
+    }
 }
 
 fn place(dimension: Option<usize>) -> String {

@@ -146,7 +146,7 @@ pub enum Fault {
         end: i64,
     },
     /// A layer's cache has no room for a step.
-    #[error("the cache takes {capacity} positions, {end} are needed")]
+    #[error("the cache holds {capacity} positions, {end} are needed")]
     CacheFull {
         /// How many positions there would be.
         end: i64,
@@ -168,7 +168,7 @@ pub enum Fault {
         limit: usize,
     },
     /// Branches and loops go on and on.
-    #[error("branches and loops take more than {limit} steps, which Options::max_steps sets")]
+    #[error("branches and loops take more than {limit} steps, the most of a call")]
     Steps {
         /// The limit.
         limit: u64,

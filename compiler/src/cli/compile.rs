@@ -7,6 +7,8 @@ use crate::import::HostOps;
 use crate::quantize::{Map, MapError, Plan, Scheme};
 use fuseline_ir::DType;
 use fuseline_passes::{Level, PassCx, Target};
+use fuseline_program::command::parse_bytes;
+use fuseline_program::command::paths::Paths;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -58,8 +60,8 @@ pub struct Args {
     /// PyTorch's own go there without being named
     #[arg(long = "host", value_name = "OP")]
     host: Vec<String>,
-    /// The most memory to take, mapped files not counted: a number of bytes, or with a unit behind, such as 4MB or 2G. What needs more ends with exit code 8
-    #[arg(long, value_name = "BYTES", value_parser = fuseline_program::caps::parse_bytes)]
+    /// The most memory to take, mapped files not counted: a number of bytes, or of kB, MB, GB (1000 each) or K, M, G (1024 each). What needs more ends with exit code 8
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     max_memory: Option<u64>,
     /// Say nothing but errors
     #[arg(short, long)]
@@ -123,7 +125,25 @@ fn check_patterns(args: &Args, plan: &Plan, methods: &[Compiled]) -> Result<(), 
     }
 }
 
+/// Looks at the files that are named before any is read or written.
+fn check_paths(args: &Args) -> Result<(), Error> {
+    let models = args.methods.iter().map(|(_, path)| path);
+    let mut paths = Paths::new()
+        .reads("the model", args.model.iter().chain(models))
+        .reads("--quantize-map", &args.quantize_map)
+        .reads("--cost", args.machine.cost_file())
+        .writes("--output", &args.output);
+    if let Some(report) = &args.report {
+        paths = paths.writes_text("--report", report);
+    }
+    if args.emit.is_some() {
+        paths = paths.writes_text("--emit-to", &args.emit_to);
+    }
+    Ok(paths.check()?)
+}
+
 pub fn run(args: &Args) -> Result<(), Error> {
+    check_paths(args)?;
     if let Some(bytes) = args.max_memory {
         super::memory::limit(bytes);
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exits with 0 if the programs say the same, with 1 if they differ, with 2 or more on an error."
+    after_help = "Exits with 0 if the programs say the same, with 1 if they differ, with another code on an error."
 )]
 pub struct Args {
     /// The one program (.pte)

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::import::import;
 use crate::pt2;
 use crate::report::{self, HostReport};
+use fuseline_program::words::counted;
 use fuseline_program::{FormatError, Mapping, Payload, Program, Ptd, Pte};
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let text = if Pte::is_one(&map) {
         let beside = open_external(&args.data)?;
         show(&open_program(&map, path, &beside)?.summary(), args)
+    } else if !args.data.is_empty() {
+        let why = "--data names weights of a program: the file itself is none";
+        return Err(Error::Usage(format!("{}: {why}", path.display())));
     } else if Ptd::is_one(&map) {
         show(&parse_external(&map, path)?.summary(), args)
     } else {
@@ -69,11 +73,11 @@ impl Display for Exported {
         let Some(host) = &self.host else {
             return Ok(());
         };
-        writeln!(
-            f,
-            "would run on the device, but for {} calls of the host",
-            host.len()
-        )?;
+        f.write_str("would run on the device")?;
+        match host.len() {
+            0 => writeln!(f)?,
+            calls => writeln!(f, ", but for {} of the host", counted(calls, "call"))?,
+        }
         for call in host {
             let place = call.module.as_deref().unwrap_or_default();
             let gap = if place.is_empty() { "" } else { " in " };

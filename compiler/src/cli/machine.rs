@@ -3,7 +3,8 @@
 use crate::cost_file;
 use crate::error::Error;
 use fuseline_passes::{Numerics, PassCx, Target};
-use std::path::PathBuf;
+use fuseline_program::command::parse_bytes;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub struct Machine {
@@ -16,12 +17,17 @@ pub struct Machine {
     /// The freest class of rewrite rules that may fire: `exact` bit for bit, `ulps` (or `ulps(N)`) each element within units in its last place, `reassociate` sums in another order too
     #[arg(long, value_name = "CLASS", default_value = "reassociate", value_parser = clap::value_parser!(Numerics))]
     numerics: Numerics,
-    /// Memory for weights that stay in few bits in the file and are put into floats once, when it is loaded, where the machine is slow with few bits: a number of bytes, or with a unit behind, such as 4MB or 2G
-    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = fuseline_program::caps::parse_bytes)]
+    /// Memory for weights that stay in few bits in the file and are put into floats once, when it is loaded, where the machine is slow with few bits: a number of bytes, or of kB, MB, GB (1000 each) or K, M, G (1024 each)
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = parse_bytes)]
     memory_budget: u64,
 }
 
 impl Machine {
+    /// The file of the table, if there is one.
+    pub fn cost_file(&self) -> Option<&Path> {
+        self.cost.as_deref()
+    }
+
     /// The context, for `otherwise` where neither a target nor a table is named.
     pub fn cx(&self, otherwise: Target) -> Result<PassCx, Error> {
         let wanted = self.target.as_deref().map(str::parse::<Target>).transpose();

@@ -1,9 +1,9 @@
 //! The limit of `--max-memory`: an allocator that counts.
 //!
-//! When the limit would be passed, the process says so and ends with exit code [`TOO_MUCH_MEMORY`]; what was being written is removed. An allocation
+//! When the limit would be passed, the process says so and ends with exit code [`exit::MEMORY`]; what was being written is removed. An allocation
 //! that fails has no other end in Rust, and one process compiles one file. Pages of mapped files are the system's and are not counted.
 
-use crate::error::TOO_MUCH_MEMORY;
+use fuseline_program::command::exit;
 use fuseline_program::replace::try_abandon;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
@@ -36,7 +36,7 @@ fn take(bytes: usize) {
             "fuseline: more than the {limit} bytes of --max-memory are needed: {} are in use, {bytes} more are asked for",
             before
         );
-        std::process::exit(i32::from(TOO_MUCH_MEMORY));
+        std::process::exit(i32::from(exit::MEMORY));
     }
 }
 

@@ -8,17 +8,19 @@ mod memory;
 mod opt;
 mod output;
 
-use crate::error::{EXIT_CODES, Error};
+use crate::error::Error;
 use clap::{Parser, Subcommand};
+use fuseline_program::command::exit;
 use fuseline_program::interrupt::tidy_up_on_signals;
 pub use memory::Counting;
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 
 /// Ahead-of-time compiler from PyTorch models exported with torch.export (.pt2) to fused MLX programs (.pte).
 #[derive(Debug, Parser)]
-#[command(name = "fuseline", version, after_help = exit_codes())]
+#[command(name = "fuseline", version, after_help = after_help())]
 struct Cli {
     #[command(subcommand)]
     command: Sub,
@@ -39,12 +41,13 @@ enum Sub {
     External(Vec<OsString>),
 }
 
-fn exit_codes() -> String {
-    let rows: Vec<String> = EXIT_CODES
-        .iter()
-        .map(|(code, what)| format!("  {code}  {what}"))
-        .collect();
-    format!("Exit codes:\n{}", rows.join("\n"))
+/// What stands below the list of commands.
+fn after_help() -> String {
+    let commands = RUNTIME.join(", ");
+    format!(
+        "`fuseline-run`'s commands ({commands}) are found here too: `fuseline run …` is `fuseline-run run …`. Any other `fuseline NAME …` runs `fuseline-NAME …`, beside fuseline or on the path.\n\n{}",
+        exit::help()
+    )
 }
 
 /// The clap definition, for tests that compare the documented help with the real one.
@@ -67,14 +70,21 @@ fn report_file_size_limit() {}
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
     report_file_size_limit();
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    // The message of a panic is on standard error already.
+    let code = catch_unwind(AssertUnwindSafe(|| run(command)));
+    code.unwrap_or(ExitCode::from(exit::BUG))
+}
+
+fn run(command: Sub) -> ExitCode {
+    let result = match command {
         Sub::Compile(args) => {
             tidy_up_on_signals();
             compile::run(&args)
         }
         Sub::Inspect(args) => inspect::run(&args),
         Sub::Diff(args) => match diff::run(&args) {
-            Ok(false) => return ExitCode::from(1),
+            Ok(false) => return ExitCode::from(exit::DIFFERENT),
             other => other.map(drop),
         },
         Sub::Opt(args) => opt::run(&args),
@@ -95,7 +105,7 @@ const RUNTIME: &[&str] = &["run", "generate", "bench", "calibrate", "perplexity"
 /// Runs `fuseline-run SUB …` or `fuseline-NAME …`, beside this executable or on the path.
 fn external(args: &[OsString]) -> ExitCode {
     let Some((name, rest)) = args.split_first() else {
-        return ExitCode::from(2);
+        return ExitCode::from(exit::USAGE);
     };
     let runtime = RUNTIME.iter().any(|r| name == *r);
     let program = match (runtime, name.to_str()) {
@@ -113,24 +123,32 @@ fn external(args: &[OsString]) -> ExitCode {
         command.arg(name);
     }
     match command.args(rest).status() {
-        Ok(status) => status
-            .code()
-            .and_then(|c| u8::try_from(c).ok())
-            .map_or(ExitCode::FAILURE, ExitCode::from),
+        Ok(status) => ended(status),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let error = Error::Usage(format!(
                 "no command `{}`: `{program}` is neither beside fuseline nor on the path",
                 name.to_string_lossy()
             ));
             output::error(&error);
-            ExitCode::from(2)
+            ExitCode::from(exit::USAGE)
         }
         Err(e) => {
             output::error(&Error::File {
                 path,
                 reason: e.to_string(),
             });
-            ExitCode::from(3)
+            ExitCode::from(exit::FILE)
         }
     }
+}
+
+/// The code of a command that has ended; as a shell says it where a signal was the end.
+fn ended(status: ExitStatus) -> ExitCode {
+    #[cfg(unix)]
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    #[cfg(not(unix))]
+    let signal = None;
+    let code = status.code().or_else(|| signal?.checked_add(128));
+    let code = code.and_then(|code| u8::try_from(code).ok());
+    ExitCode::from(code.unwrap_or(exit::BUG))
 }

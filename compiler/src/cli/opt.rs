@@ -8,6 +8,8 @@ use fuseline_ir::Graph;
 use fuseline_ir::text::{ValueNames, nearest, parse_named};
 use fuseline_passes::explain::explain;
 use fuseline_passes::{Level, PASSES, PassCx, Target, run_passes};
+use fuseline_program::command::paths::Paths;
+use fuseline_program::words::counted;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -56,6 +58,12 @@ pub fn run(args: &Args) -> Result<(), Error> {
             .map(|p| format!("{:<12} {}\n", p.name, p.doc))
             .collect();
         return output::print(&rows.concat());
+    }
+    if args.emit.is_some() {
+        let case = args.case.iter().filter(|case| *case != Path::new("-"));
+        let paths = Paths::new().reads("the case", case);
+        let paths = paths.reads("--cost", args.machine.cost_file());
+        paths.writes_text("--emit-to", &args.emit_to).check()?;
     }
     let text = match (&args.case, args.diff.as_deref()) {
         (None, Some([a, b])) => diff_files(Path::new(a), Path::new(b))?,
@@ -146,7 +154,11 @@ fn diff_files(a: &Path, b: &Path) -> Result<String, Error> {
     let (before, after) = (read(a)?, read(b)?);
     if before.len() != after.len() {
         let (a, b) = (a.display(), b.display());
-        let counts = format!("{a} holds {} graphs, {b} {}", before.len(), after.len());
+        let counts = format!(
+            "{a} holds {}, {b} {}",
+            counted(before.len(), "graph"),
+            after.len()
+        );
         return Err(Error::Usage(counts));
     }
     let pairs = before.iter().zip(&after);

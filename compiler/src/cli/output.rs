@@ -3,6 +3,7 @@
 use crate::compile::Observer;
 use crate::error::Error;
 use fuseline_ir::Graph;
+use fuseline_program::Kind;
 use fuseline_program::replace::Replacement;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
@@ -55,9 +56,16 @@ pub fn write_file(path: &Path, text: &str) -> Result<(), Error> {
 /// # Errors
 /// The file can't be read or is not UTF-8.
 pub fn read_file(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|e| Error::File {
+    let bytes = std::fs::read(path).map_err(|e| Error::File {
         path: path.to_path_buf(),
         reason: e.to_string(),
+    })?;
+    String::from_utf8(bytes).map_err(|e| {
+        let but = Kind::of(e.as_bytes()).map_or_else(String::new, |kind| format!(" but {kind}"));
+        Error::Malformed {
+            path: path.to_path_buf(),
+            reason: format!("not text (UTF-8){but}"),
+        }
     })
 }
 

@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use fuseline_program::Mapping;
+use fuseline_program::{Kind, Mapping};
 use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
@@ -156,6 +156,11 @@ impl Container {
 
 /// Reads and validates the central directory.
 fn directory(map: &[u8], path: &Path) -> Result<BTreeMap<String, Entry>> {
+    let other = Kind::of(map).filter(|kind| *kind != Kind::Archive);
+    if let Some(found) = other {
+        let path = path.to_owned();
+        return Err(Error::OtherKind { path, found });
+    }
     let not_a_zip = |e: zip::result::ZipError| Error::NotAZip {
         path: path.to_owned(),
         reason: e.to_string(),

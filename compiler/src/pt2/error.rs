@@ -17,6 +17,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The file is of another kind.
+    #[error("{}: not a .pt2 archive (the zip that torch.export.save writes) but {found}", path.display())]
+    OtherKind {
+        /// The file as it was given.
+        path: PathBuf,
+        /// What it is.
+        found: fuseline_program::Kind,
+    },
     /// The file does not hold a readable zip directory.
     #[error(
         "{}: not a .pt2 archive: {reason} (a .pt2 is the zip that torch.export.save writes; a file that was cut short also ends here)",

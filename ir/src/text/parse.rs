@@ -276,6 +276,8 @@ impl Cursor {
                     _ => match DType::from_name(&w) {
                         Some(_) if after == Token::Punct('[') => return c.ty().map(Attr::Type),
                         Some(d) => Attr::DType(d),
+                        // No integer has a bracket behind it.
+                        None if after == Token::Punct('[') => return c.ty().map(Attr::Type),
                         None => return c.dim().map(Attr::Int),
                     },
                 };
@@ -372,7 +374,7 @@ impl Cursor {
         let at = self.at;
         let word = self.word()?;
         let dtype = DType::from_name(&word)
-            .ok_or_else(|| self.error_at(at, format!("`{word}` is no dtype")))?;
+            .ok_or_else(|| self.error_at(at, format!("no dtype `{word}`")))?;
         self.expect('[')?;
         let mut shape = Vec::new();
         while !self.eat(']') {

@@ -1,6 +1,7 @@
 //! The first bytes of a file: ExecuTorch's extended header, put between FlatBuffers' own first eight bytes and the rest.
 
 use crate::error::Fault;
+use crate::kind::Kind;
 use crate::newer;
 
 /// Bytes before the rest of the FlatBuffers data.
@@ -121,7 +122,7 @@ impl Header {
     }
 }
 
-/// Checks identifier and magic, which `names` says in words, and returns the header's length, `least` or more.
+/// Checks that the file is of no other kind, identifier and magic, which `names` says in words, and returns the header's length, `least` or more.
 fn marked(
     file: &[u8],
     marks: &Marks,
@@ -133,6 +134,11 @@ fn marked(
         need: PREFIX as u64 + u64::from(least),
         have: file.len() as u64,
     };
+    let kind = Kind::of(file).filter(|_| !newer::is_of_kind(file, marks.identifier));
+    if let Some(found) = kind {
+        let what = names[0];
+        return Err(Fault::OtherKind { what, found });
+    }
     if file.len() < PREFIX + least as usize {
         return Err(short);
     }

@@ -536,6 +536,13 @@ pub(super) fn slice_update(i: &SliceUpdate, f: &mut Frame<'_>) -> Result<(), Fau
         position(end)
     };
     let start = position(first);
+    let rows = update.shape().get(axis).copied().unwrap_or(1);
+    if first >= 0 && end > length && rows > stop - start {
+        return Err(Fault::CacheFull {
+            end: end.into(),
+            capacity: length.into(),
+        });
+    }
     if start >= stop {
         // Rows without a place are an error, not a cache that silently stays as it was.
         return match update.shape().get(axis) {

@@ -155,6 +155,14 @@ fn each_kind_of_failure_has_its_code() {
         "nowhere",
     );
 
+    let same = bench.run(&bench.file.path, "in.safetensors");
+    fails(&same, 2, "is the same file as --inputs");
+    let outputs = Path::new("outputs");
+    fs::copy(&bench.file.path, bench.folder.path().join(outputs)).expect("a copy");
+    let same = bench.run(&bench.folder.path().join(outputs), "outputs");
+    fails(&same, 2, "is the same file as the program");
+    fs::remove_file(bench.folder.path().join(outputs)).expect("removed");
+
     let garbage = bench.folder.path().join("garbage.pte");
     fs::write(&garbage, vec![7; 4096]).expect("written");
     fails(&bench.run(&garbage, "out.safetensors"), 4, "garbage.pte");
@@ -171,7 +179,7 @@ fn each_kind_of_failure_has_its_code() {
     fails(
         &bench.run(&bench.file.path, "out.safetensors"),
         6,
-        "takes 1 inputs (x), 2 are given",
+        "takes 1 input (x), not 2",
     );
     bench.inputs(&[("call0_in1", &[1.0])]);
     fails(
@@ -189,7 +197,14 @@ fn each_kind_of_failure_has_its_code() {
     fails(
         &bench.run(&bench.file.path, "out.safetensors"),
         4,
-        "in.safetensors",
+        "in.safetensors: not a safetensors file but text",
+    );
+    let archive = bench.folder.path().join("in.safetensors");
+    fs::write(&archive, b"PK\x03\x04").expect("written");
+    fails(
+        &bench.run(&archive, "out.safetensors"),
+        4,
+        "compile it first",
     );
 
     assert_eq!(

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Exit codes, as `fuseline --help` lists them.
+const USAGE: i32 = 2;
 const UNREADABLE: i32 = 3;
 const MALFORMED: i32 = 4;
 const UNSUPPORTED: i32 = 5;
@@ -113,11 +114,23 @@ fn a_folder() -> Result {
 
 #[test]
 fn not_a_zip() -> Result {
-    says(
-        &refused_bytes(b"import torch\nprint('hello')\n", MALFORMED)?,
-        &["broken.pt2", "zip"],
-    );
-    says(&refused_bytes(b"", MALFORMED)?, &["broken.pt2", "zip"]);
+    let program = tempfile::tempdir()?;
+    let program = program.path().join("program.pte");
+    compile(&good(), &program)?;
+    let kinds: [(&[u8], &str); 5] = [
+        (b"import torch\nprint('hello')\n", "but text"),
+        (b"", "the file is empty"),
+        (b"{\"format\": 1}", "but JSON"),
+        (&fs::read(&program)?, "a compiled program (.pte)"),
+        (b"\x02\0\0\0\0\0\0\0{}", "a safetensors file"),
+    ];
+    for (bytes, kind) in kinds {
+        says(
+            &refused_bytes(bytes, MALFORMED)?,
+            &["broken.pt2", "zip", kind],
+        );
+    }
+    says(&refused_bytes(&[7; 64], MALFORMED)?, &["broken.pt2", "zip"]);
     Ok(())
 }
 
@@ -314,7 +327,123 @@ fn unknown_ops_are_reported_at_once_with_their_places() -> Result {
 fn an_output_folder_that_is_not_there() -> Result {
     let done = compile(&good(), Path::new("no/such/folder/out.pte"))?;
     assert_eq!(done.code, Some(UNREADABLE), "{}", done.stderr);
-    says(&done.stderr, &["no/such/folder"]);
+    says(&done.stderr, &["there is no folder no/such/folder"]);
+    assert!(!done.stderr.contains(".tmp"), "{}", done.stderr);
+    Ok(())
+}
+
+/// Runs `fuseline compile` in a folder with a `model.pt2`, a link to it, and `costs.json`; it must end with that code, say that, and leave all as it was.
+fn refused_in_place(arguments: &[&str], code: i32, words: &[&str]) -> Result {
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    fs::copy(good(), at("model.pt2"))?;
+    fs::hard_link(at("model.pt2"), at("link.pt2"))?;
+    fs::write(at("costs.json"), "costs")?;
+    let done = Command::new(bins::path("fuseline")?)
+        .arg("compile")
+        .args(arguments)
+        .current_dir(folder.path())
+        .output()
+        .map(bins::finished)?;
+    assert_eq!(done.code, Some(code), "{arguments:?}: {}", done.stderr);
+    says(&done.stderr, words);
+    assert!(done.stdout.is_empty(), "{arguments:?}");
+    assert_eq!(fs::read(at("model.pt2"))?, fs::read(good())?);
+    assert_eq!(fs::read(at("costs.json"))?, b"costs");
+    assert_eq!(fs::read_dir(folder.path())?.count(), 3, "{arguments:?}");
+    Ok(())
+}
+
+#[test]
+fn nothing_that_is_read_or_written_is_written_over() -> Result {
+    let all: [(&[&str], &[&str]); 7] = [
+        (
+            &["model.pt2", "-o", "model.pt2"],
+            &["--output", "the model"],
+        ),
+        (
+            &["model.pt2", "-o", "./link.pt2"],
+            &["--output", "the model"],
+        ),
+        (
+            &["--method", "a=link.pt2", "-o", "model.pt2"],
+            &["--output", "the model"],
+        ),
+        (
+            &["model.pt2", "-o", "x.pte", "--report", "link.pt2"],
+            &["--report", "the model"],
+        ),
+        (
+            &["model.pt2", "-o", "x.pte", "--report", "x.pte"],
+            &["--report", "--output"],
+        ),
+        (
+            &[
+                "model.pt2",
+                "-o",
+                "x.pte",
+                "--cost",
+                "costs.json",
+                "--report",
+                "costs.json",
+            ],
+            &["--report", "--cost"],
+        ),
+        (
+            &[
+                "model.pt2",
+                "-o",
+                "x.pte",
+                "--emit",
+                "ir",
+                "--emit-to",
+                "x.pte",
+            ],
+            &["--emit-to", "--output"],
+        ),
+    ];
+    for (arguments, words) in all {
+        refused_in_place(arguments, USAGE, words)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn standard_output_takes_one_text_and_no_program() -> Result {
+    refused_in_place(&["model.pt2", "-o", "-"], USAGE, &["--output", "./-"])?;
+    refused_in_place(
+        &["model.pt2", "-o", "x.pte", "--report", "-", "--emit", "ir"],
+        USAGE,
+        &["--report", "--emit-to", "standard output"],
+    )
+}
+
+#[test]
+fn side_files_without_a_place_are_found_before_the_program_is_written() -> Result {
+    for side in [
+        &["--report", "no/r"][..],
+        &["--emit", "ir", "--emit-to", "no/r"],
+    ] {
+        let arguments = [&["model.pt2", "-o", "x.pte"], side].concat();
+        refused_in_place(&arguments, UNREADABLE, &["there is no folder no"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_file_that_is_no_text_is_malformed_wherever_text_is_wanted() -> Result {
+    let model = good();
+    let model = model.to_string_lossy();
+    for arguments in [
+        &["opt", &model][..],
+        &["opt", "--diff", &model, &model],
+        &["compile", &model, "-o", "x.pte", "--cost", &model],
+        &["compile", &model, "-o", "x.pte", "--quantize-map", &model],
+    ] {
+        let done = bins::run("fuseline", arguments)?;
+        assert_eq!(done.code, Some(MALFORMED), "{arguments:?}: {}", done.stderr);
+        says(&done.stderr, &["model.pt2", "a zip archive"]);
+    }
     Ok(())
 }
 
@@ -368,7 +497,7 @@ fn wrong_usage() -> Result {
         &["frobnicate"],
     ] {
         let done = bins::run("fuseline", arguments)?;
-        assert_eq!(done.code, Some(2), "{arguments:?}: {}", done.stderr);
+        assert_eq!(done.code, Some(USAGE), "{arguments:?}: {}", done.stderr);
     }
     Ok(())
 }

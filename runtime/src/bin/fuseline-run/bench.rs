@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use fuseline_program::command::exit;
 use fuseline_runtime::{Dim, InputKind, Program, Tensor, Value};
 
 use crate::decoder::{Decoder, most_likely};
@@ -35,7 +36,10 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let mut figures = vec![("open_ms", millis(started.elapsed()))];
     match Decoder::new(&program, &args.model.method) {
         Ok(mut decoder) => decode(&mut decoder, args, &mut figures)?,
-        Err(Failure::Message { code: 5, .. }) => call(&program, args, &mut figures)?,
+        Err(Failure::Message {
+            code: exit::UNSUPPORTED,
+            ..
+        }) => call(&program, args, &mut figures)?,
         Err(other) => return Err(other),
     }
     if let Some(bytes) = peak_memory() {

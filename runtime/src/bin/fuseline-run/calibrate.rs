@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use fuseline_program::ScalarType;
+use fuseline_program::command::paths::Paths;
 use fuseline_runtime::Device;
 use serde_json::{Value, json};
 
@@ -52,6 +53,8 @@ const GPU: &str = if cfg!(target_os = "macos") {
 
 /// Measures, and writes the table.
 pub fn calibrate(args: &CalibrateArgs) -> Result<(), Failure> {
+    let paths = Paths::new();
+    paths.writes_text("--output", &args.output).check()?;
     let device = match args.target.as_deref() {
         None => Device::preferred().map_err(|error| Failure::execution(error.to_string()))?,
         Some("cpu") => Device::Cpu,
@@ -92,7 +95,8 @@ pub fn calibrate(args: &CalibrateArgs) -> Result<(), Failure> {
             .write_all(text.as_bytes())
             .map_err(|error| Failure::output(&error));
     }
-    std::fs::write(&args.output, text).map_err(|error| Failure::file(&args.output, &error))?;
+    crate::write_whole(&args.output, text.as_bytes())
+        .map_err(|error| Failure::file(&args.output, &error))?;
     let mut errors = std::io::stderr();
     // A note that can't be given is no failure.
     drop(writeln!(

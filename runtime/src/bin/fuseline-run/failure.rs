@@ -4,21 +4,9 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 
+use fuseline_program::command::exit;
+use fuseline_program::command::paths::PathError;
 use fuseline_runtime::{Error, Fault, TensorError};
-
-/// The codes, as the help shows them. The compiler's are the same.
-pub const EXIT_CODES: &str = "\
-Exit codes:
-  0  done
-  1  a bug in the command itself
-  2  wrong usage
-  3  a file can't be read or written
-  4  a file is not what it should be
-  5  something that is not supported here
-  6  inputs that the program does not take
-  7  running the program failed, or gave other results than expected
-  8  more memory is needed than --max-memory allows
-  130  interrupted (128 and the signal's number)";
 
 /// Why a command stops.
 pub enum Failure {
@@ -41,34 +29,39 @@ impl Failure {
         }
     }
 
+    /// A command line that asks for what can't be.
+    pub fn usage(text: impl Into<String>) -> Self {
+        Self::new(exit::USAGE, text)
+    }
+
     /// A bug of ours.
     pub fn bug(text: impl Into<String>) -> Self {
-        Self::new(1, text)
+        Self::new(exit::BUG, text)
     }
 
     /// A file that can't be read or written.
     pub fn file(path: &Path, error: &dyn Display) -> Self {
-        Self::new(3, format!("{}: {error}", path.display()))
+        Self::new(exit::FILE, format!("{}: {error}", path.display()))
     }
 
     /// A file that is not what it should be.
     pub fn malformed(path: &Path, error: &dyn Display) -> Self {
-        Self::new(4, format!("{}: {error}", path.display()))
+        Self::new(exit::MALFORMED, format!("{}: {error}", path.display()))
     }
 
     /// Something that can't be done.
     pub fn unsupported(text: impl Into<String>) -> Self {
-        Self::new(5, text)
+        Self::new(exit::UNSUPPORTED, text)
     }
 
     /// Inputs that the program does not take.
     pub fn input(text: impl Into<String>) -> Self {
-        Self::new(6, text)
+        Self::new(exit::INPUT, text)
     }
 
     /// Running failed, or gave something unexpected.
     pub fn execution(text: impl Into<String>) -> Self {
-        Self::new(7, text)
+        Self::new(exit::EXECUTION, text)
     }
 
     /// The failure of writing to standard output.
@@ -76,7 +69,7 @@ impl Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Self::Quiet
         } else {
-            Self::new(3, format!("standard output: {error}"))
+            Self::new(exit::FILE, format!("standard output: {error}"))
         }
     }
 
@@ -94,7 +87,7 @@ impl Failure {
     /// Writes the message and gives the exit code.
     pub fn report(self) -> u8 {
         match self {
-            Self::Quiet => 0,
+            Self::Quiet => exit::SUCCESS,
             Self::Message { code, text } => {
                 // Nothing is left to do if standard error is closed.
                 let _ = writeln!(io::stderr(), "fuseline-run: {text}");
@@ -107,21 +100,30 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match &error {
+            Error::Instruction {
+                fault: full @ Fault::CacheFull { .. },
+                ..
+            } => return Self::input(full.to_string()),
+            Error::Endless { .. }
+            | Error::Instruction {
+                fault: Fault::Steps { .. },
+                ..
+            } => return Self::execution(format!("{error} (--max-steps sets it)")),
             Error::Memory { .. }
             | Error::Instruction {
                 fault: Fault::TooLarge { .. },
                 ..
-            } => 8,
-            Error::Read { .. } | Error::Gone { .. } => 3,
-            Error::Format { .. } | Error::Interface(_) => 4,
+            } => exit::MEMORY,
+            Error::Read { .. } | Error::Gone { .. } => exit::FILE,
+            Error::Format { .. } | Error::Interface(_) => exit::MALFORMED,
             Error::Unsupported { .. }
             | Error::NoDevice { .. }
             | Error::Instruction {
                 fault: Fault::Unsupported { .. },
                 ..
-            } => 5,
-            Error::NoMethod { .. } | Error::InputCount { .. } | Error::Input { .. } => 6,
-            _ => 7,
+            } => exit::UNSUPPORTED,
+            Error::NoMethod { .. } | Error::InputCount { .. } | Error::Input { .. } => exit::INPUT,
+            _ => exit::EXECUTION,
         };
         Self::new(code, error.to_string())
     }
@@ -130,5 +132,14 @@ impl From<Error> for Failure {
 impl From<TensorError> for Failure {
     fn from(error: TensorError) -> Self {
         Self::from(Error::from(error))
+    }
+}
+
+impl From<PathError> for Failure {
+    fn from(error: PathError) -> Self {
+        match error {
+            PathError::Unwritable { path, source } => Self::file(&path, &source),
+            wrong => Self::usage(wrong.to_string()),
+        }
     }
 }

@@ -101,7 +101,9 @@ fn continue_text(
     let mut position = 0;
     let mut next = None;
     for part in prompt.chunks(piece) {
-        let logits = decoder.feed(part, position)?;
+        let logits = decoder.feed(part, position);
+        let tokens = prompt.len();
+        let logits = logits.map_err(|e| e.at(&format!("the prompt of {tokens} tokens")))?;
         position += part.len();
         if position == prompt.len() {
             next = Some(most_likely(&logits)?);
@@ -118,7 +120,10 @@ fn continue_text(
         if tokens.len() == args.max_tokens {
             break;
         }
-        let logits = decoder.feed(&[token], position)?;
+        let logits = decoder.feed(&[token], position);
+        let (before, new) = (prompt.len(), tokens.len());
+        let place = || format!("after {before} tokens of the prompt and {new} new ones");
+        let logits = logits.map_err(|e| e.at(&place()))?;
         position += 1;
         next = Some(most_likely(&logits)?);
     }

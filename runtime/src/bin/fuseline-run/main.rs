@@ -9,19 +9,22 @@ mod perplexity;
 mod run;
 mod tensors;
 
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use fuseline_program::caps::parse_bytes;
+use fuseline_program::command::paths::Paths;
+use fuseline_program::command::{exit, parse_bytes};
 use fuseline_program::interrupt::tidy_up_on_signals;
+use fuseline_program::replace::Replacement;
 use fuseline_runtime::{CacheOptions, Device, Options, Program, ScalarType};
 
 use failure::Failure;
 
 /// Runs programs that `fuseline compile` has made, and ExecuTorch's own for its MLX delegate.
 #[derive(Parser)]
-#[command(name = "fuseline-run", version, after_help = failure::EXIT_CODES)]
+#[command(name = "fuseline-run", version, after_help = exit::help())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -71,7 +74,7 @@ struct ModelArgs {
     /// A file with weights that the program does not hold itself (.ptd); may be given several times.
     #[arg(long, value_name = "FILE")]
     data: Vec<PathBuf>,
-    /// The most memory that weights, state and results may take: a number of bytes, or with a unit behind, such as 4MB or 2G. What needs more ends with exit code 8.
+    /// The most memory that weights, state and results may take: a number of bytes, or of kB, MB, GB (1000 each) or K, M, G (1024 each). What needs more ends with exit code 8.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     max_memory: Option<u64>,
     /// The most steps (instructions, and slots that they name) that branches and loops may take in one call. Without it, 16,777,216.
@@ -93,6 +96,12 @@ fn element_type(name: &str) -> Result<ScalarType, String> {
 }
 
 impl ModelArgs {
+    /// The files that are read.
+    fn paths(&self) -> Paths<'_> {
+        let paths = Paths::new().reads("the program", [&self.model]);
+        paths.reads("--data", &self.data)
+    }
+
     fn open(&self) -> Result<Program, Failure> {
         let options = Options {
             device: self.device,
@@ -121,7 +130,7 @@ fn main() {
         Command::Perplexity(args) => perplexity::perplexity(args),
     }));
     let code = match done {
-        Ok(Ok(())) => 0,
+        Ok(Ok(())) => exit::SUCCESS,
         Ok(Err(failure)) => failure.report(),
         // The panic's message is on standard error already.
         Err(_) => Failure::bug("this is a bug in fuseline-run: please report it").report(),
@@ -132,4 +141,14 @@ fn main() {
 /// Reads a file whole.
 fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| Failure::file(path, &error))
+}
+
+/// Writes beside the file and renames, so that a failure leaves what was there. What is no plain file is written to directly.
+fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if std::fs::metadata(path).is_ok_and(|about| !about.is_file()) {
+        return std::fs::write(path, bytes);
+    }
+    let mut file = Replacement::of(path)?;
+    file.write_all(bytes)?;
+    file.complete()
 }

@@ -39,6 +39,8 @@ fn lacks_seed(program: &Program, method: &str, inputs: &[Value]) -> Result<bool,
 
 /// Runs the calls of a file.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
+    let paths = args.model.paths().reads("--inputs", [&args.inputs]);
+    paths.writes("--outputs", &args.outputs).check()?;
     let program = args.model.open()?;
     let mut file = read_calls(&args.inputs, Side::Input)?;
     if file.calls.is_empty() {

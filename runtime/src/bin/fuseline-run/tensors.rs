@@ -1,11 +1,9 @@
 //! Tensors in safetensors files, under the names that a sequence of calls has.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
 use std::path::Path;
 
-use fuseline_program::replace::Replacement;
+use fuseline_program::Kind;
 use fuseline_runtime::{ScalarType, Tensor, Value};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
@@ -78,8 +76,10 @@ pub struct CallFile {
 /// Reads one side of the calls in a file.
 pub fn read_calls(path: &Path, side: Side) -> Result<CallFile, Failure> {
     let bytes = crate::read_file(path)?;
-    let file =
-        SafeTensors::deserialize(&bytes).map_err(|error| Failure::malformed(path, &error))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| match Kind::of(&bytes) {
+        None | Some(Kind::Safetensors) => Failure::malformed(path, &error),
+        Some(found) => Failure::malformed(path, &format!("not a safetensors file but {found}")),
+    })?;
     let mut found: BTreeMap<Option<u32>, BTreeMap<usize, Value>> = BTreeMap::new();
     let mut entries = Vec::new();
     for (name, view) in file.iter() {
@@ -170,18 +170,8 @@ impl OutputFile {
             .map_err(|error| Failure::bug(error.to_string()))?;
         let bytes = safetensors::serialize(&views, None)
             .map_err(|error| Failure::bug(error.to_string()))?;
-        write_whole(path, &bytes).map_err(|error| Failure::file(path, &error))
+        crate::write_whole(path, &bytes).map_err(|error| Failure::file(path, &error))
     }
-}
-
-/// Writes beside the file and renames, so that a failure leaves what was there. What is no plain file is written to directly.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    if fs::metadata(path).is_ok_and(|about| !about.is_file()) {
-        return fs::write(path, bytes);
-    }
-    let mut file = Replacement::of(path)?;
-    file.write_all(bytes)?;
-    file.complete()
 }
 
 const DTYPES: &[(ScalarType, Dtype)] = &[
