@@ -95,8 +95,14 @@ pub(in crate::import) fn per_axis(
     let values = values
         .into_iter()
         .map(|value| {
-            usize::try_from(value)
-                .or_else(|_| invalid(format!("argument `{name}` has a negative value")))
+            // Programs count in 32 bits; a step or a window of nothing is none.
+            let fits = i32::try_from(value)
+                .ok()
+                .and_then(|n| usize::try_from(n).ok());
+            match fits.filter(|n| *n >= absent) {
+                Some(n) => Ok(n),
+                None => invalid(format!("argument `{name}` can't be {value}")),
+            }
         })
         .collect::<Result<Vec<_>>>()?;
     match values.as_slice() {

@@ -328,6 +328,10 @@ fn scatter(
         });
     }
     let index_shape = cx.build.shape(index)?;
+    if index_shape.len() != shape.len() {
+        let (a, b) = (index_shape.len(), shape.len());
+        return invalid(format!("a {a}-d index of a {b}-d tensor"));
+    }
     let whole = (0..shape.len()).all(|n| n == axis || shape[n] == index_shape[n]);
     if add && whole {
         return done(add_at(cx, x, axis, index, source));

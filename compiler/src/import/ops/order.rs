@@ -56,7 +56,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
         },
         "kthvalue" => |cx, call| {
             let k = call.int("k")?;
-            ranked(cx, call, Rank::At(k - 1))
+            ranked(cx, call, Rank::At(k.saturating_sub(1)))
         },
         "median" => |cx, call| ranked(cx, call, Rank::Middle),
         "nanmedian" => |cx, call| ranked(cx, call, Rank::MiddleOfNumbers),
