@@ -17,7 +17,7 @@ pub fn run(file: &[u8]) {
         // Nor is it of interest here how long a machine takes for gigabytes that a file asks for.
         max_memory: Some(1 << 28),
         // As on a GPU, for every other file.
-        late_checks: Some(file.len() % 2 == 0),
+        late_checks: Some(file.len().is_multiple_of(2)),
         ..Options::default()
     };
     let Ok(program) = Program::open_with(path.path(), &options) else {

@@ -5,6 +5,8 @@ mod caches;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod drawn;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod in_place;
