@@ -423,6 +423,38 @@ impl Dim {
         }
         sum
     }
+
+    /// The dim with each `min` and `max` replaced by one of its arguments, where the symbols' ranges tell which.
+    pub fn chosen(&self, symbols: &Symbols) -> Dim {
+        let each = |dim: &Dim| dim.chosen(symbols);
+        let mut sum = Dim::from(0);
+        for (mono, c) in &self.terms {
+            let mut product = Dim::from(*c);
+            for atom in mono {
+                let v = match atom {
+                    Atom::Sym(_) => Dim::atom(atom.clone()),
+                    Atom::FloorDiv(a, b) => each(a).floor_div(&each(b)),
+                    Atom::Mod(a, b) => each(a).modulo(&each(b)),
+                    Atom::Min(a, b) | Atom::Max(a, b) => {
+                        let (a, b) = (each(a), each(b));
+                        let more = (&a - &b).range(symbols);
+                        let least = matches!(atom, Atom::Min(..));
+                        match (more.min >= 0, more.max <= 0) {
+                            (true, _) if least => b,
+                            (true, _) => a,
+                            (_, true) if least => a,
+                            (_, true) => b,
+                            _ if least => a.minimum(&b),
+                            _ => a.maximum(&b),
+                        }
+                    }
+                };
+                product = &product * &v;
+            }
+            sum = &sum + &product;
+        }
+        sum
+    }
 }
 
 /// The remainder of floor division; `b` is not zero.

@@ -34,7 +34,7 @@ impl Requirement {
 
     /// Whether the ranges of symbols say it already.
     pub fn follows_from(&self, symbols: &Symbols) -> bool {
-        let known = self.dim.range(symbols);
+        let known = self.dim.chosen(symbols).range(symbols);
         self.range.contains(known.min) && self.range.contains(known.max)
     }
 
@@ -67,6 +67,10 @@ mod tests {
         );
         let upper = Requirement::normal(&(&Dim::from(5i64) - &u), Range::NATURAL);
         assert_eq!((upper.range.min, upper.range.max), (i64::MIN, 5));
+        let ranges = [("u".into(), Range { min: 2, max: 9 })].into();
+        let grown = &(&u + &u).minimum(&(&u + &Dim::from(1i64))) - &u;
+        let one = Requirement::normal(&grown, Range { min: 1, max: 1 });
+        assert!(one.follows_from(&ranges), "{one}");
         let both = &(&u + &Dim::symbol("v")) - &Dim::from(2i64);
         assert_eq!(shown(&both, Range { min: 0, max: 0 }), "u + v in 2..=2");
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{DType, Dim, Graph, Loc, Op, Scalar, TensorType, Value};
+use fuseline_ir::{DType, Dim, Flag, Graph, Loc, Op, Range, Scalar, TensorType, Value};
 
 use super::error::{Result, invalid, unsupported};
 
@@ -20,9 +20,74 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// Applies any op.
+    /// Applies any op. Sizes that must be one for the op to be possible, though the algebra doesn't see it, are taken for one; the graph requires that they are.
     pub fn add(&mut self, op: impl Into<Op>, args: &[Value]) -> Result<Value> {
-        Ok(self.graph.add(op, args, &self.loc)?)
+        let op = op.into();
+        // Of what is not computed position by position, the first argument has sizes of its own.
+        let own = match &op {
+            Op::ScatterAdd(_) => 1,
+            op if op.info().flags.contains(&Flag::Pointwise) => 0,
+            _ => return Ok(self.graph.add(op, args, &self.loc)?),
+        };
+        match self.graph.add(op.clone(), args, &self.loc) {
+            Ok(value) => Ok(value),
+            Err(error) => match self.aligned(args, own)? {
+                Some(args) => Ok(self.graph.add(op, &args, &self.loc)?),
+                None => Err(error.into()),
+            },
+        }
+    }
+
+    /// The arguments with sizes at which they broadcast from the `own`-th on, if they differ in sizes that depend on symbols.
+    fn aligned(&mut self, args: &[Value], own: usize) -> Result<Option<Vec<Value>>> {
+        let mut args = args.to_vec();
+        let mut shapes = Vec::new();
+        for arg in &args {
+            shapes.push(self.shape(*arg)?);
+        }
+        let rank = shapes.iter().skip(own).map(Vec::len).max().unwrap_or(0);
+        let mut changed = false;
+        for back in 1..=rank {
+            let size = |shape: &Vec<Dim>| Some(shape[shape.len().checked_sub(back)?].clone());
+            let sizes: Vec<Option<Dim>> = shapes.iter().map(size).collect();
+            let symbols = &self.graph.symbols;
+            let is_more = |d: &&Dim| {
+                let range = d.range(symbols);
+                (range.min, range.max) != (1, 1)
+            };
+            let wanted = sizes.iter().skip(own).flatten().find(is_more).cloned();
+            let wanted = wanted.unwrap_or_else(|| 1i64.into());
+            for (n, size) in sizes.into_iter().enumerate().skip(own) {
+                let Some(size) = size.filter(|size| *size != wanted && !size.is(1)) else {
+                    continue;
+                };
+                let axis = shapes[n].len() - back;
+                match self.taken_for(args[n], axis, &size, &wanted)? {
+                    Some(arg) => args[n] = arg,
+                    None => return Ok(None),
+                }
+                changed = true;
+            }
+        }
+        Ok(changed.then_some(args))
+    }
+
+    /// `x` with an axis of `size` taken for one of length 1, where that is all that it can be, or else for one of `wanted`; nothing where it can be neither.
+    fn taken_for(
+        &mut self,
+        x: Value,
+        axis: usize,
+        size: &Dim,
+        wanted: &Dim,
+    ) -> Result<Option<Value>> {
+        let range = size.range(&self.graph.symbols);
+        let new = match (range.min, range.max) {
+            (1, 1) => Dim::from(1i64),
+            _ if size.as_const().is_some() && wanted.as_const().is_some() => return Ok(None),
+            _ => wanted.clone(),
+        };
+        self.graph.require(&(size - &new), Range { min: 0, max: 0 });
+        self.slice(x, axis, 0i64.into(), new).map(Some)
     }
 
     /// The type of a tensor.
@@ -174,6 +239,15 @@ impl Builder {
         if self.ty(x)?.shape == shape {
             return Ok(x);
         }
+        let own = self.shape(x)?;
+        let mut x = x;
+        if let Some(lead) = shape.len().checked_sub(own.len()) {
+            for (axis, (size, wanted)) in own.iter().zip(&shape[lead..]).enumerate() {
+                if size != wanted && !size.is(1) {
+                    x = self.taken_for(x, axis, size, wanted)?.unwrap_or(x);
+                }
+            }
+        }
         self.add(op::Broadcast { shape }, &[x])
     }
 
@@ -251,5 +325,43 @@ pub(super) fn wrap_axis(axis: i64, rank: usize) -> Result<usize> {
     match usize::try_from(wrapped) {
         Ok(axis) if wrapped < bound => Ok(axis),
         _ => invalid(format!("axis {axis} of a tensor with {rank} axes")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Builder;
+    use fuseline_ir::ops::table as op;
+    use fuseline_ir::{DType, Dim, Graph, Loc, Range, TensorType};
+
+    /// Sizes that a model's arithmetic makes one without the algebra seeing it: `min(s, 9)` for `s` of at most 9 rows, and a size that can only be 1.
+    #[test]
+    fn sizes_that_must_be_one_are_taken_for_one_and_required() {
+        let mut graph = Graph::new("forward");
+        let s = Dim::symbol("s");
+        graph.declare_symbol("s", Range { min: 2, max: 20 });
+        let one = &Dim::from(1i64) - &Dim::from(0i64).maximum(&(&Dim::from(1i64) - &s));
+        let cut = s.minimum(&9i64.into());
+        let ty = |shape: Vec<Dim>| TensorType::new(DType::F32, shape);
+        let x = graph.input("x", ty(vec![s.clone(), s.clone()])).unwrap();
+        let y = graph.input("y", ty(vec![one, cut.clone()])).unwrap();
+        let z = graph.input("z", ty(vec![3i64.into()])).unwrap();
+        let mut build = Builder {
+            graph,
+            loc: Loc::default(),
+        };
+        let sum = build.add(op::Add {}, &[x, y]).unwrap();
+        assert_eq!(build.shape(sum).unwrap(), [s.clone(), s.clone()]);
+        let required = |build: &Builder| {
+            let all = build.graph.requirements.iter();
+            let open = all.filter(|one| !one.follows_from(&build.graph.symbols));
+            open.map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(required(&build), [format!("{} in 0..=0", &cut - &s)]);
+        let wide = build.broadcast(z, vec![2i64.into(), s.clone()]).unwrap();
+        assert_eq!(build.shape(wide).unwrap(), [2i64.into(), s]);
+        assert_eq!(required(&build)[1], "s in 3..=3");
+        let five = build.table("t", DType::F32, [1, 5], |_, _| 0.0).unwrap();
+        assert!(build.add(op::Add {}, &[z, five]).is_err());
     }
 }

@@ -535,25 +535,41 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Every name that the operation reads, to see whether one of them is poisoned.
+    /// Whether one of the names that the operation reads is poisoned.
     pub fn reads_poison(&self) -> bool {
         let poisoned = |name: &str| matches!(self.scope.get(name), Some(Val::Poison));
-        self.node.inputs.iter().any(|input| match &input.arg {
-            Argument::Tensor(name) | Argument::OptionalTensor(OptionalTensor::Tensor(name)) => {
-                poisoned(&name.name)
-            }
-            Argument::Tensors(names) => names.iter().any(|name| poisoned(&name.name)),
-            Argument::OptionalTensors(all) => all
-                .iter()
-                .any(|one| matches!(one, OptionalTensor::Tensor(name) if poisoned(&name.name))),
-            Argument::SymInt(SymIntArgument::Name(name)) => poisoned(name),
-            Argument::SymInts(all) => all
-                .iter()
-                .any(|one| matches!(one, SymIntArgument::Name(name) if poisoned(name))),
-            Argument::SymFloat(SymFloatArgument::Name(name)) => poisoned(name),
-            Argument::SymBool(SymBoolArgument::Name(name)) => poisoned(name),
-            _ => false,
-        })
+        let mut inputs = self.node.inputs.iter();
+        inputs.any(|input| mentions(&input.arg, &poisoned))
+    }
+
+    /// Whether nothing in the graph reads what has this name.
+    pub fn is_unread(&self, name: &str) -> bool {
+        let graph = self.scope.graph;
+        let inputs = graph.nodes.iter().flat_map(|node| &node.inputs);
+        let read = inputs.map(|input| &input.arg).chain(&graph.outputs);
+        !read
+            .into_iter()
+            .any(|arg| mentions(arg, &|own| own == name))
+    }
+}
+
+/// Whether one of the names in an argument is such a one.
+fn mentions(arg: &Argument, such: &impl Fn(&str) -> bool) -> bool {
+    match arg {
+        Argument::Tensor(name) | Argument::OptionalTensor(OptionalTensor::Tensor(name)) => {
+            such(&name.name)
+        }
+        Argument::Tensors(names) => names.iter().any(|name| such(&name.name)),
+        Argument::OptionalTensors(all) => all
+            .iter()
+            .any(|one| matches!(one, OptionalTensor::Tensor(name) if such(&name.name))),
+        Argument::SymInt(SymIntArgument::Name(name)) => such(name),
+        Argument::SymInts(all) => all
+            .iter()
+            .any(|one| matches!(one, SymIntArgument::Name(name) if such(name))),
+        Argument::SymFloat(SymFloatArgument::Name(name)) => such(name),
+        Argument::SymBool(SymBoolArgument::Name(name)) => such(name),
+        _ => false,
     }
 }
 

@@ -10,18 +10,22 @@ use super::{Importer, Scope, Val, symbolic, target};
 use crate::pt2::exported::{Argument, Node, SymBoolArgument};
 use crate::pt2::sym::{SymExpr, SymOp};
 
+/// Whether an assertion is about numbers.
+pub(super) fn is_requirement(target: &str) -> bool {
+    matches!(
+        target,
+        "aten._assert_scalar.default" | "aten._functional_assert_scalar.default"
+    )
+}
+
 impl Importer<'_> {
     /// Notes what an assertion says about integers. Those about floats and tensors say nothing that is known before the tensors are; they are left out.
     pub(super) fn assertion(&mut self, node: &Node, scope: &Scope<'_>) {
-        let is_scalar = matches!(
-            target(node),
-            "aten._assert_scalar.default" | "aten._functional_assert_scalar.default"
-        );
         let Some(Argument::SymBool(SymBoolArgument::Name(name))) = node
             .inputs
             .first()
             .map(|input| &input.arg)
-            .filter(|_| is_scalar)
+            .filter(|_| is_requirement(target(node)))
         else {
             return;
         };

@@ -8,7 +8,7 @@ use fuseline_ir::{Op, Value};
 use super::call::Call;
 use super::error::{Fail, Result};
 use super::ops::{THEMES, complex};
-use super::{Handler, Importer, Out, host, promote};
+use super::{Handler, Importer, Out, checks, host, promote};
 use crate::pt2::schema::{BaseType, Schema};
 
 /// How an operator is imported.
@@ -22,6 +22,8 @@ pub enum Road {
     InPlace,
     /// It checks what the export has proved, and is left out.
     Check,
+    /// What it asserts of integers is required in each call.
+    Requirement,
     /// It has no handler, and is a call of a kernel that the program which runs the model must register.
     Kernel,
 }
@@ -42,6 +44,9 @@ pub fn road(target: &str) -> Option<Road> {
             .map(|(name, _)| Road::Handler(name))
             .or_else(|| row(target).map(|row| Road::Op(row.name)))
     };
+    if checks::is_requirement(target) {
+        return Some(Road::Requirement);
+    }
     if is_assertion(target) {
         return Some(Road::Check);
     }

@@ -500,7 +500,10 @@ impl<'a> Importer<'a> {
             Some(Out::Tensor(tensor)) => (self.read(tensor)?, Some(tensor)),
             Some(Out::Complex(pair)) => return self.bind_complex(call, name, pair),
             Some(Out::Views(re, im)) => return Ok(Val::Complex(re, im)),
-            _ => return Err(Fail::Bug(format!("`{name}` has no value"))),
+            // What operators keep for their gradients, say.
+            None if call.is_unread(name) => return Ok(Val::Poison),
+            None => return unsupported(format!("its result `{name}`, which is not computed")),
+            Some(_) => return Err(Fail::Bug(format!("`{name}` is no tensor"))),
         };
         let ty = self.build.ty(value)?.clone();
         let meta = call.meta(name)?;

@@ -2,12 +2,14 @@
 
 use super::create::fill;
 use super::movement::{check_args, check_axes, check_range, safe_strides};
+use super::table::{Add, Cast, Full, IntTensor, Mul, Remainder, Reshape, Size, Transpose};
 use super::util::{broadcast, broadcast_flat, check_axis, fail, for_each_index, tensor};
 use super::{EvalCx, OpImpl};
 use crate::attr::Scalar;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::error::OpError;
+use crate::graph::{Graph, Loc, Value};
 use crate::lower::{Field, Inst, LowerCx, Lowering, Operand};
 use crate::tensor::{Data, Tensor, numel};
 use crate::types::{Shape, TensorType, Type};
@@ -237,6 +239,49 @@ impl OpImpl for Gather {
         Ok(vec![x.pick(out, picks.into_iter())?])
     }
 
+    /// The target gathers over several axes only where the others have a fixed size. Else the axes become one, and their indices positions in it.
+    fn decompose(&self, graph: &mut Graph, args: &[Value]) -> Result<Option<Value>, OpError> {
+        let Some((&x, indices)) = args.split_first() else {
+            return fail("takes a tensor and indices");
+        };
+        let shape = graph.tensor_ty(x)?.shape.clone();
+        check_axes(&self.axes, shape.len())?;
+        let kept = (0..shape.len()).filter(|axis| !self.axes.contains(axis));
+        // Axes that follow each other stay where they are.
+        let first = match self.axes.as_slice() {
+            [first, rest @ ..] if (first + 1..).zip(rest).all(|(n, axis)| n == *axis) => *first,
+            _ => 0,
+        };
+        let mut perm: Vec<usize> = kept.collect();
+        perm.splice(first..first, self.axes.iter().copied());
+        let mut merged: Vec<Dim> = perm.iter().map(|axis| shape[*axis].clone()).collect();
+        let sizes: Vec<Dim> = merged.drain(first..first + self.axes.len()).collect();
+        let product = sizes.iter().fold(Dim::from(1i64), |n, size| &n * size);
+        merged.insert(first, product);
+        let mut place = None;
+        for (index, size) in indices.iter().zip(&sizes) {
+            place = Some(position(graph, place, *index, size)?);
+        }
+        let Some(place) = place else {
+            return fail("gathers over no axes");
+        };
+        let none = Loc::default();
+        let lead = graph.tensor_ty(place)?.rank();
+        let x = match perm.is_sorted() {
+            true => x,
+            false => graph.add(Transpose { perm }, &[x], &none)?,
+        };
+        let rank = merged.len();
+        let x = graph.add(Reshape { shape: merged }, &[x], &none)?;
+        let taken = graph.add(Take { axis: first }, &[x, place], &none)?;
+        let front = (first..first + lead).chain(0..first);
+        let perm: Vec<usize> = front.chain(first + lead..lead + rank - 1).collect();
+        match perm.is_sorted() {
+            true => Ok(Some(taken)),
+            false => graph.add(Transpose { perm }, &[taken], &none).map(Some),
+        }
+    }
+
     fn lower(&self, cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
         let x = tensor(cx.args, 0)?;
         let lead = self.index_shape(cx.args)?.len();
@@ -248,12 +293,7 @@ impl OpImpl for Gather {
             match size.as_const() {
                 _ if self.axes.contains(&axis) => sizes.push(1),
                 Some(n) => sizes.push(n),
-                None => {
-                    let axes = &self.axes;
-                    return fail(format!(
-                        "axis {axis} of {x} has no fixed size: the target gathers over axes {axes:?} only where the other axes have one"
-                    ));
-                }
+                None => return Ok(Lowering::Decompose),
             }
         }
         if sizes.contains(&0) {
@@ -282,6 +322,38 @@ impl OpImpl for Gather {
                 .with("dims", literal(&mut self.axes.iter().map(|a| a + lead))),
         ]))
     }
+}
+
+/// The row-major position of `index` in an axis of `size` behind `before`. The first index may be negative, as positions then are; the others count from the start.
+fn position(
+    graph: &mut Graph,
+    before: Option<Value>,
+    index: Value,
+    size: &Dim,
+) -> Result<Value, OpError> {
+    let none = Loc::default();
+    let dtype = DType::I64;
+    let index = match graph.tensor_ty(index)?.dtype {
+        DType::I64 => index,
+        _ => graph.add(Cast { dtype }, &[index], &none)?,
+    };
+    let Some(before) = before else {
+        return Ok(index);
+    };
+    let size = match size.as_const() {
+        Some(n) => {
+            let (value, ty) = (Scalar::Int(n), TensorType::new(dtype, vec![]));
+            graph.add(Full { value, ty }, &[], &none)?
+        }
+        None => {
+            let value = size.clone();
+            let size = graph.add(Size { value }, &[], &none)?;
+            graph.add(IntTensor { dtype }, &[size], &none)?
+        }
+    };
+    let index = graph.add(Remainder {}, &[index, size], &none)?;
+    let rows = graph.add(Mul {}, &[before, size], &none)?;
+    graph.add(Add {}, &[rows, index], &none)
 }
 
 impl Gather {
@@ -558,7 +630,7 @@ impl OpImpl for ScatterAdd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::run;
+    use crate::ops::testing::{both_ways, run};
 
     fn ints(dtype: DType, shape: &[usize], data: &[i64]) -> Tensor {
         Tensor::ints(dtype, shape.to_vec(), data.to_vec()).unwrap()
@@ -628,6 +700,27 @@ mod tests {
     }
 
     #[test]
+    fn gather_over_several_axes_is_a_take_over_one() {
+        let x = iota(&[2, 3, 4, 5]);
+        let a = ints(DType::I64, &[2, 1], &[0, -2]);
+        let b = ints(DType::I32, &[3], &[1, -1, 0]);
+        for axes in [[0, 1], [1, 2], [2, 3], [0, 2], [1, 3], [2, 0], [3, 1]] {
+            let gather = Gather { axes: axes.into() };
+            let (direct, plain) = both_ways(gather, &[&x, &a, &b]);
+            assert_eq!(direct.shape(), plain.shape(), "{axes:?}");
+            assert_eq!(direct.to_f64(), plain.to_f64(), "{axes:?}");
+        }
+        let c = ints(DType::I64, &[1], &[-1]);
+        let (direct, plain) = both_ways(
+            Gather {
+                axes: vec![1, 2, 3],
+            },
+            &[&x, &a, &b, &c],
+        );
+        assert_eq!(direct.to_f64(), plain.to_f64());
+    }
+
+    #[test]
     fn gather_over_one_axis_is_take_and_transpose() {
         let symbolic = Type::tensor(
             DType::F32,
@@ -643,7 +736,8 @@ mod tests {
             panic!("{one:?}")
         };
         assert_eq!(insts[1].fields[2].1, Field::Ints(vec![1, 2, 0, 3]));
-        assert!(lower(Gather { axes: vec![1, 2] }, &[&symbolic, &at, &at]).is_err());
+        let two = lower(Gather { axes: vec![1, 2] }, &[&symbolic, &at, &at]).unwrap();
+        assert_eq!(two, Lowering::Decompose);
         let Ok(Lowering::Insts(insts)) = lower(Gather { axes: vec![2, 0] }, &[&symbolic, &at, &at])
         else {
             panic!("a symbolic gathered axis is fine")

@@ -225,6 +225,7 @@ fn aten() -> Result {
                 Road::Handler(file) => (format!("written in ops, `{file}`"), tested),
                 Road::InPlace => ("in place".to_owned(), tested),
                 Road::Check => ("left out".to_owned(), String::new()),
+                Road::Requirement => ("required of integers".to_owned(), String::new()),
                 Road::Kernel => continue,
             };
             writeln!(

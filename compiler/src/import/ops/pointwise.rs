@@ -243,15 +243,7 @@ fn unary(operator: &str) -> Option<Handler> {
                 cx.build.add(op::Mul {}, &[x, gate])
             })
         },
-        "log_sigmoid" | "log_sigmoid_forward" => |cx, call| {
-            activation(cx, call, |cx, x| {
-                // -log(1 + e^-x), by logaddexp, which does not overflow.
-                let minus = cx.build.add(op::Neg {}, &[x])?;
-                let zero = cx.build.float(0.0, cx.build.dtype(x)?)?;
-                let sum = cx.build.add(op::LogAddExp {}, &[minus, zero])?;
-                cx.build.add(op::Neg {}, &[sum])
-            })
-        },
+        "log_sigmoid" | "log_sigmoid_forward" => log_sigmoid,
         "softsign" => |cx, call| {
             activation(cx, call, |cx, x| {
                 let size = cx.build.add(op::Abs {}, &[x])?;
@@ -602,6 +594,16 @@ pub(in crate::import) fn widened(
     }
     let result = compute(cx, &inner)?;
     done(cx.build.cast(result, dtype))
+}
+
+/// `-log(1 + e^-x)`, by a sum of exponentials that does not overflow.
+fn log_sigmoid(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
+    activation(cx, call, |cx, x| {
+        let minus = cx.build.add(op::Neg {}, &[x])?;
+        let zero = cx.build.float(0.0, cx.build.dtype(x)?)?;
+        let sum = cx.build.add(op::LogAddExp {}, &[minus, zero])?;
+        cx.build.add(op::Neg {}, &[sum])
+    })
 }
 
 /// A function of `self`, computed [`widened`].
