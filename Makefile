@@ -1,10 +1,11 @@
 # `make` lists what there is. Everything that is made lands in build/ and target/.
 
 CARGO ?= cargo
+PREFIX ?= $(HOME)/.local
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bless fuzz soak bench perplexity fmt schemas doc clean distclean
+.PHONY: help setup build install demo test bless fuzz soak bench perplexity fmt schemas doc clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -15,6 +16,9 @@ setup: ## fetch and build MLX's parts, once; the other targets do it too
 
 build: setup ## the two commands, fuseline and fuseline-run, in target/release
 	@$(CARGO) build --release --locked --bins
+
+install: build ## the two commands and MLX's libraries below PREFIX (default ~/.local)
+	@python3 tools/install.py --bin "$(BIN)" --prefix "$(PREFIX)"
 
 demo: setup ## compile a small trained model and continue a piece of Python with it
 	@$(CARGO) build --quiet --release --locked --bins

@@ -12,7 +12,7 @@ use fuseline_passes::{Level, PassCx, optimise};
 use fuseline_program::container::{Trees, WriteOptions};
 use fuseline_program::{Mapping, Program};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -81,6 +81,8 @@ pub struct Compiled {
     pub quantised: Quantised,
     /// The names of the model's trained weights, by constant.
     pub names: quantize::Names,
+    /// The operators of the archive, by name.
+    pub operators: BTreeSet<String>,
     /// Whether states of the same name in other methods of the file are the same as this method's.
     pub share_state: bool,
     trees: Option<Trees>,
@@ -159,6 +161,7 @@ pub fn compile_method(
     compiled.trees = trees;
     compiled.fixed = fixed;
     compiled.names = names;
+    compiled.operators = pt2::summary::operators(&archive);
     compiled.report.notes.extend(notes);
     compiled.report.kept = quantised.kept().to_vec();
     compiled.quantised = quantised;
@@ -210,6 +213,7 @@ pub fn compile_graph(
         plan,
         quantised: Quantised::default(),
         names: quantize::Names::new(),
+        operators: BTreeSet::new(),
         share_state: false,
         trees: None,
         fixed: Vec::new(),

@@ -3,6 +3,7 @@
 use crate::quantize::{Kept, WeightReport};
 use fuseline_ir::{DType, Graph, Op};
 use fuseline_program::container::{Call, Payload, Program};
+use fuseline_program::words::counted;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -203,11 +204,10 @@ impl fmt::Display for Report {
         let total = |m: &BTreeMap<String, usize>| m.values().sum::<usize>();
         writeln!(
             f,
-            "{} ops imported, {} instructions a call in {} segment{} (and {} once, at load), for {} at -{}",
-            total(&self.imported),
-            total(&self.instructions),
-            self.segments,
-            if self.segments == 1 { "" } else { "s" },
+            "{} imported, {} a call in {} (and {} once, at load), for {} at -{}",
+            counted(total(&self.imported), "op"),
+            counted(total(&self.instructions), "instruction"),
+            counted(self.segments, "segment"),
             self.init_instructions,
             self.target,
             self.level,
@@ -238,10 +238,10 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "weights:      {} tensors, {}; state: {} buffers, {}; file: {}",
-            self.weights.count,
+            "weights:      {}, {}; state: {}, {}; file: {}",
+            counted(self.weights.count, "tensor"),
             bytes(self.weights.bytes),
-            self.state.count,
+            counted(self.state.count, "buffer"),
             bytes(self.state.bytes),
             bytes(self.bytes)
         )?;
@@ -269,8 +269,8 @@ fn quantized(f: &mut fmt::Formatter<'_>, weights: &[WeightReport]) -> fmt::Resul
     };
     write!(
         f,
-        "quantized:    {} weights from {} to {}; off by {:.2} %, at most {:.2} % ({})",
-        weights.len(),
+        "quantized:    {} from {} to {}; off by {:.2} %, at most {:.2} % ({})",
+        counted(weights.len(), "weight"),
         sum(|w| w.bytes_before),
         sum(|w| w.bytes),
         mean(|w| w.relative_error),

@@ -442,6 +442,17 @@ pub(crate) fn kept_bytes(program: &format::Program<'_>) -> u64 {
     weights.chain(state).fold(0, u64::saturating_add)
 }
 
+/// Whether an instruction of the program works on a cache that is kept outside of it.
+pub(crate) fn has_outside_caches(program: &format::Program<'_>) -> bool {
+    let delegates = program.methods.iter().flat_map(|method| &method.delegates);
+    let chains = delegates.flat_map(|delegate| match &delegate.payload {
+        format::Payload::Mlx(graph) => graph.chains.as_slice(),
+        format::Payload::Other(_) => &[],
+    });
+    let mut instructions = chains.flatten();
+    instructions.any(|i| matches!(i, format::Instruction::UpdateAndAttend(_)))
+}
+
 /// How a file wants its layers' caches to be kept: ExecuTorch's exporter of language models says it in methods that return a constant.
 pub(crate) fn cache_layout(program: &format::Program<'_>, options: &CacheOptions) -> CacheLayout {
     let constant = |name: &str| {

@@ -13,7 +13,7 @@ use crate::device::Device;
 use crate::error::{Error, InputProblem};
 use crate::frame::{Constant, Frame};
 use crate::kernels::{Kernel, Kernels};
-use crate::load::{Loader, cache_layout, kept_bytes};
+use crate::load::{Loader, cache_layout, has_outside_caches, kept_bytes};
 use crate::mlx::{Array, MlxError, Stream};
 use crate::ops::{self, CacheLayout, CacheOptions};
 use crate::session::Session;
@@ -53,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) max_steps: u64,
     pub(crate) late_checks: bool,
     pub(crate) layout: CacheLayout,
+    pub(crate) outside_caches: bool,
     pub(crate) memory: MemoryLimit,
     /// The file and those beside it, which arrays may lie in.
     pub(crate) files: Arc<Vec<Mapping>>,
@@ -354,6 +355,7 @@ impl Program {
             max_steps,
             late_checks: options.late_checks.unwrap_or(device == Device::Gpu),
             layout,
+            outside_caches: has_outside_caches(&pte.program),
             memory,
             files: Arc::clone(files),
         })))
@@ -413,6 +415,12 @@ impl Program {
             .iter()
             .map(|(_, output)| *output)
             .collect())
+    }
+
+    /// Whether a session keeps key/value caches that the program only names by layer, which is what [`Options::cache`] is about.
+    #[must_use]
+    pub fn has_outside_caches(&self) -> bool {
+        self.0.outside_caches
     }
 
     /// The tensors that a session keeps from call to call.

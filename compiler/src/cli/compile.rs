@@ -125,6 +125,29 @@ fn check_patterns(args: &Args, plan: &Plan, methods: &[Compiled]) -> Result<(), 
     }
 }
 
+/// Every operator that is sent to the host must be one of the models'.
+fn check_host(host: &HostOps, methods: &[Compiled]) -> Result<(), Error> {
+    let operators = methods.iter().flat_map(|m| &m.operators);
+    match host.unused(operators.map(String::as_str)).first() {
+        None => Ok(()),
+        Some(name) => Err(Error::Usage(format!(
+            "--host {name}: no operator of the model fits (`fuseline inspect` lists them)"
+        ))),
+    }
+}
+
+/// A pass must run to have something after it.
+fn check_pass(name: Option<&str>, level: Level) -> Result<(), Error> {
+    match name {
+        Some(name) if !["import", "all"].contains(&name) && !level.passes().contains(&name) => {
+            Err(Error::Usage(format!(
+                "--print-after {name}: that pass does not run at -{level}"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Looks at the files that are named before any is read or written.
 fn check_paths(args: &Args) -> Result<(), Error> {
     let models = args.methods.iter().map(|(_, path)| path);
@@ -165,6 +188,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         shares_weights: models.len() > 1,
         ..args.machine.cx(default_target())?
     };
+    check_pass(args.print_after.as_deref(), level)?;
     let host = HostOps::new(&args.host).map_err(Error::Usage)?;
     let plan = plan(args)?;
     let mut imported = String::new();
@@ -197,6 +221,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         Ok(())
     });
     let result = result.and_then(|()| check_patterns(args, &plan, &methods));
+    let result = result.and_then(|()| check_host(&host, &methods));
     let result = result.and_then(|()| write(&methods, &args.output, &mut progress));
     progress.done();
     output::warn(&after);

@@ -23,6 +23,11 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Whether nothing is said of the machine.
+    pub fn is_open(&self) -> bool {
+        self.target.is_none() && self.cost.is_none()
+    }
+
     /// The file of the table, if there is one.
     pub fn cost_file(&self) -> Option<&Path> {
         self.cost.as_deref()

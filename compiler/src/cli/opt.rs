@@ -69,8 +69,12 @@ pub fn run(args: &Args) -> Result<(), Error> {
         (None, Some([a, b])) => diff_files(Path::new(a), Path::new(b))?,
         (Some(case), ends) => {
             let passes = passes(args)?;
+            check_pass(args.print_after.as_deref(), &passes)?;
             let mut text = String::new();
             let graphs = read(case)?;
+            if args.machine.is_open() {
+                output::warn("for metal, as neither --target nor --cost is given\n");
+            }
             if let Some(name) = &args.explain {
                 return output::print(&explained(&graphs, name, &passes, &cx(args)?)?);
             }
@@ -98,8 +102,21 @@ pub fn run(args: &Args) -> Result<(), Error> {
     output::print(&text)
 }
 
+/// The context. Without a target it is the same everywhere, as the texts of passes shall not depend on who reads them.
 fn cx(args: &Args) -> Result<PassCx, Error> {
     args.machine.cx(Target::Metal)
+}
+
+/// A pass must run to have something after it.
+fn check_pass(name: Option<&str>, passes: &[&str]) -> Result<(), Error> {
+    match name {
+        Some(name) if !["import", "all"].contains(&name) && !passes.contains(&name) => {
+            Err(Error::Usage(format!(
+                "--print-after {name}: that pass is not among those that run"
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The passes to run, by name.
@@ -219,8 +236,10 @@ impl Stages {
             let last = self.graphs.last().map(|(_, g)| g.to_string());
             return self.rules.concat() + &last.unwrap_or_default();
         };
-        for (number, (pass, graph)) in self.graphs.iter().enumerate().skip(1) {
-            if after == "all" || after == *pass {
+        for (number, (pass, graph)) in self.graphs.iter().enumerate() {
+            // What stands before the first pass is what was imported.
+            let pass = if number == 0 { "import" } else { pass };
+            if after == pass || (after == "all" && number > 0) {
                 text.push_str(&format!("// {number}: after {pass}\n{graph}\n"));
             }
         }

@@ -73,6 +73,17 @@ impl HostOps {
         Ok(all)
     }
 
+    /// Those that fit none of an archive's operators: what was asked for that can't be done.
+    pub fn unused<'t>(&self, operators: impl IntoIterator<Item = &'t str>) -> Vec<&str> {
+        let operators: Vec<_> = operators
+            .into_iter()
+            .map(|name| name.strip_prefix("torch.ops.").unwrap_or(name))
+            .collect();
+        let fits = |pattern: &&String| operators.iter().any(|name| matches(pattern, name));
+        let unused = self.patterns.iter().filter(|pattern| !fits(pattern));
+        unused.map(String::as_str).collect()
+    }
+
     /// Whether the user sends the operator to the host.
     pub(super) fn has(&self, target: &str) -> bool {
         self.patterns.iter().any(|pattern| matches(pattern, target))
@@ -469,6 +480,10 @@ mod tests {
         assert_eq!(
             ops.schema("mylib.foo.default").map(|s| s.args.len()),
             Some(2)
+        );
+        assert_eq!(
+            ops.unused(["torch.ops.aten.sort.stable", "torch.ops.mylib.foo.default"]),
+            ["aten.topk"]
         );
         assert!(HostOps::new(["mylib::foo(Tensor"]).is_err());
     }

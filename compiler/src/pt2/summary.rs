@@ -5,8 +5,9 @@ use super::exported::{
     Argument, Graph, InputSpec, Node, OptionalTensor, OutputSpec, SymInt, SymIntArgument,
 };
 use super::weights::WeightRef;
+use fuseline_program::words::counted;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// A summary of an archive.
@@ -196,6 +197,15 @@ fn output(spec: &OutputSpec, graph: &Graph) -> String {
     }
 }
 
+/// The operators that an archive's graphs call, by name.
+#[must_use]
+pub fn operators(archive: &Archive) -> BTreeSet<String> {
+    let mut targets = BTreeMap::new();
+    let graph = &archive.program().graph_module.graph;
+    list(graph, "", &mut Vec::new(), &mut targets);
+    targets.into_keys().collect()
+}
+
 /// The operations of a graph and of those inside it, and how often each operator occurs.
 fn list(
     graph: &Graph,
@@ -334,7 +344,7 @@ impl fmt::Display for Summary {
                 w.name, w.dtype, w.sizes, w.bytes
             )?;
         }
-        writeln!(f, "{} operations:", self.operations.len())?;
+        writeln!(f, "{}:", counted(self.operations.len(), "operation"))?;
         for operation in &self.operations {
             writeln!(f, "  {operation}")?;
         }

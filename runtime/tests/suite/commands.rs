@@ -232,3 +232,39 @@ fn a_program_that_is_no_decoder_is_measured_by_the_call() {
     assert_eq!(json["device"], "cpu");
     assert!(json["call_ms"].as_f64().is_some_and(|time| time > 0.0));
 }
+
+#[test]
+fn options_that_a_program_has_no_use_for_are_refused() {
+    let bench = Bench::new();
+    bench.inputs(&[("in0", &[1.0])]);
+    let inputs = bench.folder.path().join("in.safetensors");
+    let outputs = bench.folder.path().join("out.safetensors");
+    let run = |option: &str| {
+        command(&[
+            "run".as_ref(),
+            &bench.file.path,
+            "--inputs".as_ref(),
+            &inputs,
+            "--outputs".as_ref(),
+            &outputs,
+            option.as_ref(),
+        ])
+    };
+    fails(&run("--seed=1"), 2, "draws no random numbers");
+    fails(&run("--kv-capacity=4"), 2, "keeps no key/value caches");
+    fails(&run("--kv-dtype=f16"), 2, "keeps no key/value caches");
+    let measure = |length: &str| {
+        command(&[
+            "bench".as_ref(),
+            &bench.file.path,
+            "--repeat=1".as_ref(),
+            length.as_ref(),
+        ])
+    };
+    fails(
+        &measure("--length=5"),
+        6,
+        "a dimension of `x` may be 1 to 4",
+    );
+    assert!(measure("--length=4").status.success());
+}

@@ -409,6 +409,19 @@ fn nothing_that_is_read_or_written_is_written_over() -> Result {
 }
 
 #[test]
+fn what_is_asked_for_must_be_there() -> Result {
+    let all = [
+        (["--host", "aten.topk"], "no operator of the model fits"),
+        (["-O0", "--print-after=saturate"], "does not run at -O0"),
+    ];
+    for (option, words) in all {
+        let arguments = [&["model.pt2", "-o", "x.pte"], &option[..]].concat();
+        refused_in_place(&arguments, USAGE, &[words])?;
+    }
+    Ok(())
+}
+
+#[test]
 fn standard_output_takes_one_text_and_no_program() -> Result {
     refused_in_place(&["model.pt2", "-o", "-"], USAGE, &["--output", "./-"])?;
     refused_in_place(

@@ -15,9 +15,9 @@ use crate::failure::Failure;
 pub struct BenchArgs {
     #[command(flatten)]
     model: crate::ModelArgs,
-    /// Tokens of the prompt; for other programs the length of every dimension that varies.
-    #[arg(long, default_value_t = 128)]
-    length: usize,
+    /// Tokens of the prompt; for other programs the length of every dimension that varies. Without it, 128, or as near to that as the program allows.
+    #[arg(long)]
+    length: Option<usize>,
     /// Tokens to add after the prompt.
     #[arg(long, default_value_t = 64)]
     tokens: usize,
@@ -28,6 +28,9 @@ pub struct BenchArgs {
     #[arg(long)]
     json: bool,
 }
+
+/// The length where none is asked for.
+const LENGTH: usize = 128;
 
 /// Measures a program.
 pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
@@ -68,10 +71,8 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
 type Figures = Vec<(&'static str, f64)>;
 
 fn decode(decoder: &mut Decoder, args: &BenchArgs, figures: &mut Figures) -> Result<(), Failure> {
-    let length = args
-        .length
-        .max(1)
-        .min(decoder.longest().unwrap_or(usize::MAX));
+    let bounds = (1, decoder.longest());
+    let length = within(args.length, bounds, "tokens of one call")?;
     // Any token does: what is computed does not depend on which.
     let prompt = vec![0_i64; length];
     let (mut first, mut step) = (Vec::new(), Vec::new());
@@ -102,7 +103,10 @@ fn call(program: &Program, args: &BenchArgs, figures: &mut Figures) -> Result<()
     for input in program.inputs(&args.model.method)? {
         inputs.push(match &input.kind {
             InputKind::Tensor { dtype, shape } => {
-                let shape: Vec<usize> = shape.iter().map(|dim| length(*dim, args.length)).collect();
+                let shape = shape
+                    .iter()
+                    .map(|dim| length(*dim, args.length, &input.name));
+                let shape: Vec<usize> = shape.collect::<Result<_, _>>()?;
                 let bytes =
                     usize::try_from(dtype.size()).unwrap_or(1) * shape.iter().product::<usize>();
                 Tensor::from_bytes(*dtype, &shape, &vec![0; bytes])?.into()
@@ -130,12 +134,31 @@ fn call(program: &Program, args: &BenchArgs, figures: &mut Figures) -> Result<()
     Ok(())
 }
 
-fn length(dim: Dim, wanted: usize) -> usize {
+fn length(dim: Dim, wanted: Option<usize>, input: &str) -> Result<usize, Failure> {
     match dim {
-        Dim::Static(length) => length as usize,
-        Dim::Dynamic { min, max } => wanted
-            .max(min as usize)
-            .min(max.map_or(usize::MAX, |max| max as usize)),
+        Dim::Static(length) => Ok(length as usize),
+        Dim::Dynamic { min, max } => {
+            let bounds = (min as usize, max.map(|max| max as usize));
+            within(wanted, bounds, &format!("a dimension of `{input}`"))
+        }
+    }
+}
+
+/// The length that is asked for, which must lie within the bounds, or one that does.
+fn within(
+    wanted: Option<usize>,
+    (least, most): (usize, Option<usize>),
+    what: &str,
+) -> Result<usize, Failure> {
+    let near = |length: usize| length.max(least).min(most.unwrap_or(usize::MAX));
+    match wanted {
+        None => Ok(near(LENGTH)),
+        Some(length) if near(length) == length => Ok(length),
+        Some(length) => {
+            let most = most.map_or_else(String::new, |most| format!(" to {most}"));
+            let text = format!("--length {length}: {what} may be {least}{most}");
+            Err(Failure::input(text))
+        }
     }
 }
 

@@ -115,7 +115,19 @@ impl ModelArgs {
             },
             ..Options::default()
         };
-        Ok(Program::open_with(&self.model, &options)?)
+        let program = Program::open_with(&self.model, &options)?;
+        let asked = [
+            ("--kv-capacity", self.kv_capacity.is_some()),
+            ("--kv-dtype", self.kv_dtype.is_some()),
+        ];
+        match asked.into_iter().find(|(_, given)| *given) {
+            Some((option, _)) if !program.has_outside_caches() => {
+                let path = self.model.display();
+                let text = format!("{option}: {path} keeps no key/value caches outside of it");
+                Err(Failure::usage(text))
+            }
+            _ => Ok(program),
+        }
     }
 }
 
