@@ -51,6 +51,8 @@ pub struct Facts {
     pub ty: Type,
     /// The number that every element is, where that is known.
     pub scalar: Option<Scalar>,
+    /// No element is below 0. One may be NaN, or −0.
+    pub not_negative: bool,
     /// Some node depends on constants alone: its work is done once, not in a step.
     pub constant: bool,
     /// Elements as a function of the index, where one was found.
@@ -85,8 +87,17 @@ impl Analysis<ENode> for Terms {
             .iter()
             .map(|c| facts(c).form.as_ref())
             .collect();
+        let scalar = scalar(egraph, node, &ty);
         Facts {
-            scalar: scalar(egraph, node, &ty),
+            not_negative: match scalar {
+                Some(number) => number.as_f64() >= 0.0,
+                // Integers wrap.
+                None => {
+                    let float = ty.as_tensor().is_some_and(|t| t.dtype.is_float());
+                    float && not_negative(egraph, node)
+                }
+            },
+            scalar,
             constant: is_constant(egraph, node),
             form: match &node.op {
                 Op::Constant(constant) => egraph.analysis.tables.get(&constant.name).cloned(),
@@ -113,6 +124,12 @@ impl Analysis<ENode> for Terms {
         }
         if pick(a.constant && !b.constant, !a.constant && b.constant) {
             a.constant = true;
+        }
+        if pick(
+            a.not_negative && !b.not_negative,
+            !a.not_negative && b.not_negative,
+        ) {
+            a.not_negative = true;
         }
         if pick(
             a.form.is_some() && b.form.is_none(),
@@ -144,6 +161,36 @@ fn scalar(egraph: &EGraph, node: &ENode, ty: &Type) -> Option<Scalar> {
             egraph[*child].data.scalar.map(|s| s.cast(dtype))
         }
         _ => None,
+    }
+}
+
+/// Whether no element of the node can be below 0, by its op and what is known of its arguments.
+fn not_negative(egraph: &EGraph, node: &ENode) -> bool {
+    let known = |id: &Id| egraph[*id].data.not_negative;
+    match &node.op {
+        Op::Abs(_) | Op::Square(_) | Op::Exp(_) | Op::Sigmoid(_) | Op::Softmax(_) => true,
+        Op::Sqrt(_) | Op::Erfc(_) => true,
+        Op::Mul(_) if node.children.windows(2).all(|pair| pair[0] == pair[1]) => true,
+        Op::Maximum(_) => node.children.iter().any(known),
+        // log(eˣ + e⁰) is above 0.
+        Op::LogAddExp(_) => node.children.iter().any(known),
+        Op::Add(_) | Op::Mul(_) | Op::Minimum(_) | Op::Cat(_) => node.children.iter().all(known),
+        Op::Where(_) => node.children.iter().skip(1).all(known),
+        Op::Div(_) => {
+            let positive = |id: &Id| egraph[*id].data.scalar.is_some_and(|s| s.as_f64() > 0.0);
+            node.children.first().is_some_and(known) && node.children.get(1).is_some_and(positive)
+        }
+        Op::Sum(_)
+        | Op::Mean(_)
+        | Op::Prod(_)
+        | Op::Amin(_)
+        | Op::Cast(_)
+        | Op::Reshape(_)
+        | Op::Broadcast(_)
+        | Op::Transpose(_)
+        | Op::Slice(_)
+        | Op::Flip(_) => node.children.first().is_some_and(known),
+        _ => false,
     }
 }
 

@@ -72,12 +72,13 @@ impl FromStr for Target {
 /// How far the result of a rewrite may lie from the original, as a class of rules and as a bound on them. Ordered from strict to free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Numerics {
-    /// Equal bit for bit (any NaN equals any other; −0 equals +0).
+    /// Equal bit for bit, except that any NaN equals any other and that −0 equals +0.
     Exact,
     /// Each element within so many units in the last place of its dtype, or nearer to exact arithmetic than the original was.
     Ulps(u32),
-    /// Sums and products may be taken in another order or in another precision: within rounding of the sum of the terms' magnitudes, as long as nothing on the way
-    /// leaves the range of its dtype. Where exact arithmetic gives NaN, nothing is promised.
+    /// Sums and products may be taken in another order or in another precision: within rounding of the sum of the terms' magnitudes. In `f16` no factor leaves a product that it keeps in
+    /// range; elsewhere the range of `f32` is taken to have room for three factors, and in every dtype for the terms of a sum in any order.
+    /// Where the original gives NaN or leaves the range of its dtype on the way, as in ∞ − ∞ or in a row of scores that is hidden whole, nothing is promised: often it is a number.
     Reassociates,
 }
 

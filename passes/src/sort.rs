@@ -132,6 +132,8 @@ pub enum Sort {
     Tensor(Elem, &'static str),
     /// As [`Sort::Tensor`], whose elements are taken to be finite: what the rule does with others is not promised.
     Tame(Elem, &'static str),
+    /// As [`Sort::Tensor`], and known to have no element below 0: a square, a sum of squares, an exponential, and the like.
+    NotNegative(Elem, &'static str),
     /// A tensor with as many elements as that shape has, in any shape.
     Elements(Elem, &'static str),
     /// A tensor of which all elements are one number that is known now.
@@ -212,6 +214,13 @@ impl Sort {
             Sort::Tensor(elem, shape) | Sort::Tame(elem, shape) => {
                 let ty = tensor(egraph, class(name.slot?, b)?)?;
                 elem.unify(ty.dtype, b)?;
+                unify(shape, &ty.shape, b)
+            }
+            Sort::NotNegative(elem, shape) => {
+                let id = class(name.slot?, b)?;
+                let ty = tensor(egraph, id)?;
+                elem.unify(ty.dtype, b)?;
+                egraph[id].data.not_negative.then_some(())?;
                 unify(shape, &ty.shape, b)
             }
             // The reshape that takes it has counted.
@@ -516,6 +525,9 @@ impl fmt::Display for Sort {
         match self {
             Sort::Tensor(elem, shape) => write!(f, "{elem}[{}]", shape.replace(' ', ", ")),
             Sort::Tame(elem, shape) => write!(f, "{elem}[{}], finite", shape.replace(' ', ", ")),
+            Sort::NotNegative(elem, shape) => {
+                write!(f, "{elem}[{}], never below 0", shape.replace(' ', ", "))
+            }
             Sort::Elements(elem, shape) => write!(
                 f,
                 "{elem} with the elements of [{}]",

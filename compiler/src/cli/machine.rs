@@ -14,7 +14,7 @@ pub struct Machine {
     /// What things cost there, as `fuseline-run calibrate` measured it
     #[arg(long, value_name = "FILE")]
     cost: Option<PathBuf>,
-    /// The freest class of rewrite rules that may fire: `exact` bit for bit, `ulps` (or `ulps(N)`) each element within units in its last place, `reassociate` sums in another order too
+    /// The freest class of rewrite rules that may fire: `exact` bit for bit but for the sign of a zero, `ulps` (or `ulps(N)`) each element within units in its last place, `reassociate` sums and products in another order or precision too: what is finite on the way stays so, but NaN that comes of infinities (∞ − ∞, a row of scores that is hidden whole) may be a number instead
     #[arg(long, value_name = "CLASS", default_value = "reassociate", value_parser = clap::value_parser!(Numerics))]
     numerics: Numerics,
     /// Memory for weights that stay in few bits in the file and are put into floats once, when it is loaded, where the machine is slow with few bits: a number of bytes, or of kB, MB, GB (1000 each) or K, M, G (1024 each)

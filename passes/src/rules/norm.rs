@@ -4,7 +4,9 @@ use crate::pass::Numerics::{Exact, Reassociates, Ulps};
 use crate::rule::Rule;
 use crate::sort::Elem::Float;
 use crate::sort::Range::{Any, Positive};
-use crate::sort::Sort::{Holds, Literal, Number, Regroups, Root, Share, Tame, Tensor, Vector};
+use crate::sort::Sort::{
+    Holds, Literal, NotNegative, Number, Regroups, Root, Share, Tame, Tensor, Vector,
+};
 
 /// The table.
 pub const RULES: &[Rule] = &[
@@ -81,11 +83,11 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "square_of_root",
-        doc: "(√x)² is x, as in a vector's length squared. Below 0 it is no number, and nothing is promised.",
-        vars: &[("x", Tensor(Float("T"), "L.."))],
+        doc: "(√x)² is x where x is never below 0, as a vector's length squared. Elsewhere the root of a negative number is NaN, and so is its square.",
+        vars: &[("x", NotNegative(Float("T"), "L.."))],
         lhs: "square(sqrt(?x))",
         rhs: "?x",
-        class: Reassociates,
+        class: Ulps(2),
     },
     Rule {
         name: "mean_square_by_variance",

@@ -2,7 +2,7 @@
 
 use crate::pass::Numerics::{Exact, Reassociates};
 use crate::rule::Rule;
-use crate::sort::Elem::Float;
+use crate::sort::Elem::{Float, Roomy};
 use crate::sort::Sort::{Equals, Tensor};
 
 /// The table.
@@ -35,9 +35,9 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "turned_by_matrices",
-        doc: "Pairs turned by a matrix for each: a product with each pair as a column.",
+        doc: "Pairs turned by a matrix for each: a product with each pair as a column. Not in f16, where the product keeps in range what its terms don't.",
         vars: &[
-            ("x", Tensor(Float("T"), "L.. S R")),
+            ("x", Tensor(Roomy("T"), "L.. S R")),
             ("R", Equals("2*H")),
             ("c", Tensor(Float("T"), "M.. S H")),
             ("s", Tensor(Float("T"), "M.. S H")),

@@ -260,7 +260,12 @@ fn rewrites() -> Result {
         writeln!(text, "| `{}` | {} |", rule.name, cell(rule.doc))?;
     }
     text.push_str(
-        "\n## Rules of the e-graph\n\nChoices, which the target's costs decide. `?x` is a value, `$e` an attribute; the class says how far the two sides may lie apart.\n",
+        "\n## Rules of the e-graph\n\nChoices, which the target's costs decide. `?x` is a value, `$e` an attribute; the class says how far the two sides may lie apart:\n\n\
+         - `exact`: bit for bit, except that any NaN equals any other and that −0 equals +0.\n\
+         - `ulps(N)`: each element within N units in its last place, or nearer to exact arithmetic than the left side is; NaN, infinities and −0 as with `exact`.\n\
+         - `reassociates`: within rounding of the sum of the terms' magnitudes. In `f16` no factor leaves a product that it keeps in range; a dtype with the range of `f32` is taken to have room \
+         for three factors, and every dtype for the terms of a sum in any order. Where the left side gives NaN or leaves the range of its dtype on the way (∞ − ∞, a row of scores that is hidden \
+         whole), nothing is promised: often the right side is a number.\n",
     );
     for rule in rules::all() {
         let sorts = rule

@@ -135,9 +135,10 @@ fn check(rule: &Compiled) -> (usize, Option<String>) {
 /// Whether a variable of that sort may be a tensor with that number among its elements.
 fn allows(sort: Sort, number: f64) -> bool {
     match sort {
-        Sort::Tensor(elem, _) | Sort::Elements(elem, _) | Sort::Spread(elem, _) => {
-            !matches!(elem, Elem::Bool | Elem::F32)
-        }
+        Sort::Tensor(elem, _)
+        | Sort::NotNegative(elem, _)
+        | Sort::Elements(elem, _)
+        | Sort::Spread(elem, _) => !matches!(elem, Elem::Bool | Elem::F32),
         Sort::Vector(..) => true,
         Sort::Tame(..) => number.abs() < 1.0,
         _ => false,

@@ -151,6 +151,14 @@ impl Maker<'_> {
                 let shape = self.shape(schema)?;
                 self.tensor(name, elem, &shape)
             }
+            Sort::NotNegative(elem, schema) => {
+                let shape = self.shape(schema)?;
+                self.tensor(name, elem, &shape)?;
+                let slot = self.slot(name)?;
+                let value = self.values[&slot];
+                let value = self.add(pointwise::Abs {}, &[value])?;
+                self.bind(name, value)
+            }
             Sort::Tame(elem, schema) => {
                 let mood = std::mem::replace(&mut self.mood, Mood::Plain);
                 let shape = self.shape(schema)?;
@@ -315,6 +323,7 @@ impl Maker<'_> {
             }
             Sort::Tensor(elem, schema)
             | Sort::Tame(elem, schema)
+            | Sort::NotNegative(elem, schema)
             | Sort::Elements(elem, schema) => {
                 let shape = self.shape(schema)?;
                 self.stray_tensor(name, elem, shape)
