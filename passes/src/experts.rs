@@ -11,10 +11,13 @@
 //! - constants that are stacked are read by nothing else;
 //! - the target's table says that it is cheaper. It counts arithmetic, bytes and launches; for `f16` and `bf16` on the CPU, which has no such product, it never is.
 //!
-//! Numerics: reassociates. The sum runs over the chosen experts only, so that an expert that wasn't chosen has no part in it even where it makes an infinity or NaN, of which 0 times would
+//! A product with matrices that were copied because an index chose them is one with chosen matrices too, however they were arranged on the way ([`products`]).
+//!
+//! Numerics: reassociates, but for such products, which are exact. The sum runs over the chosen experts only, so that an expert that wasn't chosen has no part in it even where it makes an infinity or NaN, of which 0 times would
 //! be NaN.
 
 mod lift;
+mod products;
 mod routing;
 mod slots;
 
@@ -43,7 +46,8 @@ const DEEPEST: usize = 8;
 pub fn run(graph: &Graph, cx: &PassCx) -> Result<Graph, PassError> {
     let chooses = |op: &Op| matches!(op, Op::Argsort(_) | Op::Argmax(_) | Op::Argmin(_));
     let choices = graph.nodes().iter().any(|n| chooses(&n.op));
-    if cx.numerics < Numerics::Reassociates || !choices {
+    let sums = choices && cx.numerics >= Numerics::Reassociates;
+    if !sums && !graph.nodes().iter().any(|n| matches!(n.op, Op::Take(_))) {
         return Ok(graph.clone());
     }
     let rewritten = || -> Result<Graph, OpError> {
@@ -52,9 +56,15 @@ pub fn run(graph: &Graph, cx: &PassCx) -> Result<Graph, PassError> {
             let args: Vec<Value> = node.args.iter().map(|a| experts.map[a.index()]).collect();
             let b = experts.b.at(&node.loc);
             let new = b.add(node.op.clone(), &args)?;
-            experts.routing.note(&mut experts.b, new)?;
             experts.images.insert(new);
-            let new = experts.replaced(value, new)?;
+            let new = match experts.product(value, new)? {
+                Some(product) => product,
+                None if sums => {
+                    experts.routing.note(&mut experts.b, new)?;
+                    experts.replaced(value, new)?
+                }
+                None => new,
+            };
             experts.images.insert(new);
             experts.map.push(new);
         }
@@ -126,6 +136,12 @@ impl<'a> Experts<'a> {
             routing: Routing::default(),
             model,
         }
+    }
+
+    /// A product with chosen matrices, in the place of an old value that has become `new`.
+    fn product(&mut self, value: Value, new: Value) -> Result<Option<Value>, OpError> {
+        let product = products::chosen(&mut self.b, new)?;
+        Ok(product.filter(|product| self.is_cheaper(value, *product)))
     }
 
     /// What stands in the place of an old value that has become `new`: itself, where it is no sum over experts.

@@ -59,7 +59,7 @@ pub const PASSES: &[Pass] = &[
     },
     Pass {
         name: experts::NAME,
-        doc: "where every token goes through every expert and few count, it goes through those that it chose, if the target's costs say that it pays",
+        doc: "where every token goes through every expert and few count, it goes through those that it chose, and products with copies of chosen matrices take them where they are, if the target's costs say that it pays",
         run: |graph, cx, _| experts::run(graph, cx).map(Done::from),
     },
     Pass {

@@ -94,6 +94,12 @@ fn graph(
     }
     writeln!(text, "  output \"y\" = %sum{}\n}}", experts - 1).unwrap();
     let mut graph = text::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    fill(&mut graph);
+    graph
+}
+
+/// Gives every constant numbers.
+fn fill(graph: &mut Graph) {
     for (n, constant) in graph.constants.values_mut().enumerate() {
         let shape = constant.ty.static_shape().unwrap();
         let number = |i: usize| Scalar::float(((i * 7 + n * 31) as f64).sin());
@@ -101,7 +107,6 @@ fn graph(
         let data: Arc<dyn Payload> = Arc::new(data.to_bytes());
         constant.data = Some(data);
     }
-    graph
 }
 
 fn evaluate(graph: &Graph) -> Vec<f64> {
@@ -234,4 +239,75 @@ fn the_table_decides() {
     };
     assert!(product(Target::Metal));
     assert!(!product(Target::Cpu));
+}
+
+/// A product of `x` with matrices that `i` chose, arranged by `between` into `%m`: how many products with chosen matrices there are afterwards.
+fn arranged(x: &str, i: &str, between: &str, product: &str) -> usize {
+    let text = format!(
+        r#"graph "g" {{
+  symbol t in 1..=16
+  data "w" : f32[3, 4, 5]
+  %x = input[name="x", ty=f32[{x}]]
+  %i = input[name="i", ty=i64[{i}]]
+  %w = constant[name="w", ty=f32[3, 4, 5]]
+  %c = take[axis=0](%w, %i)
+  {between}
+  %out = {product}
+  output "out" = %out
+}}"#
+    );
+    let mut graph = text::parse(&text).unwrap();
+    fill(&mut graph);
+    let graph = canon::run(&graph, &PassCx::new(Target::Metal)).unwrap();
+    let strict = PassCx {
+        numerics: Numerics::Exact,
+        ..PassCx::new(Target::Metal)
+    };
+    let out = run(&graph, &strict).unwrap();
+    out.verify().unwrap();
+    let sized = |v: &Value| {
+        let ty = graph.tensor_ty(*v).unwrap();
+        let size = |d: &Dim| d.substitute(&|_| Some(6i64.into())).as_const().unwrap() as usize;
+        let shape: Vec<usize> = ty.shape.iter().map(size).collect();
+        Tensor::from_fn(ty.dtype, shape, |i| match ty.dtype {
+            DType::I64 => Scalar::Int((i * 7 % 3) as i64),
+            _ => Scalar::float((i as f64).sin()),
+        })
+        .unwrap()
+    };
+    let inputs: Vec<Tensor> = graph.inputs().iter().map(sized).collect();
+    let of = |g: &Graph| g.eval(&inputs, &BTreeMap::new()).unwrap().outputs;
+    assert_eq!(of(&graph), of(&out), "{out}");
+    out.to_string().matches("gather_mm").count()
+}
+
+#[test]
+fn chosen_matrices_may_be_arranged_in_any_way() {
+    let columns =
+        "%t = transpose[perm=[0, 1, 3, 2, 4]](%c)\n  %m = reshape[shape=[2, t, 4, 15]](%t)";
+    assert_eq!(
+        arranged("2, t, 1, 4", "2, t, 3", columns, "matmul(%x, %m)"),
+        1
+    );
+    let turned = "%t = transpose[perm=[0, 3, 1, 2]](%c)\n  %m = reshape[shape=[t, 5, 8]](%t)";
+    assert_eq!(arranged("t, 1, 5", "t, 2", turned, "matmul(%x, %m)"), 1);
+    let rows = "%m = reshape[shape=[t, 8, 5]](%c)";
+    assert_eq!(arranged("t, 5, 1", "t, 2", rows, "matmul(%m, %x)"), 1);
+    let batches = "%m = reshape[shape=[2*t, 4, 5]](%c)";
+    assert_eq!(arranged("2*t, 3, 4", "t, 2", batches, "matmul(%x, %m)"), 1);
+    let apart = "%m = transpose[perm=[1, 0, 3, 2]](%c)";
+    assert_eq!(arranged("2, 1, 3, 5", "t, 2", apart, "matmul(%x, %m)"), 1);
+}
+
+#[test]
+fn chosen_matrices_that_are_taken_apart_or_summed_over_are_left() {
+    let summed = "%t = transpose[perm=[0, 1, 2, 3]](%c)\n  %m = reshape[shape=[t, 8, 5]](%t)";
+    assert_eq!(arranged("t, 1, 8", "t, 2", summed, "matmul(%x, %m)"), 0);
+    let apart = "%m = reshape[shape=[t, 2, 2, 2, 5]](%c)";
+    assert_eq!(
+        arranged("t, 2, 2, 1, 2", "t, 2", apart, "matmul(%x, %m)"),
+        0
+    );
+    let batch = "%t = transpose[perm=[2, 0, 1, 3]](%c)\n  %m = reshape[shape=[4, 2*t, 5]](%t)";
+    assert_eq!(arranged("4, 5, 1", "t, 2", batch, "matmul(%m, %x)"), 0);
 }
