@@ -74,15 +74,31 @@ impl Importer<'_> {
         self.require_in(dim, Range::NATURAL);
     }
 
-    /// What the symbols' ranges say already needs no words, unless it is of a number that only assertions read.
+    /// What the symbols' ranges say already needs no words, unless it is of a number that only assertions read. Nor does what is true of sizes of inputs: the export has seen to it, and a
+    /// call is checked for what they have to do with each other.
     fn require_in(&mut self, dim: &Dim, range: Range) {
         let requirement = Requirement::normal(dim, range);
         let graph = &mut self.build.graph;
+        let mut of_sizes = None;
+        let mut note = |s: &_| of_sizes = Some(of_sizes.unwrap_or(true) && is_size(graph, s));
+        requirement.dim.visit_symbols(&mut note);
+        if of_sizes == Some(true) {
+            return;
+        }
         let symbol = requirement.dim.as_symbol();
         if !requirement.follows_from(&graph.symbols) || symbol.is_some_and(|s| is_read(graph, s)) {
             graph.require(dim, range);
         }
     }
+}
+
+/// Whether the symbol is the size of an input.
+fn is_size(graph: &Graph, symbol: &Symbol) -> bool {
+    let of_input = |node: &fuseline_ir::Node| {
+        let shape = node.ty.as_tensor().map_or(&[][..], |t| &t.shape);
+        matches!(node.op, Op::Input(_)) && shape.iter().any(|d| d.as_symbol() == Some(symbol))
+    };
+    graph.nodes().iter().any(of_input)
 }
 
 /// Whether the symbol is a number that was read from a tensor of the model.
