@@ -10,14 +10,20 @@ use crate::import::{Handler, Importer, Out};
 
 pub(in crate::import) fn find(target: &str) -> Option<Handler> {
     Some(match target {
-        "aten.scaled_dot_product_attention.default" => |cx, call| {
+        "aten.scaled_dot_product_attention.default"
+        | "aten._scaled_dot_product_flash_attention_for_cpu.default"
+        | "aten._scaled_dot_product_attention_math.default" => |cx, call| {
             let mask = call.opt_value(cx, "attn_mask")?;
             attention(cx, call, mask)
         },
-        "aten._scaled_dot_product_flash_attention_for_cpu.default" => |cx, call| {
-            let mask = call.opt_value(cx, "attn_mask")?;
+        // What a GPU's exports choose. Results behind the first are for the gradient.
+        "aten._scaled_dot_product_efficient_attention.default"
+        | "aten._scaled_dot_product_cudnn_attention.default"
+        | "aten._scaled_dot_product_fused_attention_overrideable.default" => |cx, call| {
+            let mask = call.opt_value(cx, "attn_bias")?;
             attention(cx, call, mask)
         },
+        "aten._scaled_dot_product_flash_attention.default" => |cx, call| attention(cx, call, None),
         _ => return None,
     })
 }
