@@ -40,7 +40,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads the header of a file and checks that the parts that it names are inside the file.
+    /// Reads the header of a file and checks that the parts that it names are inside the file. A file without one is all program.
     pub(super) fn parse(file: &[u8]) -> Result<Self, Fault> {
         let program = Marks {
             identifier: IDENTIFIER,
@@ -50,6 +50,17 @@ impl Header {
             "an ExecuTorch program",
             "an ExecuTorch program with an extended header",
         ];
+        // ExecuTorch writes none where nothing has been delegated and nothing lies in a segment.
+        let bare = file
+            .get(8..12)
+            .is_some_and(|magic| !magic.starts_with(&MAGIC[..2]));
+        if bare && file.get(4..8).is_some_and(|found| found == IDENTIFIER) {
+            return Ok(Self {
+                program_size: file.len() as u64,
+                segment_base: 0,
+                segment_data_size: None,
+            });
+        }
         let len = marked(file, &program, names, MIN_LEN, "24 or more")?;
         let header = Self {
             program_size: number(file, 16)?,

@@ -90,7 +90,7 @@ fn exercise(bytes: &[u8]) {
 #[test]
 fn other_files_are_told_apart() {
     let error = Pte::parse(b"PK\x03\x04 and so on, for at least forty bytes in all").unwrap_err();
-    assert!(matches!(error.fault(), Fault::Magic { .. }), "{error}");
+    assert!(matches!(error.fault(), Fault::OtherKind { .. }), "{error}");
     assert_eq!(error.place().collect::<Vec<_>>(), ["header"]);
     assert!(matches!(
         Pte::parse(b"").unwrap_err().fault(),

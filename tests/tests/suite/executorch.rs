@@ -179,7 +179,7 @@ fn inspect_and_diff_say_what_is_in_files_and_what_differs() -> Result {
         "input x: ",
         "output ",
         " operations:\n",
-        "would run on the device, but for 1 calls of the host\n",
+        "would run on the device, but for 1 call of the host\n",
     ] {
         assert!(
             inspected.stdout.contains(line),
