@@ -146,8 +146,9 @@ fn what_is_not_a_zip_is_refused() {
     assert!(matches!(open(b""), Err(Error::NotAZip { .. })));
     assert!(matches!(
         open(b"not a zip, but longer than the end record of one"),
-        Err(Error::NotAZip { .. })
+        Err(Error::OtherKind { .. })
     ));
+    assert!(matches!(open(&[0xa5; 64]), Err(Error::NotAZip { .. })));
     let whole = good().zip();
     for keep in [10, whole.len() / 2, whole.len() - 1] {
         assert!(open(&whole[..keep]).is_err(), "cut to {keep} bytes");
