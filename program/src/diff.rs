@@ -11,7 +11,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::container::{Data, Method, Payload, Program, Storage, Value};
-use crate::inspect::{call_text, value_text};
+use crate::inspect::{CallSummary, value_text};
 
 /// More differing lines than this between two lists are not aligned: the lists are then shown as replaced.
 const MOST_EDITS: usize = 4000;
@@ -140,7 +140,9 @@ fn lists(program: &Program<'_>) -> Vec<(String, Vec<String>)> {
         add("inputs".to_owned(), values(&method.inputs));
         add("outputs".to_owned(), values(&method.outputs));
         for (at, chain) in method.chains.iter().enumerate() {
-            let calls = chain.iter().map(|call| call_text(&bare, call));
+            let calls = chain
+                .iter()
+                .map(|call| CallSummary::of(&bare, call).to_string());
             add(format!("calls of chain {at}"), calls.collect());
         }
         for (at, delegate) in method.delegates.iter().enumerate() {

@@ -1,5 +1,7 @@
 //! A file in words: [`Summary`] is made from a [`Pte`], prints as text, and serialises.
 
+mod values;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -12,6 +14,8 @@ use crate::container::{
 use crate::graph::{Dim, IoSlot, MlxGraph, SlotClass, TensorMeta};
 use crate::infer::{SlotType, Types};
 use crate::instr::{Instruction, Slot, Tid};
+use crate::words::counted;
+pub use values::{ArgumentSummary, CallSummary, LengthSummary};
 
 /// What a file holds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -71,12 +75,12 @@ pub struct DataSummary {
 pub struct MethodSummary {
     /// The name.
     pub name: String,
-    /// What the caller gives: number of the value, and what it is.
-    pub inputs: Vec<String>,
+    /// What the caller gives.
+    pub inputs: Vec<ArgumentSummary>,
     /// What the caller gets.
-    pub outputs: Vec<String>,
+    pub outputs: Vec<ArgumentSummary>,
     /// The steps, chain after chain.
-    pub calls: Vec<String>,
+    pub calls: Vec<CallSummary>,
     /// Where the work is done.
     pub runs: Places,
     /// The operators that are left to the host, in the order of their calls.
@@ -94,9 +98,9 @@ pub struct HostSummary {
     /// The kernel, `namespace::name.overload`: what an embedding program registers.
     pub kernel: String,
     /// The module of the model that it comes from, where the file says.
-    pub module: String,
+    pub module: Option<String>,
     /// Why it is left to the host, where the file says.
-    pub reason: String,
+    pub reason: Option<String>,
 }
 
 /// Where the work of a method is done.
@@ -286,20 +290,15 @@ fn places(method: &Method<'_>) -> Places {
 }
 
 fn method_summary(method: &Method<'_>) -> MethodSummary {
-    let values = |list: &[ValueIdx]| {
-        list.iter()
-            .map(|value| value_text(method, *value))
-            .collect()
-    };
     MethodSummary {
         name: method.name.clone(),
-        inputs: values(&method.inputs),
-        outputs: values(&method.outputs),
+        inputs: values::inputs(method),
+        outputs: values::outputs(method),
         calls: method
             .chains
             .iter()
             .flatten()
-            .map(|call| call_text(method, call))
+            .map(|call| CallSummary::of(method, call))
             .collect(),
         runs: places(method),
         host: host_summaries(method),
@@ -348,18 +347,6 @@ fn tensor_text(tensor: &TensorValue) -> String {
     format!("{bound}{}[{}]{place}", tensor.dtype, sizes.join(", "))
 }
 
-pub(crate) fn call_text(method: &Method<'_>, call: &Call) -> String {
-    match call {
-        Call::Kernel { operator, args } => {
-            format!("kernel {} {args:?}", kernel_name(method, *operator))
-        }
-        Call::Delegate { delegate, args } => format!("delegate {delegate} {args:?}"),
-        Call::Move { from, to } => format!("move {from} to {to}"),
-        Call::JumpFalse { condition, target } => format!("if {condition} is false go to {target}"),
-        Call::Free { value } => format!("free {value}"),
-    }
-}
-
 fn kernel_name(method: &Method<'_>, operator: u32) -> String {
     let operator = method.operators.get(operator as usize);
     operator.map_or_else(String::new, ToString::to_string)
@@ -380,10 +367,11 @@ fn host_summaries(method: &Method<'_>) -> Vec<HostSummary> {
                 .find(is_its)
                 .cloned()
                 .unwrap_or_default();
+            let said = |text: String| Some(text).filter(|text| !text.is_empty());
             all.push(HostSummary {
                 kernel: kernel_name(method, *operator),
-                module: note.module,
-                reason: note.reason,
+                module: said(note.module),
+                reason: said(note.reason),
             });
         }
     }
@@ -589,8 +577,10 @@ impl fmt::Display for Places {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "on the device: {} instructions in {} calls; on the host: {} calls",
-            self.device_instructions, self.device_calls, self.host_calls
+            "on the device: {} in {}; on the host: {}",
+            counted(self.device_instructions, "instruction"),
+            counted(self.device_calls, "call"),
+            counted(self.host_calls, "call")
         )?;
         for engine in &self.elsewhere {
             write!(f, "; elsewhere: {engine}")?;
@@ -607,14 +597,13 @@ impl fmt::Display for MethodSummary {
             self.name, self.arenas
         )?;
         writeln!(f, "  runs {}", self.runs)?;
-        for (what, list) in [
-            ("input", &self.inputs),
-            ("output", &self.outputs),
-            ("call", &self.calls),
-        ] {
-            for line in list {
-                writeln!(f, "  {what} {line}")?;
+        for (what, list) in [("input", &self.inputs), ("output", &self.outputs)] {
+            for argument in list {
+                writeln!(f, "  {what} {argument}")?;
             }
+        }
+        for call in &self.calls {
+            writeln!(f, "  call {call}")?;
         }
         for HostSummary {
             kernel,
@@ -623,12 +612,12 @@ impl fmt::Display for MethodSummary {
         } in &self.host
         {
             write!(f, "  on the host {kernel}")?;
-            if !module.is_empty() {
+            if let Some(module) = module {
                 write!(f, " in {module}")?;
             }
-            match reason.is_empty() {
-                true => writeln!(f)?,
-                false => writeln!(f, ": {reason}")?,
+            match reason {
+                None => writeln!(f)?,
+                Some(reason) => writeln!(f, ": {reason}")?,
             }
         }
         for (at, delegate) in self.delegates.iter().enumerate() {
@@ -667,13 +656,18 @@ impl fmt::Display for MlxSummary {
                 }
             }
         }
-        writeln!(f, "    {} temporaries, {} values", self.temps, self.values)?;
+        let temps = match self.temps {
+            1 => "1 temporary".to_owned(),
+            temps => format!("{temps} temporaries"),
+        };
+        let values = counted(self.values as usize, "value");
+        writeln!(f, "    {temps}, {values}")?;
         for (at, chain) in self.chains.iter().enumerate() {
             writeln!(
                 f,
-                "    chain {at} ({}), {} instructions",
+                "    chain {at} ({}), {}",
                 chain.role,
-                chain.instructions.len()
+                counted(chain.instructions.len(), "instruction")
             )?;
             for instruction in &chain.instructions {
                 writeln!(f, "      {instruction}")?;

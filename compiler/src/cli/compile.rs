@@ -240,11 +240,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         None => {}
     }
     if let Some(path) = &args.report {
-        let mut json = serde_json::to_string_pretty(&report).map_err(|e| Error::File {
-            path: path.clone(),
-            reason: e.to_string(),
-        })?;
-        json.push('\n');
+        let json = super::inspect::json("fuseline-report", &report, path)?;
         output::write_file(path, &json)?;
     }
     if !args.quiet {

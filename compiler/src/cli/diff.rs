@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<bool, Error> {
     first_map.check().map_err(failed(&args.first))?;
     second_map.check().map_err(failed(&args.second))?;
     let text = if args.json {
-        json(&differences, &args.first)?
+        json("fuseline-differences", &differences, &args.first)?
     } else {
         differences.to_string()
     };

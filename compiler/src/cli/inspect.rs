@@ -27,14 +27,26 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let map = Mapping::open(path).map_err(unreadable(path))?;
     let text = if Pte::is_one(&map) {
         let beside = open_external(&args.data)?;
-        show(&open_program(&map, path, &beside)?.summary(), args)
+        show(
+            "fuseline-program",
+            &open_program(&map, path, &beside)?.summary(),
+            args,
+        )
     } else if !args.data.is_empty() {
         let why = "--data names weights of a program: the file itself is none";
         return Err(Error::Usage(format!("{}: {why}", path.display())));
     } else if Ptd::is_one(&map) {
-        show(&parse_external(&map, path)?.summary(), args)
+        show(
+            "fuseline-weights",
+            &parse_external(&map, path)?.summary(),
+            args,
+        )
     } else {
-        show(&Exported::of(&crate::compile::open(path)?), args)
+        show(
+            "fuseline-exported",
+            &Exported::of(&crate::compile::open(path)?),
+            args,
+        )
     };
     map.check().map_err(unreadable(path))?;
     output::print(&text?)
@@ -87,9 +99,13 @@ impl Display for Exported {
     }
 }
 
-fn show(summary: &(impl serde::Serialize + Display), args: &Args) -> Result<String, Error> {
+fn show(
+    format: &str,
+    summary: &(impl serde::Serialize + Display),
+    args: &Args,
+) -> Result<String, Error> {
     if args.json {
-        json(summary, &args.file)
+        json(format, summary, &args.file)
     } else {
         Ok(summary.to_string())
     }
@@ -137,9 +153,29 @@ pub fn open_program<'a>(
     Ok(pte)
 }
 
-/// As text of JSON.
-pub fn json(value: &impl serde::Serialize, path: &Path) -> Result<String, Error> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|e| Error::File {
+/// JSON that says what it is.
+#[derive(serde::Serialize)]
+struct Marked<'a, T> {
+    /// What is described.
+    format: &'a str,
+    /// Goes up when something that was there is gone or means something else.
+    version: u32,
+    #[serde(flatten)]
+    value: &'a T,
+}
+
+/// The version of all JSON that the command writes.
+const VERSION: u32 = 1;
+
+/// As text of JSON: an object that begins with its format and version.
+pub fn json(format: &str, value: &impl serde::Serialize, path: &Path) -> Result<String, Error> {
+    let version = VERSION;
+    let marked = Marked {
+        format,
+        version,
+        value,
+    };
+    let mut text = serde_json::to_string_pretty(&marked).map_err(|e| Error::File {
         path: path.to_owned(),
         reason: e.to_string(),
     })?;

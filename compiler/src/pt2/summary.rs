@@ -23,18 +23,55 @@ pub struct Summary {
     pub torch_version: String,
     /// `TRAINING` straight from the export, `ATEN` after decompositions.
     pub dialect: Vec<String>,
-    /// The symbols' ranges, as text.
-    pub ranges: BTreeMap<String, String>,
-    /// What a caller gives: names and types.
-    pub inputs: Vec<String>,
+    /// The symbols' ranges.
+    pub ranges: BTreeMap<String, Range>,
+    /// What a caller gives.
+    pub inputs: Vec<Port>,
     /// What a caller gets, and which states change.
-    pub outputs: Vec<String>,
+    pub outputs: Vec<Port>,
     /// Weights and buffers by name: dtype, sizes, bytes.
     pub weights: Vec<Weight>,
     /// The operations in order, with the types of their results.
     pub operations: Vec<String>,
     /// Operators and how often each occurs, those of inner graphs too.
     pub targets: BTreeMap<String, usize>,
+}
+
+/// What a symbol may be.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Range {
+    /// The least value, if there is a bound.
+    pub min: Option<i64>,
+    /// The greatest value, if there is a bound.
+    pub max: Option<i64>,
+}
+
+/// What goes into an exported program or comes out of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Port {
+    /// `input`, or `constant` for one that is always the same; `result`, `loss`, `gradient` or `token`; `buffer`, `parameter` or `input` for what the program changes.
+    pub role: &'static str,
+    /// The name in the graph.
+    pub name: String,
+    /// What an output changes: the name of the buffer, the parameter or the input.
+    pub becomes: Option<String>,
+    /// The element type of a tensor, as PyTorch names it.
+    pub dtype: Option<String>,
+    /// The sizes of a tensor.
+    pub shape: Option<Vec<Size>>,
+    /// All of it in words.
+    #[serde(skip)]
+    text: String,
+}
+
+/// A size: a number, or an expression of symbols.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Size {
+    /// A number.
+    Number(i64),
+    /// An expression.
+    Symbolic(String),
 }
 
 /// An entry of an archive.
@@ -68,10 +105,9 @@ pub struct Weight {
 pub fn of(archive: &Archive) -> Summary {
     let program = archive.program();
     let graph = &program.graph_module.graph;
-    let bound = |n: Option<i64>| n.map_or("inf".to_string(), |n| n.to_string());
     let ranges = program.range_constraints.iter().map(|(name, range)| {
-        let range = format!("{}..={}", bound(range.min_val), bound(range.max_val));
-        (name.clone(), range)
+        let (min, max) = (range.min_val, range.max_val);
+        (name.clone(), Range { min, max })
     });
     let signature = &program.graph_module.signature;
     let mut operations = Vec::new();
@@ -163,21 +199,33 @@ fn weight(name: &str, weight: &WeightRef) -> Weight {
 }
 
 /// An input that a caller gives; none for weights and the like.
-fn input(spec: &InputSpec, graph: &Graph) -> Option<String> {
+fn input(spec: &InputSpec, graph: &Graph) -> Option<Port> {
     match spec {
-        InputSpec::UserInput { arg } => Some(typed(arg, graph)),
-        InputSpec::ConstantInput { name, value } => Some(format!("{name}: always {}", text(value))),
+        InputSpec::UserInput { arg } => {
+            Some(port("input", &text(arg), None, typed(arg, graph), graph))
+        }
+        InputSpec::ConstantInput { name, value } => {
+            let always = format!("{name}: always {}", text(value));
+            Some(port("constant", name, None, always, graph))
+        }
         _ => None,
     }
 }
 
-fn output(spec: &OutputSpec, graph: &Graph) -> String {
-    let becomes = |what: &str, name: &str, arg: &str| {
-        format!("{what} {name:?} becomes {}", with_type(arg, graph))
+fn output(spec: &OutputSpec, graph: &Graph) -> Port {
+    let becomes = |role: &'static str, name: &str, arg: &str| {
+        let text = format!("{role} {name:?} becomes {}", with_type(arg, graph));
+        port(role, arg, Some(name), text, graph)
+    };
+    let plain = |role: &'static str, name: &str| {
+        let text = format!("{role} {}", with_type(name, graph));
+        port(role, name, None, text, graph)
     };
     match spec {
-        OutputSpec::UserOutput { arg } => typed(arg, graph),
-        OutputSpec::LossOutput { arg } => format!("loss {}", with_type(&arg.name, graph)),
+        OutputSpec::UserOutput { arg } => {
+            port("result", &text(arg), None, typed(arg, graph), graph)
+        }
+        OutputSpec::LossOutput { arg } => plain("loss", &arg.name),
         OutputSpec::BufferMutation { arg, buffer_name } => {
             becomes("buffer", buffer_name, &arg.name)
         }
@@ -190,10 +238,43 @@ fn output(spec: &OutputSpec, graph: &Graph) -> String {
             user_input_name,
         } => becomes("input", user_input_name, &arg.name),
         OutputSpec::GradientToParameter { arg, .. }
-        | OutputSpec::GradientToUserInput { arg, .. } => {
-            format!("gradient {}", with_type(&arg.name, graph))
-        }
-        OutputSpec::Token { arg } => format!("token {}", arg.name),
+        | OutputSpec::GradientToUserInput { arg, .. } => plain("gradient", &arg.name),
+        OutputSpec::Token { arg } => plain("token", &arg.name),
+    }
+}
+
+fn port(
+    role: &'static str,
+    name: &str,
+    becomes: Option<&str>,
+    text: String,
+    graph: &Graph,
+) -> Port {
+    let meta = graph.tensor_values.get(name);
+    let size = |size: &SymInt| match size {
+        SymInt::Int(n) => Size::Number(*n),
+        SymInt::Expr(e) => Size::Symbolic(e.expr.to_string()),
+    };
+    Port {
+        role,
+        name: name.to_owned(),
+        becomes: becomes.map(str::to_owned),
+        dtype: meta.map(|meta| format!("{:?}", meta.dtype).to_lowercase()),
+        shape: meta.map(|meta| meta.sizes.iter().map(size).collect()),
+        text,
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bound = |n: Option<i64>| n.map_or("inf".to_string(), |n| n.to_string());
+        write!(f, "{}..={}", bound(self.min), bound(self.max))
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use fuseline_program::{Fault, Pte};
+use fuseline_program::{Fault, Kind, Pte};
 
 fn rewritten(pte: &Pte<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -90,12 +90,15 @@ fn exercise(bytes: &[u8]) {
 #[test]
 fn other_files_are_told_apart() {
     let error = Pte::parse(b"PK\x03\x04 and so on, for at least forty bytes in all").unwrap_err();
-    assert!(matches!(error.fault(), Fault::OtherKind { .. }), "{error}");
+    let is = |kind| move |fault: &Fault| matches!(fault, Fault::OtherKind { found, .. } if *found == kind);
+    assert!(is(Kind::Archive)(error.fault()), "{error}");
     assert_eq!(error.place().collect::<Vec<_>>(), ["header"]);
-    assert!(matches!(
-        Pte::parse(b"").unwrap_err().fault(),
-        Fault::Short { .. }
-    ));
+    let error = Pte::parse(b"").unwrap_err();
+    assert!(is(Kind::Empty)(error.fault()), "{error}");
+    let error = Pte::parse(&[7; 4096]).unwrap_err();
+    assert!(matches!(error.fault(), Fault::Magic { .. }), "{error}");
+    let error = Pte::parse(&[7; 7]).unwrap_err();
+    assert!(matches!(error.fault(), Fault::Short { .. }), "{error}");
 }
 
 /// The sample with eight bytes of its header replaced.

@@ -152,6 +152,14 @@ fn inspect_and_diff_say_what_is_in_files_and_what_differs() -> Result {
     ];
     let json: serde_json::Value = serde_json::from_str(&bins::run("fuseline", json)?.stdout)?;
     assert!(json["weights"][0]["first"]["sha256"].is_string());
+    assert_eq!(json["format"], "fuseline-differences");
+    let json = ["inspect".as_ref(), "--json".as_ref(), two.as_os_str()];
+    let json: serde_json::Value = serde_json::from_str(&bins::run("fuseline", json)?.stdout)?;
+    assert_eq!(json["format"], "fuseline-program");
+    let method = &json["methods"][0];
+    assert_eq!(method["inputs"][0]["argument"], "in0");
+    assert!(method["inputs"][0]["shape"].is_array(), "{method}");
+    assert_eq!(method["calls"][0]["kind"], "delegate");
     let missing = bins::run(
         "fuseline",
         ["diff".as_ref(), two.as_os_str(), "none.pte".as_ref()],
@@ -170,7 +178,7 @@ fn inspect_and_diff_say_what_is_in_files_and_what_differs() -> Result {
     );
     let between = fixture("host_between/model.pte");
     let inspected = bins::run("fuseline", ["inspect".as_ref(), between.as_os_str()])?;
-    let places = "runs on the device: 4 instructions in 2 calls; on the host: 1 calls";
+    let places = "runs on the device: 4 instructions in 2 calls; on the host: 1 call";
     assert!(inspected.stdout.contains(places), "{}", inspected.stdout);
 
     let exported = cases::find("modules/host_count")?.folder.join("model.pt2");

@@ -51,6 +51,8 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let device = program.device().to_string();
     let text = if args.json {
         let mut object = serde_json::Map::new();
+        object.insert("format".to_owned(), "fuseline-bench".into());
+        object.insert("version".to_owned(), 1.into());
         object.insert("device".to_owned(), device.into());
         for (name, value) in figures {
             object.insert(name.to_owned(), ((value * 1e3).round() / 1e3).into());
