@@ -204,6 +204,20 @@ def host_spectrum(out):
     out.calls(module, [(torch.randn(64),)])
 
 
+class Magnitudes(nn.Module):
+    """Nothing of it goes to the delegate, so that ExecuTorch writes a file without an extended header."""
+
+    def forward(self, x):
+        return torch.fft.rfft(x).abs()
+
+
+@case
+def nothing_delegated(out):
+    module = Magnitudes()
+    out.program(lower(export(module, (torch.randn(3, 8),)), compile_config=COMPLEX))
+    out.calls(module, [(torch.randn(3, 8),)])
+
+
 class Rows(nn.Module):
     """Rows of a matrix at a matrix of positions, which ExecuTorch writes as TakeAlongAxisNode."""
 
