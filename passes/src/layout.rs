@@ -416,6 +416,10 @@ fn moved(op: &Op, order: &[usize]) -> Option<(Op, Vec<usize>)> {
             let (axes, keepdim, perm) = reduced(axes, *keepdim, order);
             Some((op::Mean { axes, keepdim }.into(), perm))
         }
+        Op::LogSumExp(op::LogSumExp { axes, keepdim }) => {
+            let (axes, keepdim, perm) = reduced(axes, *keepdim, order);
+            Some((op::LogSumExp { axes, keepdim }.into(), perm))
+        }
         Op::Sum(op::Sum { axes, keepdim }) => {
             let (axes, keepdim, perm) = reduced(axes, *keepdim, order);
             Some((op::Sum { axes, keepdim }.into(), perm))

@@ -1,7 +1,7 @@
 //! Reductions and the running sum.
 
 use super::pointwise::{Takes, arg, arg_dtype, as_type, from_ints, ints, wide_float};
-pub use super::table::{All, Amax, Amin, Any, Argmax, Argmin, Cumsum, Mean, Prod, Sum};
+pub use super::table::{All, Amax, Amin, Any, Argmax, Argmin, Cumsum, LogSumExp, Mean, Prod, Sum};
 use super::util::{check_axis, fail, for_each_index, tensor};
 use super::{EvalCx, OpImpl};
 use crate::dim::Dim;
@@ -229,6 +229,46 @@ impl OpImpl for Mean {
         }
         lower_in(cx, wide_float(out), out, |x, y| {
             reduction("Mean", x, &self.axes, self.keepdim, y)
+        })
+    }
+}
+
+/// ln Σ eˣ, with the largest x taken out of the sum so that nothing overflows.
+fn log_sum_exp(v: &[f64]) -> f64 {
+    let better = |a: f64, &x: &f64| if beats(x, a, true) { x } else { a };
+    let most = v.iter().fold(f64::NEG_INFINITY, better);
+    if most.is_finite() {
+        most + v.iter().map(|x| (x - most).exp()).sum::<f64>().ln()
+    } else {
+        most
+    }
+}
+
+impl OpImpl for LogSumExp {
+    fn infer(&self, args: &[&Type]) -> Result<Type, OpError> {
+        let x = tensor(args, 0)?;
+        Takes::Floats.check(x.dtype)?;
+        not_empty(x, &self.axes)?;
+        let shape = reduced(&x.shape, &self.axes, self.keepdim)?;
+        Ok(Type::tensor(x.dtype, shape))
+    }
+
+    fn eval(&self, _: &EvalCx<'_>, args: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
+        let x = arg(args, 0)?;
+        let v = super::pointwise::floats(x)?;
+        let gather = |terms: &mut Vec<f64>, i: usize| terms.push(v[i]);
+        let (shape, terms) = accumulate(x.shape(), &self.axes, self.keepdim, Vec::new(), gather)?;
+        let sums = terms.iter().map(|v| log_sum_exp(v)).collect();
+        Ok(vec![Tensor::floats(x.dtype(), shape, sums)?])
+    }
+
+    fn lower(&self, cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
+        let out = arg_dtype(cx, 0)?;
+        if self.axes.is_empty() {
+            return lower_none(cx, out);
+        }
+        lower_in(cx, wide_float(out), out, |x, y| {
+            reduction("LogSumExp", x, &self.axes, self.keepdim, y)
         })
     }
 }

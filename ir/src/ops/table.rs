@@ -306,6 +306,8 @@ ops! {
     "sum" reduce::Sum("x") { axes: Vec<usize>, keepdim: bool } [Reduction] aten [];
     /// Mean over the axes, of floats.
     "mean" reduce::Mean("x") { axes: Vec<usize>, keepdim: bool } [Reduction] aten [];
+    /// ln of the sum of eˣ over the axes, of floats, whatever their size: −∞ of −∞ alone, ∞ where there is one, NaN where there is one.
+    "logsumexp" reduce::LogSumExp("x") { axes: Vec<usize>, keepdim: bool } [Reduction] aten [];
     /// Product over the axes; integers and bools multiply to i64.
     "prod" reduce::Prod("x") { axes: Vec<usize>, keepdim: bool } [Reduction] aten [];
     /// Largest element; NaN where there is one.

@@ -126,6 +126,10 @@ fn keep_reduced(b: &mut Builder, op: &Op, args: &[Value]) -> Rewrite {
             let keepdim = !r.keepdim;
             reduce::Mean { keepdim, ..r }.into()
         }
+        Op::LogSumExp(r) => {
+            let keepdim = !r.keepdim;
+            reduce::LogSumExp { keepdim, ..r }.into()
+        }
         Op::Amax(r) => {
             let keepdim = !r.keepdim;
             reduce::Amax { keepdim, ..r }.into()

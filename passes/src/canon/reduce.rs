@@ -31,6 +31,13 @@ fn reduction(op: &Op) -> Option<(&[usize], Over)> {
             }
             .into()
         }),
+        Op::LogSumExp(r) => (&r.axes, |axes| {
+            reduce::LogSumExp {
+                axes,
+                keepdim: true,
+            }
+            .into()
+        }),
         Op::Amax(r) => (&r.axes, |axes| {
             reduce::Amax {
                 axes,

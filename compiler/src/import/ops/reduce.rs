@@ -351,25 +351,7 @@ pub(in crate::import) fn log_sum_exp(
         let lowest = cx.build.float(f64::NEG_INFINITY, dtype)?;
         return cx.build.broadcast(lowest, cx.build.shape(nothing)?);
     }
-    let max = cx.build.add(
-        op::Amax {
-            axes: axes.clone(),
-            keepdim: true,
-        },
-        &[x],
-    )?;
-    let size = cx.build.add(op::Abs {}, &[max])?;
-    let infinity = cx.build.float(f64::INFINITY, dtype)?;
-    let infinite = cx.build.add(op::Eq {}, &[size, infinity])?;
-    let zero = cx.build.float(0.0, dtype)?;
-    let max = cx.build.select(infinite, zero, max)?;
-    let below = cx.build.add(op::Sub {}, &[x, max])?;
-    let grown = cx.build.add(op::Exp {}, &[below])?;
-    let sum = cx.build.add(op::Sum { axes, keepdim }, &[grown])?;
-    let log = cx.build.add(op::Log {}, &[sum])?;
-    let shape = cx.build.shape(log)?;
-    let max = cx.build.reshape(max, shape)?;
-    cx.build.add(op::Add {}, &[log, max])
+    cx.build.add(op::LogSumExp { axes, keepdim }, &[x])
 }
 
 pub(in crate::import) fn vector_norm(

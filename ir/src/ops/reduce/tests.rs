@@ -300,3 +300,24 @@ fn running_sums() {
     );
     assert!(run(Cumsum { axis: 2 }, &[&x]).is_err());
 }
+
+#[test]
+fn logarithms_of_sums_of_exponentials() {
+    let (inf, nan) = (f64::INFINITY, f64::NAN);
+    let x = f(
+        &[5, 2],
+        &[1000.0, 1000.0, -inf, -inf, -inf, 3.0, inf, -inf, nan, inf],
+    );
+    let over = |axes: &[usize], keepdim| LogSumExp {
+        axes: axes.to_vec(),
+        keepdim,
+    };
+    let sums = run(over(&[1], false), &[&x]).unwrap().to_f64();
+    let twice = f64::from((1000.0 + 2f64.ln()) as f32);
+    assert_eq!(sums[..4], [twice, -inf, 3.0, inf]);
+    assert!(sums[4].is_nan());
+    assert_eq!(run(over(&[1], true), &[&x]).unwrap().shape(), [5, 1]);
+    let y = f(&[2], &[1.5, -2.0]);
+    assert_eq!(run(over(&[], false), &[&y]).unwrap(), y);
+    assert!(run(over(&[0], false), &[&f(&[0], &[])]).is_err());
+}
