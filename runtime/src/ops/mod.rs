@@ -187,6 +187,11 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
         I::Any(i) => reduce!(i, mlx_any, mlx_any_axes),
         I::All(i) => reduce!(i, mlx_all, mlx_all_axes),
         I::Median(i) => reduce!(i, mlx_median, mlx_median_axes),
+        // MLX refuses one of no elements, whose sum it takes.
+        I::LogSumExp(i) if f.get(i.x)?.len() == 0 => {
+            reduce!(i, mlx_sum, mlx_sum_axes)?;
+            f.put(i.out, op!(f, mlx_log, f.raw(i.out)?))
+        }
         I::LogSumExp(i) => reduce!(i, mlx_logsumexp, mlx_logsumexp_axes),
         I::Var(i) => reduce!(i, mlx_var, mlx_var_axes, i.ddof),
         I::Std(i) => reduce!(i, mlx_std, mlx_std_axes, i.ddof),
