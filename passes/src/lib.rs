@@ -6,12 +6,18 @@
 //!
 //! What is always better is done by [`canon`], while the graph is rebuilt: identities, merged movements, one spelling for each thing. What is a choice (is this arithmetic a
 //! norm? where does a transpose go?) is left to the e-graph, [`saturate`], which holds all spellings at once and extracts the cheapest by the target's cost table.
-//! [`horizontal`] then joins what several values are computed from one value alike.
+//!
+//! Around it stand passes for what no rule sees, each of which says what it does at its head. Before it: [`ordered`] and [`experts`] (a mixture of experts does no work that it needn't),
+//! [`affine`] (scales of channels go into weights), [`positions`] (an index that the host must read is a size from then on). Behind it: [`filled`] (a cache is read as far as it is
+//! filled), [`horizontal`] (what several values are computed from one value alike), [`layout`] (transpositions meet), [`unpack`] and [`biases`] (weights in few bits), [`chains`]
+//! (elementwise steps stand side by side).
+//!
 //! [`fold`] evaluates what depends on constants alone where the result is small; the rest of that kind is marked by [`hoist`] and computed once, when the program is
 //! loaded. [`decompose`] replaces what the target has no instruction for. At the end [`partition`] decides what runs where.
 //!
-//! Two further pieces serve the passes: [`closed_form`], which knows values as functions of their index (a rotary table, a causal mask), and [`pass`], the
-//! types that all passes share.
+//! What serves the passes: [`closed_form`], which knows values as functions of their index (a rotary table, a causal mask); [`pattern`], [`matcher`], [`sort`], [`rule`], [`rules`] and
+//! [`extract`], the e-graph's parts; [`layers`], which finds layers that are alike, so that one is solved; [`explain`] and [`proof`], which say what was done; [`pass`], the types that
+//! all passes share.
 
 pub mod affine;
 mod beside;

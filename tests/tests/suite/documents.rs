@@ -181,7 +181,7 @@ fn aten() -> Result {
     let mut text = format!(
         "# The operators of exports\n\nMade from the importer's registry: of {all} overloads that an inference export can hold, {imported} are imported. Operators of a user's own library become calls of \
          the host.\n\nAn operator that is an op of the IR ([ops.md](ops.md)) says what that becomes on the target, and the dtypes that it takes; the others are written in ops of the IR by the named file of \
-         `compiler/src/import/ops/`, for the dtypes that those take, and promote as PyTorch does. `data_dependent` is what goes to the host, and so do the factorisations of `factor`. \"Tested\" are the dtypes of the first tensor in which \
+         `compiler/src/import/ops/`, for the dtypes that those take, and promote as PyTorch does. What takes a kernel of the host, one that the runtime brings along, says so. \"Tested\" are the dtypes of the first tensor in which \
          `tests/scripts/sweep_operators.py` compared the operator with PyTorch, over the samples of PyTorch's own tests, and both agreed.\n\n| operator | overloads | how | dtypes |\n|---|---|---|---|\n"
     );
     let mut refused: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -221,6 +221,9 @@ fn aten() -> Result {
                 Road::Op(name) => {
                     let (how, dtypes) = lowered(name)?;
                     (format!("`{name}`: {how}"), dtypes)
+                }
+                Road::Handler(file @ ("data_dependent" | "factor" | "bits")) => {
+                    (format!("with a kernel of the host, `{file}`"), tested)
                 }
                 Road::Handler(file) => (format!("written in ops, `{file}`"), tested),
                 Road::InPlace => ("in place".to_owned(), tested),
