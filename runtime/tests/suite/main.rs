@@ -9,8 +9,6 @@ mod drawn;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
-mod in_place;
-#[cfg(test)]
 mod late;
 #[cfg(test)]
 mod nodes;

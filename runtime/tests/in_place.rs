@@ -1,9 +1,14 @@
-//! State is updated in the memory that it has. MLX counts memory by process; what the other tests use is small beside it.
+//! State is updated in the memory that it has. MLX counts memory by process, so this test has one of its own.
 
-use crate::programs::{GraphBuilder, fixed};
+#[cfg(test)]
+#[expect(dead_code, reason = "the other tests of the runtime use all of it")]
+#[path = "suite/programs.rs"]
+mod programs;
+
 use fuseline_program::Tid;
 use fuseline_program::instr::{IdCopy, IntOrVid, Slice, SliceUpdate};
 use fuseline_runtime::{Device, Options, Program, ScalarType, Tensor, memory};
+use programs::{GraphBuilder, fixed};
 
 const LENGTH: u32 = 1 << 20;
 const BYTES: usize = LENGTH as usize * 4;
