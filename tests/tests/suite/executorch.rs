@@ -272,7 +272,7 @@ fn in_fixtures() -> Result<BTreeMap<&'static str, BTreeSet<String>>> {
 /// The tests of the runtime that build a program with an instruction by hand, by file.
 fn in_hand_made(name: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    for file in workspace::files("runtime/tests/suite", "rs")? {
+    for file in workspace::files("runtime/tests", "rs")? {
         let text = workspace::read(&file)?;
         let made = [
             format!(" {name} {{\n"),
