@@ -773,6 +773,10 @@ impl<'a> flatbuffers::Follow<'a> for &'a Tid {
 impl<'b> flatbuffers::Push for Tid {
     type Output = Tid;
     #[inline]
+    fn alignment() -> flatbuffers::PushAlignment {
+        flatbuffers::PushAlignment::new(4)
+    }
+    #[inline]
     unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
         let src = ::core::slice::from_raw_parts(self as *const Tid as *const u8, Self::size());
         dst.copy_from_slice(src);
@@ -864,6 +868,10 @@ impl<'a> flatbuffers::Follow<'a> for &'a Vid {
 }
 impl<'b> flatbuffers::Push for Vid {
     type Output = Vid;
+    #[inline]
+    fn alignment() -> flatbuffers::PushAlignment {
+        flatbuffers::PushAlignment::new(4)
+    }
     #[inline]
     unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
         let src = ::core::slice::from_raw_parts(self as *const Vid as *const u8, Self::size());

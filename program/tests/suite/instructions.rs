@@ -1,7 +1,8 @@
 //! The instruction table: against the schema, and what follows from it.
 
 use fuseline_program::instr::{
-    BuildError, Field, FieldKind, FieldProblem, IntOrVid, Role, Slot, SlotMut, instruction_table,
+    BuildError, Field, FieldKind, FieldProblem, InstrInfo, IntOrVid, Role, Slot, SlotMut,
+    instruction_table,
 };
 use fuseline_program::{Instruction, ScalarType, Tid, Vid};
 
@@ -109,33 +110,38 @@ fn rows_have_the_fields_of_the_schema() {
     }
 }
 
+/// An instruction with something in every field, and slots wherever a number may come from one.
+pub fn filled(row: &InstrInfo) -> Instruction {
+    let fill = |kind| match kind {
+        FieldKind::Tid => Field::Tid(Tid(7)),
+        FieldKind::Vid => Field::Vid(Vid(3)),
+        FieldKind::Tids => Field::Tids(vec![Tid(1), Tid(2)]),
+        FieldKind::I32 | FieldKind::U32 | FieldKind::U64 => Field::Int(2),
+        FieldKind::I8s | FieldKind::I32s => Field::Ints(vec![1, 0]),
+        FieldKind::F32 => Field::F32(0.5),
+        FieldKind::Bool => Field::Bool(true),
+        FieldKind::Str => Field::Str("text".to_owned()),
+        FieldKind::Strs => Field::Strs(vec!["a".to_owned()]),
+        FieldKind::DType => Field::DType(ScalarType::BF16),
+        FieldKind::DTypes => Field::DTypes(vec![ScalarType::F32]),
+        FieldKind::IntOrVid => Field::IntOrVid(IntOrVid::Vid(Vid(1))),
+        FieldKind::IntOrVids => Field::IntOrVids(vec![IntOrVid::Int(4), IntOrVid::Vid(Vid(1))]),
+        FieldKind::FloatOrVid | FieldKind::VidOrTid | FieldKind::IntOrVidOrTid => {
+            Field::Vid(Vid(9))
+        }
+    };
+    let fields: Vec<(&str, Field)> = row
+        .fields
+        .iter()
+        .map(|info| (info.name, fill(info.kind)))
+        .collect();
+    Instruction::build(row.name, &fields).unwrap()
+}
+
 #[test]
 fn every_instruction_builds_from_its_own_fields() {
     for row in instruction_table() {
-        let fill = |kind| match kind {
-            FieldKind::Tid => Field::Tid(Tid(7)),
-            FieldKind::Vid => Field::Vid(Vid(3)),
-            FieldKind::Tids => Field::Tids(vec![Tid(1), Tid(2)]),
-            FieldKind::I32 | FieldKind::U32 | FieldKind::U64 => Field::Int(2),
-            FieldKind::I8s | FieldKind::I32s => Field::Ints(vec![1, 0]),
-            FieldKind::F32 => Field::F32(0.5),
-            FieldKind::Bool => Field::Bool(true),
-            FieldKind::Str => Field::Str("text".to_owned()),
-            FieldKind::Strs => Field::Strs(vec!["a".to_owned()]),
-            FieldKind::DType => Field::DType(ScalarType::BF16),
-            FieldKind::DTypes => Field::DTypes(vec![ScalarType::F32]),
-            FieldKind::IntOrVid => Field::IntOrVid(IntOrVid::Vid(Vid(1))),
-            FieldKind::IntOrVids => Field::IntOrVids(vec![IntOrVid::Int(4), IntOrVid::Vid(Vid(1))]),
-            FieldKind::FloatOrVid | FieldKind::VidOrTid | FieldKind::IntOrVidOrTid => {
-                Field::Vid(Vid(9))
-            }
-        };
-        let fields: Vec<(&str, Field)> = row
-            .fields
-            .iter()
-            .map(|info| (info.name, fill(info.kind)))
-            .collect();
-        let built = Instruction::build(row.name, &fields).unwrap();
+        let built = filled(row);
         assert_eq!(built.info().name, row.name);
         let again: Vec<(&str, Field)> = built
             .fields()

@@ -6,6 +6,7 @@
     reason = "helpers of tests fail as the tests do"
 )]
 
+mod alignment;
 mod common;
 mod files;
 mod instructions;
