@@ -119,11 +119,11 @@ fn made(instruction: &I, f: &Frame<'_>) -> Option<(Tid, Few)> {
     (made.1.values.len() <= FEW).then_some(made)
 }
 
-/// What is in a slot, if it is a few integers that are there.
+/// What is in a slot, if it is a few integers that are there. None are not a few: the lengths of an array without elements have no bound.
 fn known(tid: Tid, f: &Frame<'_>) -> Option<Few> {
     let array = f.get(tid).ok()?;
     let wide = matches!(array.dtype(), ScalarType::I32 | ScalarType::I64);
-    if !wide || array.len() > FEW || !array.is_computed() {
+    if !wide || !(1..=FEW).contains(&array.len()) || !array.is_computed() {
         return None;
     }
     Some(Few {

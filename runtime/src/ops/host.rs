@@ -3,10 +3,11 @@
 use std::ffi::CString;
 
 use fuseline_program::ScalarType;
+use fuseline_program::instr::FloatOrVid;
 
 use crate::device::Device;
 use crate::fault::Fault;
-use crate::frame::Frame;
+use crate::frame::{Frame, Number};
 use crate::late::Span;
 use crate::mlx::Array;
 use crate::ops::metal_kernel::metal_is_there;
@@ -135,7 +136,28 @@ pub(super) fn scalar(value: f64, dtype: ScalarType) -> Result<Array, Fault> {
     Ok(Array::from_bytes(&bytes, &[], dtype)?)
 }
 
-/// Visits the elements of an integer array in row-major order, as host numbers, which waits for them.
+/// An array without axes that holds an integer, or the nearest one of its type.
+pub(super) fn whole(value: i64, dtype: ScalarType) -> Result<Array, Fault> {
+    let bytes = match dtype {
+        ScalarType::I64 => value.to_le_bytes(),
+        ScalarType::U64 => value.max(0).to_le_bytes(),
+        // No other integers are as wide as what a double does not round.
+        _ => return scalar(value as f64, dtype),
+    };
+    Ok(Array::from_bytes(&bytes, &[], dtype)?)
+}
+
+/// An array without axes that holds a host number.
+pub(super) fn number(value: FloatOrVid, dtype: ScalarType, f: &Frame<'_>) -> Result<Array, Fault> {
+    if let FloatOrVid::Vid(vid) = value
+        && let Number::Int(integer) = f.value(vid)?
+    {
+        return whole(integer, dtype);
+    }
+    scalar(f.float(value)?, dtype)
+}
+
+/// Visits the elements of an integer array in row-major order, as host numbers, which waits for them. Those beyond 63 bits are cut to the largest.
 pub(crate) fn each_integer(array: &Array, visit: impl FnMut(i64)) -> Result<(), Fault> {
     fn decode<const N: usize>(bytes: &[u8], one: impl Fn([u8; N]) -> i64, visit: impl FnMut(i64)) {
         let chunks = bytes.as_chunks::<N>().0.iter();
@@ -161,7 +183,7 @@ pub(crate) fn each_integer(array: &Array, visit: impl FnMut(i64)) -> Result<(), 
     Ok(())
 }
 
-/// Between what the elements of an array lie, which waits for them; none unless they are integers, or if there are none.
+/// Between what the elements of an array lie, which waits for them; none unless they are integers, if there are none, or if one is beyond 63 bits.
 pub(crate) fn span_of(array: &Array) -> Result<Option<Span>, Fault> {
     let mut span: Option<Span> = None;
     if is_integer(array.dtype()) {
@@ -173,7 +195,9 @@ pub(crate) fn span_of(array: &Array) -> Result<Option<Span>, Fault> {
             span = Some(span.map_or(one, |span| span.with(one)));
         })?;
     }
-    Ok(span)
+    // The largest integer stands for those beyond it.
+    let cut = array.dtype() == ScalarType::U64;
+    Ok(span.filter(|span| !cut || span.most < i64::MAX))
 }
 
 /// The elements of an integer array, as host numbers.
@@ -184,12 +208,13 @@ pub(super) fn integers(array: &Array) -> Result<Vec<i64>, Fault> {
 }
 
 pub(super) fn item(array: &Array) -> Result<i64, Fault> {
-    match integers(array)?.as_slice() {
-        [value] => Ok(*value),
-        many => Err(Fault::NotOne {
-            elements: many.len(),
-        }),
+    let elements = array.len();
+    if elements == 1
+        && let [value] = *integers(array)?
+    {
+        return Ok(value);
     }
+    Err(Fault::NotOne { elements })
 }
 
 pub(super) fn is_integer(dtype: ScalarType) -> bool {

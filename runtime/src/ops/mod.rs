@@ -30,7 +30,7 @@ use crate::mlx::{Array, Vector, code_of};
 pub use cached::CacheOptions;
 pub(crate) use cached::{CacheLayout, Caches};
 pub(crate) use host::{axis_of, each_integer, span_of};
-use host::{fill_bytes, item, lengths, scalar, steps};
+use host::{fill_bytes, item, lengths, number, scalar, steps};
 
 /// Calls an operation of mlx-c with these arguments and the frame's stream; gives the array that it makes.
 macro_rules! op {
@@ -599,7 +599,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
                 i.scalar_type,
                 f,
             )?;
-            let value = scalar(f.float(i.v)?, i.scalar_type)?;
+            let value = number(i.v, i.scalar_type, f)?;
             let code = code_of(i.scalar_type)?;
             f.put(
                 i.out,
@@ -609,7 +609,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
         I::FullLike(i) => {
             let x = f.get(i.x)?;
             let dtype = i.scalar_type.unwrap_or(x.dtype());
-            let value = scalar(f.float(i.v)?, dtype)?;
+            let value = number(i.v, dtype, f)?;
             f.put(
                 i.out,
                 op!(f, mlx_full_like, x.raw(), value.raw(), code_of(dtype)?),

@@ -8,7 +8,7 @@ use fuseline_program::instr::{
 use fuseline_program::{ScalarType, Tid};
 
 use super::host::{
-    axis_of, c_string, fill_bytes, integers, is_integer, lengths, scalar, within_reach,
+    axis_of, c_string, fill_bytes, integers, is_integer, lengths, scalar, whole, within_reach,
 };
 use super::indices::{self, CHECKED};
 use super::metal_kernel::metal_is_there;
@@ -563,8 +563,15 @@ pub(super) fn index_copy(i: &IndexCopy, f: &mut Frame<'_>) -> Result<(), Fault> 
     let (dst, update) = (f.get(i.dst)?, f.get(i.update)?);
     let axis = axis_of(i.axis, dst.rank())?;
     let length = i64::from(dst.shape()[axis]);
-    let mut rows = Vec::new();
-    for index in integers(f.get(i.indices)?)? {
+    let indices = f.get(i.indices)?;
+    if update.rank() != dst.rank() || update.shape()[axis] as usize != indices.len() {
+        let wanted = indices.len();
+        return Err(Fault::Pieces { wanted });
+    }
+    // They are read as numbers of 64 bits, whatever little memory they take on the device.
+    within_reach([indices.len() as u64], ScalarType::I64, f)?;
+    let mut rows = Vec::with_capacity(indices.len());
+    for index in integers(indices)? {
         let row = if index < 0 { index + length } else { index };
         match i32::try_from(row) {
             Ok(row) if (0..length).contains(&i64::from(row)) => rows.push(row),
@@ -576,9 +583,6 @@ pub(super) fn index_copy(i: &IndexCopy, f: &mut Frame<'_>) -> Result<(), Fault> 
                 });
             }
         }
-    }
-    if update.rank() != dst.rank() || update.shape()[axis] as usize != rows.len() {
-        return Err(Fault::Pieces { wanted: rows.len() });
     }
     let mut out = dst.share()?;
     let mut first = 0;
@@ -595,6 +599,9 @@ pub(super) fn index_copy(i: &IndexCopy, f: &mut Frame<'_>) -> Result<(), Fault> 
     f.put(i.out, out)
 }
 
+/// Integers up to this one, and sums of two of them, are exact as doubles.
+const EXACT: u64 = 1 << 52;
+
 pub(super) fn arange(i: &Arange, f: &mut Frame<'_>) -> Result<(), Fault> {
     let (start, stop, step) = (f.number(i.start)?, f.number(i.stop)?, f.number(i.step)?);
     if step == 0 {
@@ -609,12 +616,24 @@ pub(super) fn arange(i: &Arange, f: &mut Frame<'_>) -> Result<(), Fault> {
         .max(0)
         .unsigned_abs()
         .div_ceil(u128::from(step.unsigned_abs()));
-    fill_bytes([u64::try_from(count).unwrap_or(u64::MAX)], dtype, f)?;
-    let (start, stop, step) = (start as f64, stop as f64, step as f64);
-    f.put(
-        i.out,
-        op!(f, mlx_arange, start, stop, step, code_of(dtype)?),
-    )
+    let length = [u64::try_from(count).unwrap_or(u64::MAX)];
+    fill_bytes(length, dtype, f)?;
+    if [start, stop, step]
+        .iter()
+        .all(|n| n.unsigned_abs() <= EXACT)
+    {
+        let (start, stop, step) = (start as f64, stop as f64, step as f64);
+        let out = op!(f, mlx_arange, start, stop, step, code_of(dtype)?);
+        return f.put(i.out, out);
+    }
+    // MLX takes doubles, which would round these.
+    fill_bytes(length, ScalarType::I64, f)?;
+    let wide = code_of(ScalarType::I64)?;
+    let all = op!(f, mlx_arange, 0.0, count as f64, 1.0, wide);
+    let [step, start] = [step, start].map(|n| whole(n, ScalarType::I64));
+    let all = op!(f, mlx_multiply, all.raw(), step?.raw());
+    let all = op!(f, mlx_add, all.raw(), start?.raw());
+    f.put(i.out, cast(&all, dtype, f)?)
 }
 
 pub(super) fn random_bits(i: &RandomBits, f: &mut Frame<'_>) -> Result<(), Fault> {

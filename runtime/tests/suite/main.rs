@@ -9,6 +9,8 @@ mod drawn;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
+mod integers;
+#[cfg(test)]
 mod late;
 #[cfg(test)]
 mod nodes;
