@@ -1,16 +1,139 @@
-//! What of convolutions MLX does not look at, and padding where it must not do it.
+//! Convolutions of one, two or three spatial axes: what MLX does not look at, and padding where it must not do it.
+//!
+//! Operands have their batch or results first, then the spatial axes, then the channels. All six instructions are MLX's one general convolution.
 //!
 //! MLX 0.32's loop for convolutions in groups, on the CPU, takes as many results at an edge for padded ones as the padding has steps, even where there are fewer
 //! results than that, and writes beyond the array. There the padding is added before.
 
 use fuseline_program::ScalarType;
+use fuseline_program::instr::Tid;
 
-use super::host::{fill_bytes, scalar, within_reach};
+use super::host::{fill_bytes, scalar, steps, within_reach};
 use super::op;
 use crate::device::Device;
 use crate::fault::Fault;
 use crate::frame::Frame;
 use crate::mlx::Array;
+
+/// What an instruction says of its spatial axes, outermost first.
+pub(super) struct Axes<const N: usize> {
+    pub(super) stride: [i32; N],
+    /// Zeros on both sides; of a transposed convolution, what is cut off both sides.
+    pub(super) padding: [i32; N],
+    /// The distance of neighbours in the kernel.
+    pub(super) dilation: [i32; N],
+    /// What a transposed convolution adds behind the end.
+    pub(super) output_padding: [i32; N],
+}
+
+impl<const N: usize> Axes<N> {
+    /// Refuses numbers that no convolution can have.
+    fn check(&self, groups: i32) -> Result<(), Fault> {
+        let positive = [&self.stride[..], &self.dilation, &[groups]].concat();
+        steps(&positive, &[self.padding, self.output_padding].concat())
+    }
+
+    /// How far the kernel reaches along each axis.
+    fn windows(&self, w: &Array) -> [i64; N] {
+        let length = |at: usize| i64::from(w.shape()[at + 1]);
+        std::array::from_fn(|at| i64::from(self.dilation[at]) * (length(at) - 1) + 1)
+    }
+}
+
+/// What MLX's general convolution takes besides operands.
+struct General<const N: usize> {
+    stride: [i32; N],
+    before: [i32; N],
+    after: [i32; N],
+    dilation: [i32; N],
+    /// The distance of neighbours in the input, with zeros between them.
+    spread: [i32; N],
+    groups: i32,
+    /// Whether the kernel is walked from its end.
+    flip: bool,
+}
+
+impl<const N: usize> General<N> {
+    fn of(&self, x: &Array, w: &Array, f: &Frame<'_>) -> Result<Array, Fault> {
+        let out = op!(
+            f,
+            mlx_conv_general,
+            x.raw(),
+            w.raw(),
+            self.stride.as_ptr(),
+            N,
+            self.before.as_ptr(),
+            N,
+            self.after.as_ptr(),
+            N,
+            self.dilation.as_ptr(),
+            N,
+            self.spread.as_ptr(),
+            N,
+            self.groups,
+            self.flip,
+        );
+        affordable(&out, w, self.groups, f)?;
+        Ok(out)
+    }
+}
+
+/// The convolution of `x` with `w`.
+pub(super) fn forward<const N: usize>(
+    x: Tid,
+    w: Tid,
+    axes: &Axes<N>,
+    groups: i32,
+    f: &Frame<'_>,
+) -> Result<Array, Fault> {
+    axes.check(groups)?;
+    let (x, w) = (f.get(x)?, f.get(w)?);
+    let own = padded(x, w, axes, f)?;
+    let padding = if own.is_some() { [0; N] } else { axes.padding };
+    let general = General {
+        stride: axes.stride,
+        before: padding,
+        after: padding,
+        dilation: axes.dilation,
+        spread: [1; N],
+        groups,
+        flip: false,
+    };
+    general.of(own.as_ref().unwrap_or(x), w, f)
+}
+
+/// The transposed convolution of `x` with `w`: that of an input with `stride - 1` zeros between its elements, and all around it as far as the kernel reaches.
+pub(super) fn transposed<const N: usize>(
+    x: Tid,
+    w: Tid,
+    axes: &Axes<N>,
+    groups: i32,
+    f: &Frame<'_>,
+) -> Result<Array, Fault> {
+    axes.check(groups)?;
+    let (x, w) = (f.get(x)?, f.get(w)?);
+    check_transposed(x, w, axes, f)?;
+    let windows = axes.windows(w);
+    let around = |at: usize, more: i32| {
+        let length = windows[at] - 1 - i64::from(axes.padding[at]) + i64::from(more);
+        i32::try_from(length).map_err(|_| Fault::Overflow)
+    };
+    let (mut before, mut after) = ([0; N], [0; N]);
+    for at in 0..N {
+        before[at] = around(at, 0)?;
+        after[at] = around(at, axes.output_padding[at])?;
+    }
+    let general = General {
+        stride: [1; N],
+        before,
+        after,
+        dilation: axes.dilation,
+        spread: axes.stride,
+        groups,
+        flip: true,
+    };
+    general.of(x, w, f)
+}
 
 /// Refuses what MLX does not look at: operands without a spatial axis for each of `axes` between the first and the last, and axes of no length, which its loops on the CPU divide by. Only a
 /// batch may be empty.
@@ -24,40 +147,34 @@ fn check(x: &Array, w: &Array, spatial: usize) -> Result<(), Fault> {
     Ok(())
 }
 
-/// [`check`] for a transposed convolution, which is one of an input with `stride - 1` zeros between its elements.
-pub(super) fn check_transposed(
+/// [`check`] for a transposed convolution.
+fn check_transposed<const N: usize>(
     x: &Array,
     w: &Array,
-    axes: &[Axis],
-    output_padding: &[i32],
+    axes: &Axes<N>,
     f: &Frame<'_>,
 ) -> Result<(), Fault> {
-    check(x, w, axes.len())?;
-    let lengths = axes.iter().zip(output_padding).enumerate();
-    let lengths = lengths.map(|(at, (axis, more))| {
+    check(x, w, N)?;
+    let windows = axes.windows(w);
+    let lengths = std::array::from_fn(|at| {
         // With the zeros behind the last element too, which MLX's loops on the CPU walk over.
-        let spread = i64::from(axis.stride) * i64::from(x.shape()[at + 1]);
-        let before = (axis.window(w, at) - 1 - i64::from(axis.padding)).max(0);
-        let around = before.saturating_mul(2).saturating_add(i64::from(*more));
-        spread.saturating_add(around)
+        let spread = i64::from(axes.stride[at]) * i64::from(x.shape()[at + 1]);
+        let before = (windows[at] - 1 - i64::from(axes.padding[at])).max(0);
+        let around = before.saturating_mul(2);
+        spread.saturating_add(around.saturating_add(i64::from(axes.output_padding[at])))
     });
-    laid_out(x, w, axes, lengths, f)
+    laid_out(x, windows, lengths, f)
 }
 
 /// Refuses lengths that MLX, which counts in 32 bits, can't count, and an input that takes too much memory with what is put between and around its elements.
-fn laid_out(
+fn laid_out<const N: usize>(
     x: &Array,
-    w: &Array,
-    axes: &[Axis],
-    lengths: impl Iterator<Item = i64>,
+    windows: [i64; N],
+    lengths: [i64; N],
     f: &Frame<'_>,
 ) -> Result<(), Fault> {
-    let lengths: Vec<i64> = lengths.collect();
-    let windows = axes.iter().enumerate().map(|(at, axis)| axis.window(w, at));
-    if windows
-        .chain(lengths.iter().copied())
-        .any(|n| n > i64::from(i32::MAX))
-    {
+    let mut counted = windows.into_iter().chain(lengths);
+    if counted.any(|n| n > i64::from(i32::MAX)) {
         return Err(Fault::Overflow);
     }
     let shape = x.shape();
@@ -77,7 +194,7 @@ fn ranks(x: &Array, w: &Array, spatial: usize) -> Result<(), Fault> {
 }
 
 /// Refuses a convolution that takes too much memory on its way: on the CPU, MLX makes it a product of matrices, and lays out a copy of what each result is made from.
-pub(super) fn affordable(out: &Array, w: &Array, groups: i32, f: &Frame<'_>) -> Result<(), Fault> {
+fn affordable(out: &Array, w: &Array, groups: i32, f: &Frame<'_>) -> Result<(), Fault> {
     if f.stream.device() != Device::Cpu {
         return Ok(());
     }
@@ -108,45 +225,30 @@ fn countable(
     within_reach(lengths, dtype, f)
 }
 
-/// One spatial axis of a convolution.
-pub(super) struct Axis {
-    pub(super) stride: i32,
-    pub(super) padding: i32,
-    pub(super) dilation: i32,
-}
-
-impl Axis {
-    /// How far the kernel reaches along the spatial axis of this number.
-    fn window(&self, w: &Array, at: usize) -> i64 {
-        i64::from(self.dilation) * (i64::from(w.shape()[at + 1]) - 1) + 1
-    }
-}
-
 /// `x` with its padding in it, where MLX's own would go wrong or `x` has nothing but its padding; else `None`. What MLX is given then passes [`check`].
 /// `x` and `w` have their spatial axes behind the first.
-pub(super) fn padded(
+fn padded<const N: usize>(
     x: &Array,
     w: &Array,
-    axes: &[Axis],
+    axes: &Axes<N>,
     f: &Frame<'_>,
 ) -> Result<Option<Array>, Fault> {
-    ranks(x, w, axes.len())?;
-    let x_shape = x.shape();
-    let length = |at: usize, axis: &Axis| i64::from(x_shape[at + 1]) + 2 * i64::from(axis.padding);
-    let few = axes.iter().enumerate().any(|(at, axis)| {
-        let stride = i64::from(axis.stride);
-        let results = (length(at, axis) - axis.window(w, at)).div_euclid(stride) + 1;
-        i64::from(axis.padding) > results * stride
+    ranks(x, w, N)?;
+    let (x_shape, windows, widths) = (x.shape(), axes.windows(w), axes.padding);
+    let lengths: [i64; N] =
+        std::array::from_fn(|at| i64::from(x_shape[at + 1]) + 2 * i64::from(widths[at]));
+    let few = (0..N).any(|at| {
+        let stride = i64::from(axes.stride[at]);
+        let results = (lengths[at] - windows[at]).div_euclid(stride) + 1;
+        i64::from(widths[at]) > results * stride
     });
-    let lengths = axes.iter().enumerate();
-    laid_out(x, w, axes, lengths.map(|(at, axis)| length(at, axis)), f)?;
-    let nothing = x_shape[1..=axes.len()].contains(&0);
+    laid_out(x, windows, lengths, f)?;
+    let nothing = x_shape[1..=N].contains(&0);
     if !nothing && (!few || f.stream.device() != Device::Cpu) {
-        check(x, w, axes.len())?;
+        check(x, w, N)?;
         return Ok(None);
     }
-    let spatial: Vec<i32> = (1..).take(axes.len()).collect();
-    let widths: Vec<i32> = axes.iter().map(|axis| axis.padding).collect();
+    let spatial: Vec<i32> = (1..).take(N).collect();
     let lengths = x_shape.iter().enumerate().map(|(at, length)| {
         let padding = at.checked_sub(1).and_then(|at| widths.get(at));
         u64::from(length.unsigned_abs()) + 2 * u64::from(padding.map_or(0, |p| p.unsigned_abs()))
@@ -166,6 +268,6 @@ pub(super) fn padded(
         zero.raw(),
         c"constant".as_ptr(),
     );
-    check(&x, w, axes.len())?;
+    check(&x, w, N)?;
     Ok(Some(x))
 }

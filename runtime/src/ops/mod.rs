@@ -30,7 +30,7 @@ use crate::mlx::{Array, Vector, code_of};
 pub use cached::CacheOptions;
 pub(crate) use cached::{CacheLayout, Caches};
 pub(crate) use host::{axis_of, each_integer, span_of};
-use host::{fill_bytes, item, lengths, number, scalar, steps};
+use host::{fill_bytes, item, lengths, number, scalar};
 
 /// Calls an operation of mlx-c with these arguments and the frame's stream; gives the array that it makes.
 macro_rules! op {
@@ -233,241 +233,58 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
         I::GatherQmm(i) => quantized::gathered(i, f),
         I::Dequantize(i) => quantized::dequantize(i, f),
         I::Conv1D(i) => {
-            steps(&[i.stride, i.dilation, i.groups], &[i.padding])?;
-            let axes = [conv::Axis {
-                stride: i.stride,
-                padding: i.padding,
-                dilation: i.dilation,
-            }];
-            let own = conv::padded(f.get(i.x)?, f.get(i.w)?, &axes, f)?;
-            let x = own.as_ref().map_or(f.raw(i.x)?, Array::raw);
-            let w = f.raw(i.w)?;
-            let [p] = axes.map(|axis| if own.is_some() { 0 } else { axis.padding });
-            let out = op!(f, mlx_conv1d, x, w, i.stride, p, i.dilation, i.groups);
-            conv::affordable(&out, f.get(i.w)?, i.groups, f)?;
-            f.put(i.out, out)
+            let axes = conv::Axes {
+                stride: [i.stride],
+                padding: [i.padding],
+                dilation: [i.dilation],
+                output_padding: [0; 1],
+            };
+            f.put(i.out, conv::forward(i.x, i.w, &axes, i.groups, f)?)
         }
         I::Conv2D(i) => {
-            steps(
-                &[i.stride_h, i.stride_w, i.dilation_h, i.dilation_w, i.groups],
-                &[i.padding_h, i.padding_w],
-            )?;
-            let axes = [
-                conv::Axis {
-                    stride: i.stride_h,
-                    padding: i.padding_h,
-                    dilation: i.dilation_h,
-                },
-                conv::Axis {
-                    stride: i.stride_w,
-                    padding: i.padding_w,
-                    dilation: i.dilation_w,
-                },
-            ];
-            let own = conv::padded(f.get(i.x)?, f.get(i.w)?, &axes, f)?;
-            let x = own.as_ref().map_or(f.raw(i.x)?, Array::raw);
-            let w = f.raw(i.w)?;
-            let [p_h, p_w] = axes.map(|axis| if own.is_some() { 0 } else { axis.padding });
-            let out = op!(
-                f,
-                mlx_conv2d,
-                x,
-                w,
-                i.stride_h,
-                i.stride_w,
-                p_h,
-                p_w,
-                i.dilation_h,
-                i.dilation_w,
-                i.groups,
-            );
-            conv::affordable(&out, f.get(i.w)?, i.groups, f)?;
-            f.put(i.out, out)
+            let axes = conv::Axes {
+                stride: [i.stride_h, i.stride_w],
+                padding: [i.padding_h, i.padding_w],
+                dilation: [i.dilation_h, i.dilation_w],
+                output_padding: [0; 2],
+            };
+            f.put(i.out, conv::forward(i.x, i.w, &axes, i.groups, f)?)
         }
         I::Conv3D(i) => {
-            steps(
-                &[
-                    i.stride_d,
-                    i.stride_h,
-                    i.stride_w,
-                    i.dilation_d,
-                    i.dilation_h,
-                    i.dilation_w,
-                    i.groups,
-                ],
-                &[i.padding_d, i.padding_h, i.padding_w],
-            )?;
-            let axes = [
-                conv::Axis {
-                    stride: i.stride_d,
-                    padding: i.padding_d,
-                    dilation: i.dilation_d,
-                },
-                conv::Axis {
-                    stride: i.stride_h,
-                    padding: i.padding_h,
-                    dilation: i.dilation_h,
-                },
-                conv::Axis {
-                    stride: i.stride_w,
-                    padding: i.padding_w,
-                    dilation: i.dilation_w,
-                },
-            ];
-            let own = conv::padded(f.get(i.x)?, f.get(i.w)?, &axes, f)?;
-            let x = own.as_ref().map_or(f.raw(i.x)?, Array::raw);
-            let w = f.raw(i.w)?;
-            let [p_d, p_h, p_w] = axes.map(|axis| if own.is_some() { 0 } else { axis.padding });
-            let out = op!(
-                f,
-                mlx_conv3d,
-                x,
-                w,
-                i.stride_d,
-                i.stride_h,
-                i.stride_w,
-                p_d,
-                p_h,
-                p_w,
-                i.dilation_d,
-                i.dilation_h,
-                i.dilation_w,
-                i.groups,
-            );
-            conv::affordable(&out, f.get(i.w)?, i.groups, f)?;
-            f.put(i.out, out)
+            let axes = conv::Axes {
+                stride: [i.stride_d, i.stride_h, i.stride_w],
+                padding: [i.padding_d, i.padding_h, i.padding_w],
+                dilation: [i.dilation_d, i.dilation_h, i.dilation_w],
+                output_padding: [0; 3],
+            };
+            f.put(i.out, conv::forward(i.x, i.w, &axes, i.groups, f)?)
         }
         I::ConvTranspose1D(i) => {
-            steps(
-                &[i.stride, i.dilation, i.groups],
-                &[i.padding, i.output_padding],
-            )?;
-            let axes = [conv::Axis {
-                stride: i.stride,
-                padding: i.padding,
-                dilation: i.dilation,
-            }];
-            let more = [i.output_padding];
-            conv::check_transposed(f.get(i.x)?, f.get(i.w)?, &axes, &more, f)?;
-            let (x, w) = (f.raw(i.x)?, f.raw(i.w)?);
-            let out = op!(
-                f,
-                mlx_conv_transpose1d,
-                x,
-                w,
-                i.stride,
-                i.padding,
-                i.dilation,
-                i.output_padding,
-                i.groups,
-            );
-            conv::affordable(&out, f.get(i.w)?, i.groups, f)?;
-            f.put(i.out, out)
+            let axes = conv::Axes {
+                stride: [i.stride],
+                padding: [i.padding],
+                dilation: [i.dilation],
+                output_padding: [i.output_padding],
+            };
+            f.put(i.out, conv::transposed(i.x, i.w, &axes, i.groups, f)?)
         }
         I::ConvTranspose2D(i) => {
-            steps(
-                &[i.stride_h, i.stride_w, i.dilation_h, i.dilation_w, i.groups],
-                &[
-                    i.padding_h,
-                    i.padding_w,
-                    i.output_padding_h,
-                    i.output_padding_w,
-                ],
-            )?;
-            let axes = [
-                conv::Axis {
-                    stride: i.stride_h,
-                    padding: i.padding_h,
-                    dilation: i.dilation_h,
-                },
-                conv::Axis {
-                    stride: i.stride_w,
-                    padding: i.padding_w,
-                    dilation: i.dilation_w,
-                },
-            ];
-            let more = [i.output_padding_h, i.output_padding_w];
-            conv::check_transposed(f.get(i.x)?, f.get(i.w)?, &axes, &more, f)?;
-            let (x, w) = (f.raw(i.x)?, f.raw(i.w)?);
-            let out = op!(
-                f,
-                mlx_conv_transpose2d,
-                x,
-                w,
-                i.stride_h,
-                i.stride_w,
-                i.padding_h,
-                i.padding_w,
-                i.dilation_h,
-                i.dilation_w,
-                i.output_padding_h,
-                i.output_padding_w,
-                i.groups,
-            );
-            conv::affordable(&out, f.get(i.w)?, i.groups, f)?;
-            f.put(i.out, out)
+            let axes = conv::Axes {
+                stride: [i.stride_h, i.stride_w],
+                padding: [i.padding_h, i.padding_w],
+                dilation: [i.dilation_h, i.dilation_w],
+                output_padding: [i.output_padding_h, i.output_padding_w],
+            };
+            f.put(i.out, conv::transposed(i.x, i.w, &axes, i.groups, f)?)
         }
         I::ConvTranspose3D(i) => {
-            steps(
-                &[
-                    i.stride_d,
-                    i.stride_h,
-                    i.stride_w,
-                    i.dilation_d,
-                    i.dilation_h,
-                    i.dilation_w,
-                    i.groups,
-                ],
-                &[
-                    i.padding_d,
-                    i.padding_h,
-                    i.padding_w,
-                    i.output_padding_d,
-                    i.output_padding_h,
-                    i.output_padding_w,
-                ],
-            )?;
-            let axes = [
-                conv::Axis {
-                    stride: i.stride_d,
-                    padding: i.padding_d,
-                    dilation: i.dilation_d,
-                },
-                conv::Axis {
-                    stride: i.stride_h,
-                    padding: i.padding_h,
-                    dilation: i.dilation_h,
-                },
-                conv::Axis {
-                    stride: i.stride_w,
-                    padding: i.padding_w,
-                    dilation: i.dilation_w,
-                },
-            ];
-            let more = [i.output_padding_d, i.output_padding_h, i.output_padding_w];
-            conv::check_transposed(f.get(i.x)?, f.get(i.w)?, &axes, &more, f)?;
-            let (x, w) = (f.raw(i.x)?, f.raw(i.w)?);
-            let out = op!(
-                f,
-                mlx_conv_transpose3d,
-                x,
-                w,
-                i.stride_d,
-                i.stride_h,
-                i.stride_w,
-                i.padding_d,
-                i.padding_h,
-                i.padding_w,
-                i.dilation_d,
-                i.dilation_h,
-                i.dilation_w,
-                i.output_padding_d,
-                i.output_padding_h,
-                i.output_padding_w,
-                i.groups,
-            );
-            conv::affordable(&out, f.get(i.w)?, i.groups, f)?;
-            f.put(i.out, out)
+            let axes = conv::Axes {
+                stride: [i.stride_d, i.stride_h, i.stride_w],
+                padding: [i.padding_d, i.padding_h, i.padding_w],
+                dilation: [i.dilation_d, i.dilation_h, i.dilation_w],
+                output_padding: [i.output_padding_d, i.output_padding_h, i.output_padding_w],
+            };
+            f.put(i.out, conv::transposed(i.x, i.w, &axes, i.groups, f)?)
         }
 
         // Fused operations of transformers.
