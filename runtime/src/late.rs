@@ -5,7 +5,6 @@
 //! computed with the results of their call. Who reads a result reads them first, and gets the error in place of numbers that mean nothing.
 
 use std::cell::{Cell, RefCell};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use fuseline_program::ScalarType;
 
@@ -98,7 +97,7 @@ struct Place {
 }
 
 /// Indices that are still to be looked at.
-struct Pending {
+pub(crate) struct Pending {
     /// One truth value: whether any is out of range.
     flag: Array,
     indices: Array,
@@ -172,29 +171,20 @@ impl Late {
         mlx::start(pending.iter().map(|one| &one.flag))
     }
 
-    /// What is left, for the call's results. `earlier` are the calls whose results this one has used, `kept` says whether it changes what its session keeps.
-    pub(crate) fn into_checks(
-        self,
-        program: &Program,
-        earlier: Vec<Arc<Checks>>,
-        kept: bool,
-    ) -> Option<Arc<Checks>> {
-        let pending = self.pending.into_inner();
-        if pending.is_empty() && earlier.is_empty() {
-            return None;
-        }
-        Some(Arc::new(Checks {
-            program: program.clone(),
-            kept,
-            left: Mutex::new((earlier, pending)),
-            outcome: OnceLock::new(),
-        }))
+    /// What is left to be looked at.
+    pub(crate) fn into_pending(self) -> Vec<Pending> {
+        self.pending.into_inner()
     }
 }
 
 impl Pending {
+    /// Whether any is out of range, to be computed with the results.
+    pub(crate) fn flag(&self) -> &Array {
+        &self.flag
+    }
+
     /// Waits for the flag; what it means.
-    fn settle(self, program: &Program) -> Result<(), TensorError> {
+    pub(crate) fn settle(self, program: &Program) -> Result<(), TensorError> {
         if self.flag.read()? == [0] {
             return Ok(());
         }
@@ -225,57 +215,5 @@ fn instruction(program: &Program, place: Place, fault: Fault) -> TensorError {
         position,
         text: text.unwrap_or_default(),
         fault: Box::new(fault),
-    }
-}
-
-/// Calls and flags that an outcome waits for.
-type Left = (Vec<Arc<Checks>>, Vec<Pending>);
-
-/// Whether the indices of a call, and of those before it that it builds on, were in range.
-pub(crate) struct Checks {
-    program: Program,
-    kept: bool,
-    /// Empty once the outcome is known.
-    left: Mutex<Left>,
-    outcome: OnceLock<Result<(), TensorError>>,
-}
-
-impl Checks {
-    /// Whether the call changed what its session keeps.
-    pub(crate) fn kept(&self) -> bool {
-        self.kept
-    }
-
-    fn left(&self) -> MutexGuard<'_, Left> {
-        // Nothing panics while holding it.
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What is known without waiting.
-    pub(crate) fn outcome(&self) -> Option<Result<(), TensorError>> {
-        if self.outcome.get().is_none() {
-            let left = self.left();
-            let own = left.1.iter().all(|one| one.flag.is_computed());
-            if !own || left.0.iter().any(|call| call.outcome().is_none()) {
-                return None;
-            }
-        }
-        Some(self.settle())
-    }
-
-    /// Waits for the flags; the first instruction that had an index out of range.
-    pub(crate) fn settle(&self) -> Result<(), TensorError> {
-        let settled = self.outcome.get_or_init(|| {
-            let (earlier, own) = std::mem::take(&mut *self.left());
-            earlier.iter().try_for_each(|call| call.settle())?;
-            own.into_iter()
-                .try_for_each(|one| one.settle(&self.program))
-        });
-        settled.clone()
-    }
-
-    /// The flags that are to be computed.
-    pub(crate) fn flags(&self) -> Result<Vec<Array>, MlxError> {
-        self.left().1.iter().map(|one| one.flag.share()).collect()
     }
 }

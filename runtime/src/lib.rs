@@ -26,8 +26,8 @@
 //! input never leaves the device.
 //!
 //! State is updated in place: the old array is let go before the new one is computed, and MLX writes into its memory.
-//! A call that fails while the graph is built leaves the state as it was. What only the device can find out, an index out of range, is an error for whoever reads
-//! the results; nothing outside of an array is touched meanwhile (`late`).
+//! A call that fails while the graph is built leaves the state as it was. What only the device can find out, an index out of range (`late`) or a failure while it computes, is an error for
+//! whoever reads the results (`call`); nothing outside of an array is touched meanwhile.
 //!
 //! # Order of the modules
 //! `program` opens files with the help of `load`, `session` runs methods, `replay` walks chains of instructions over the slots of a `frame`, `ops` says what
@@ -39,6 +39,7 @@
 //! before anything can fail.
 
 mod budget;
+mod call;
 mod device;
 mod error;
 mod fault;

@@ -10,11 +10,12 @@ use fuseline_program::container::sizes::{Misfit, Rule, Sizes};
 use fuseline_program::{Dim, IoSlot, ScalarType};
 
 use crate::budget::Budget;
+use crate::call::Call;
 use crate::error::{Error, InputProblem};
 use crate::fault::Fault;
 use crate::frame::{Frame, Number};
 use crate::kernels::KernelError;
-use crate::late::{Checks, Late};
+use crate::late::Late;
 use crate::mlx::{self, Array, Stream};
 use crate::ops::{self, Caches};
 use crate::program::{Argument, FixedInput, Input, InputKind, Method, Program, Segment, Step};
@@ -35,12 +36,14 @@ pub struct Session {
     caches: Caches,
     /// The values that each method keeps; none before its first call and after a reset.
     values: Vec<Option<Vec<Value>>>,
-    /// Calls whose indices are still to be looked at, in their order.
-    unsettled: VecDeque<Arc<Checks>>,
+    /// Calls of which is not known yet how they went, in their order.
+    unsettled: VecDeque<Arc<Call>>,
+    /// Failures on the stream after which it has been emptied.
+    emptied: u64,
     lost: bool,
 }
 
-/// How many calls a session runs ahead of the device if their indices are still to be looked at.
+/// How many calls a session runs ahead of the device.
 const AHEAD: usize = 64;
 
 /// The program's states.
@@ -74,6 +77,7 @@ impl Session {
             caches: Caches::default(),
             values,
             unsettled: VecDeque::new(),
+            emptied: 0,
             lost: false,
         })
     }
@@ -88,9 +92,9 @@ impl Session {
     ///
     /// State changes only if the call succeeds.
     ///
-    /// An index that the device computes may turn out to be wrong only when the results are there ([`crate::Options::late_checks`]). Reading any of them is an error
-    /// then, and so is reading what later calls have made of them. If the call has changed the state, that is lost: the next call says why, and those after it
-    /// fail until [`Session::reset`].
+    /// An index that the device computes may turn out to be wrong only when the results are there ([`crate::Options::late_checks`]), and computing can fail, for want of memory, say.
+    /// Reading any of the results is an error then, and so is reading what later calls have made of them; after a failure, of whatever had been queued when it was noticed. If such a call has
+    /// changed the state, that is lost: the next call says why, and those after it fail until [`Session::reset`].
     ///
     /// # Errors
     /// No such method, inputs that it does not take, an instruction or an operator of the host that fails.
@@ -102,44 +106,58 @@ impl Session {
         program.0.check_files()?;
         let method = program.0.method(method)?;
         let earlier = self.earlier(inputs)?;
+        self.empty_stream();
+        let failures = Arc::clone(self.stream.failures());
+        let before = failures.count();
         let late = Late::new(program.0.late_checks);
-        match self.replay(method, inputs, &late) {
-            Ok((outputs, changes)) => {
-                let kept = changes.any();
-                let checks = late.into_checks(&program, earlier, kept);
-                self.submit(method.number, outputs, changes, checks)
-            }
+        let replayed = failures.watch(|| self.replay(method, inputs, &late));
+        let kept = matches!(&replayed, Ok((_, changes)) if changes.any());
+        let pending = late.into_pending();
+        let indices = !pending.is_empty() || !earlier.is_empty();
+        let call = Call::new(&program, &self.stream, before, earlier, pending, kept)?;
+        match replayed {
+            Ok((outputs, changes)) => self.submit(method.number, outputs, changes, call),
             Err(error) => {
-                // It may have failed because of what an index out of range has left.
-                if let Some(checks) = late.into_checks(&program, earlier, false) {
-                    mlx::start(&checks.flags()?)?;
-                    checks.settle()?;
+                if indices && failures.count() == before {
+                    // It may have failed because of what an index out of range has left.
+                    failures.watch(|| mlx::start(&call.marks()?))?;
+                    call.settle()?;
                 }
                 Err(error)
             }
         }
     }
 
-    /// The calls that one with these inputs builds on, and whose indices are still to be looked at.
-    fn earlier(&mut self, inputs: &[Value]) -> Result<Vec<Arc<Checks>>, Error> {
+    /// After a failure, waits for what had been queued by then, so that no call to come is told of it.
+    fn empty_stream(&mut self) {
+        let failures = self.stream.failures();
+        if failures.count() != self.emptied {
+            // Its failures are noted.
+            let _ = self.stream.synchronize();
+            self.emptied = self.stream.failures().count();
+        }
+    }
+
+    /// The calls that one with these inputs builds on, and of which is not known yet how they went.
+    fn earlier(&mut self, inputs: &[Value]) -> Result<Vec<Arc<Call>>, Error> {
         self.settle(AHEAD)?;
         let kept = self.unsettled.iter().filter(|call| call.kept());
         let mut earlier: Vec<_> = kept.cloned().collect();
-        for checks in inputs
+        for call in inputs
             .iter()
             .filter_map(Value::as_tensor)
-            .filter_map(Tensor::checks)
+            .filter_map(Tensor::call)
         {
-            match checks.outcome() {
+            match call.outcome() {
                 Some(outcome) => outcome?,
-                None if earlier.iter().any(|call| Arc::ptr_eq(call, checks)) => {}
-                None => earlier.push(Arc::clone(checks)),
+                None if earlier.iter().any(|known| Arc::ptr_eq(known, call)) => {}
+                None => earlier.push(Arc::clone(call)),
             }
         }
         Ok(earlier)
     }
 
-    /// Looks at the indices of calls that are computed, and waits for all calls but the last few.
+    /// Looks at how the calls went that are computed, and waits for all calls but the last few.
     fn settle(&mut self, ahead: usize) -> Result<(), Error> {
         while let Some(call) = self.unsettled.front() {
             let outcome = if self.unsettled.len() > ahead {
@@ -230,7 +248,7 @@ impl Session {
         method: usize,
         mut outputs: Vec<Value>,
         changes: Changes,
-        checks: Option<Arc<Checks>>,
+        call: Call,
     ) -> Result<Vec<Value>, Error> {
         let stateful = changes.any();
         for (kept, new) in self.state.iter_mut().zip(changes.state) {
@@ -241,6 +259,7 @@ impl Session {
         }
         self.caches = changes.caches;
         self.values[method] = Some(changes.values);
+        let marks = call.marks()?;
         let kept = self.values.iter().flatten().flatten();
         let tensors = outputs
             .iter()
@@ -248,21 +267,18 @@ impl Session {
             .filter_map(Value::as_tensor)
             .map(Tensor::array);
         let state = self.state.iter().flatten().chain(self.caches.arrays());
-        let flags = checks
-            .as_deref()
-            .map_or_else(|| Ok(Vec::new()), Checks::flags)?;
-        if let Err(error) = mlx::start(tensors.chain(state).chain(&flags)) {
+        let all = tensors.chain(state).chain(&marks);
+        if let Err(error) = self.stream.failures().watch(|| mlx::start(all)) {
             self.lost = stateful;
             return Err(error.into());
         }
-        if let Some(checks) = checks {
-            for output in &mut outputs {
-                if let Value::Tensor(tensor) = output {
-                    *tensor = tensor.clone().after(Arc::clone(&checks));
-                }
+        let call = Arc::new(call);
+        for output in &mut outputs {
+            if let Value::Tensor(tensor) = output {
+                *tensor = tensor.clone().of_call(Arc::clone(&call));
             }
-            self.unsettled.push_back(checks);
         }
+        self.unsettled.push_back(call);
         Ok(outputs)
     }
 
@@ -408,7 +424,7 @@ impl Session {
         let tensor = Tensor::from(array);
         let last = self.unsettled.iter().rfind(|call| call.kept());
         Ok(match last {
-            Some(call) => tensor.after(Arc::clone(call)),
+            Some(call) => tensor.of_call(Arc::clone(call)),
             None => tensor,
         })
     }
@@ -429,8 +445,8 @@ impl Session {
             name: name.to_owned(),
             problem,
         })?;
-        if let Some(checks) = tensor.checks() {
-            checks.settle()?;
+        if let Some(call) = tensor.call() {
+            call.settle()?;
         }
         self.state[number] = Some(tensor.array().share()?);
         Ok(())

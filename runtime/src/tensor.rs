@@ -6,8 +6,8 @@ use std::sync::Arc;
 use fuseline_program::ScalarType;
 use half::{bf16, f16};
 
+use crate::call::Call;
 use crate::fault::Fault;
-use crate::late::Checks;
 use crate::mlx::{Array, MlxError};
 
 /// A tensor on the device. Cloning copies a reference.
@@ -17,8 +17,8 @@ use crate::mlx::{Array, MlxError};
 #[derive(Clone)]
 pub struct Tensor {
     array: Arc<Array>,
-    /// What must be looked at before the elements mean anything.
-    checks: Option<Arc<Checks>>,
+    /// The call that makes it, which must have worked out before the elements mean anything.
+    call: Option<Arc<Call>>,
 }
 
 /// Why a tensor can't be made or read.
@@ -155,8 +155,8 @@ impl Tensor {
     /// # Errors
     /// Computing them failed, or they were computed with an index that is out of range.
     pub fn to_bytes(&self) -> Result<Vec<u8>, TensorError> {
-        if let Some(checks) = &self.checks {
-            checks.settle()?;
+        if let Some(call) = &self.call {
+            call.settle()?;
         }
         Ok(self.array.read()?)
     }
@@ -232,15 +232,15 @@ impl Tensor {
         &self.array
     }
 
-    /// What must be looked at before the elements mean anything.
-    pub(crate) fn checks(&self) -> Option<&Arc<Checks>> {
-        self.checks.as_ref()
+    /// The call that makes it, which must have worked out before the elements mean anything.
+    pub(crate) fn call(&self) -> Option<&Arc<Call>> {
+        self.call.as_ref()
     }
 
-    /// The same tensor, with what must be looked at before.
-    pub(crate) fn after(self, checks: Arc<Checks>) -> Self {
+    /// The same tensor as a result of a call.
+    pub(crate) fn of_call(self, call: Arc<Call>) -> Self {
         Self {
-            checks: Some(checks),
+            call: Some(call),
             ..self
         }
     }
@@ -250,7 +250,7 @@ impl From<Array> for Tensor {
     fn from(array: Array) -> Self {
         Self {
             array: Arc::new(array),
-            checks: None,
+            call: None,
         }
     }
 }

@@ -9,7 +9,7 @@ use fuseline_program::ScalarType;
 use mlx_sys::{mlx_array, mlx_vector_array};
 
 use super::stream::submitting;
-use super::{MlxError, catch_errors, check, last_error};
+use super::{MlxError, catch_errors, check, check_computing, last_error};
 
 /// A counted reference to an array, which may not be computed yet.
 pub(crate) struct Array(mlx_array);
@@ -148,12 +148,12 @@ impl Array {
         dtype_of(unsafe { mlx_sys::mlx_array_dtype(self.0) })
     }
 
-    /// Whether the elements are there, so that reading them waits for nothing.
+    /// Whether the elements are there, so that reading them waits for nothing. They are not if computing them has failed.
     pub(crate) fn is_computed(&self) -> bool {
         let mut computed = false;
         // SAFETY: the handle is valid.
         let asked = unsafe { mlx_sys::_mlx_array_is_available(&raw mut computed, self.0) };
-        asked == 0 && computed
+        check_computing(asked).is_ok() && computed
     }
 
     /// Waits for the elements and returns them in row-major order.
@@ -163,7 +163,7 @@ impl Array {
         {
             let _table = submitting();
             // SAFETY: the handle is valid.
-            check(unsafe { mlx_sys::mlx_array_eval(self.0) })?;
+            check_computing(unsafe { mlx_sys::mlx_array_eval(self.0) })?;
         }
         let (length, size) = (self.len(), self.item_size());
         if length == 0 {
@@ -323,7 +323,7 @@ pub(crate) fn eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()
     let list = Vector::of(arrays)?;
     let _table = submitting();
     // SAFETY: the handle is valid.
-    check(unsafe { mlx_sys::mlx_eval(list.raw()) })
+    check_computing(unsafe { mlx_sys::mlx_eval(list.raw()) })
 }
 
 /// Starts to compute the arrays and returns.
@@ -331,7 +331,7 @@ pub(crate) fn start<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<(
     let list = Vector::of(arrays)?;
     let _table = submitting();
     // SAFETY: the handle is valid.
-    check(unsafe { mlx_sys::mlx_async_eval(list.raw()) })
+    check_computing(unsafe { mlx_sys::mlx_async_eval(list.raw()) })
 }
 
 macro_rules! dtypes {

@@ -10,11 +10,13 @@
 
 mod array;
 mod stream;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub(crate) use array::{Array, Optional, Vector, code_of, eval, start};
-pub(crate) use stream::{Stream, gpu_started};
+pub(crate) use stream::{Failures, Stream, gpu_started};
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::Once;
 
@@ -25,6 +27,9 @@ pub struct MlxError(pub(crate) String);
 
 thread_local! {
     static LAST_ERROR: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// How often this thread was told that something could not be computed.
+    static FAILED: Cell<u64> = const { Cell::new(0) };
+    static LAST_FAILURE: RefCell<Option<MlxError>> = const { RefCell::new(None) };
 }
 
 /// mlx-c's own handler ends the process, so this one has to be in place before any call that can fail.
@@ -65,4 +70,12 @@ pub(crate) fn check(status: c_int) -> Result<(), MlxError> {
     } else {
         Err(last_error())
     }
+}
+
+/// [`check`] of a call that computes, or that waits for what is computed: MLX tells of a failure once, and may tell it to whoever asks for something else. So it is counted; see [`Failures`].
+fn check_computing(status: c_int) -> Result<(), MlxError> {
+    check(status).inspect_err(|error| {
+        FAILED.set(FAILED.get().wrapping_add(1));
+        LAST_FAILURE.set(Some(error.clone()));
+    })
 }

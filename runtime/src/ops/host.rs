@@ -9,7 +9,7 @@ use crate::device::Device;
 use crate::fault::Fault;
 use crate::frame::{Frame, Number};
 use crate::late::Span;
-use crate::mlx::Array;
+use crate::mlx::{Array, MlxError, Stream};
 use crate::ops::metal_kernel::metal_is_there;
 
 /// The most bytes that one instruction may fill without an input of that size; ExecuTorch's delegate has the same limit.
@@ -134,6 +134,16 @@ pub(super) fn scalar(value: f64, dtype: ScalarType) -> Result<Array, Fault> {
         T::C64 | T::F8E5M2 | T::F8E4M3 => return Err(Fault::DType { dtype }),
     };
     Ok(Array::from_bytes(&bytes, &[], dtype)?)
+}
+
+/// An array that takes no work. MLX signals all that is started at once when the last of it is computed, so this one, started with them, tells for all.
+pub(crate) fn mark(stream: &Stream) -> Result<Array, MlxError> {
+    let one = Array::from_bytes(&[0], &[], ScalarType::U8)?;
+    let mut mark = Array::empty();
+    // SAFETY: the handles are valid, and there are as many lengths as the count says.
+    let status =
+        unsafe { mlx_sys::mlx_broadcast_to(mark.slot(), one.raw(), [1].as_ptr(), 1, stream.raw()) };
+    mark.if_made(status)
 }
 
 /// An array without axes that holds an integer, or the nearest one of its type.

@@ -57,7 +57,8 @@ pub(super) fn of_matrices(
 fn in_range(tid: Tid, range: Range, f: &Frame<'_>) -> Result<Array, Fault> {
     let indices = f.get(tid)?;
     let dtype = indices.dtype();
-    if !is_integer(dtype) {
+    // Truth values are no positions, which MLX finds out only in the middle of its work.
+    if !is_integer(dtype) || dtype == ScalarType::Bool {
         return Err(Fault::DType { dtype });
     }
     if f.span(tid, usize::MAX)?
@@ -66,7 +67,7 @@ fn in_range(tid: Tid, range: Range, f: &Frame<'_>) -> Result<Array, Fault> {
         return Ok(indices.share()?);
     }
     let few = indices.len() <= CHECKED && indices.is_computed();
-    let Some(all) = Span::of_type(dtype).filter(|_| dtype != ScalarType::Bool) else {
+    let Some(all) = Span::of_type(dtype) else {
         return checked(indices, range);
     };
     let Span { least, most } = range.span;

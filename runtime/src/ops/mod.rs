@@ -29,7 +29,7 @@ use crate::mlx::{Array, Vector, code_of};
 
 pub use cached::CacheOptions;
 pub(crate) use cached::{CacheLayout, Caches};
-pub(crate) use host::{axis_of, each_integer, span_of};
+pub(crate) use host::{axis_of, each_integer, mark, span_of};
 use host::{fill_bytes, item, lengths, number, scalar};
 
 /// Calls an operation of mlx-c with these arguments and the frame's stream; gives the array that it makes.
