@@ -3,10 +3,10 @@
 use fuseline_passes::cost::{Figure, FigureError, Table};
 use fuseline_passes::{PassCx, Target};
 use fuseline_program::Kind;
+use fuseline_program::command::read_whole;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -110,12 +110,10 @@ fn in_order<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, Entry)>, 
 /// # Errors
 /// The file can't be read, or is no table that can be used.
 pub fn read(path: &Path) -> Result<(Target, Table), CostError> {
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
-    let read = file.take(MOST_BYTES + 1).read_to_end(&mut bytes)? as u64;
-    if read > MOST_BYTES {
-        return Err(CostError::TooLarge);
-    }
+    let bytes = read_whole(path, MOST_BYTES).map_err(|e| match e.kind() {
+        std::io::ErrorKind::FileTooLarge => CostError::TooLarge,
+        _ => e.into(),
+    })?;
     let text = String::from_utf8(bytes).map_err(|e| CostError::NoText(Kind::of(e.as_bytes())))?;
     parse(&text, &path.display().to_string())
 }

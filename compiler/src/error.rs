@@ -102,7 +102,9 @@ impl Error {
             Error::Malformed { .. } => exit::MALFORMED,
             Error::Import { source, .. } => match source {
                 import::Error::Unsupported(_) => exit::UNSUPPORTED,
-                import::Error::Invalid { .. } => exit::MALFORMED,
+                import::Error::Invalid { .. } | import::Error::Contradiction { .. } => {
+                    exit::MALFORMED
+                }
                 import::Error::Bug { .. } => exit::BUG,
             },
             Error::Pass(_) => exit::BUG,

@@ -17,11 +17,6 @@ mod failure;
 #[path = "../../runtime/src/bin/fuseline-run/tensors.rs"]
 mod tensors;
 
-/// As the command has it.
-fn read_file(path: &std::path::Path) -> Result<Vec<u8>, failure::Failure> {
-    std::fs::read(path).map_err(|error| failure::Failure::file(path, &error))
-}
-
 /// As the command writes a file, which no target does.
 fn write_whole(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::write(path, bytes)

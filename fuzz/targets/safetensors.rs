@@ -8,7 +8,7 @@ use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 fuzz_target!(|file: &[u8]| {
     let path = disk::file("safetensors", file);
     for side in [safetensors::Side::Input, safetensors::Side::Output] {
-        if let Ok(file) = safetensors::read_calls(path.path(), side) {
+        if let Ok(file) = safetensors::read_calls(path.path(), side, None) {
             let tensors = file
                 .calls
                 .values()

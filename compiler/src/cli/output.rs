@@ -4,6 +4,7 @@ use crate::compile::Observer;
 use crate::error::Error;
 use fuseline_ir::Graph;
 use fuseline_program::Kind;
+use fuseline_program::command;
 use fuseline_program::replace::Replacement;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
@@ -54,9 +55,9 @@ pub fn write_file(path: &Path, text: &str) -> Result<(), Error> {
 /// Reads a text file.
 ///
 /// # Errors
-/// The file can't be read or is not UTF-8.
+/// The file can't be read, is not UTF-8, or too long for a text.
 pub fn read_file(path: &Path) -> Result<String, Error> {
-    let bytes = std::fs::read(path).map_err(|e| Error::File {
+    let bytes = command::read_whole(path, command::MOST_TEXT).map_err(|e| Error::File {
         path: path.to_path_buf(),
         reason: e.to_string(),
     })?;

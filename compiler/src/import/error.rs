@@ -23,7 +23,18 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// The importer and the exported program disagree about a result, or the importer built what the IR refuses.
+    /// An operator makes something else of its operands than the file says, or does not take them. Only the importer's own tests can tell a file that
+    /// contradicts itself from an operator that was imported wrongly.
+    #[error(
+        "the exported graph contradicts itself at {at}: {reason} (or, if the file is as PyTorch wrote it, this is a bug of the compiler)"
+    )]
+    Contradiction {
+        /// The node.
+        at: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The importer is at a loss, whatever the file says.
     #[error(
         "internal error while importing {at}: {reason} (this is a bug of the compiler, not of the model)"
     )]
@@ -108,6 +119,8 @@ pub(super) enum Fail {
     Unsupported(String),
     /// The file is wrong.
     Invalid(String),
+    /// The file is wrong, or the import of the operator is.
+    Contradiction(String),
     /// We are wrong.
     Bug(String),
     /// The graph inside the operation failed, with a place of its own.
@@ -121,7 +134,7 @@ pub(super) type Result<T, E = Fail> = std::result::Result<T, E>;
 
 impl From<OpError> for Fail {
     fn from(error: OpError) -> Self {
-        Self::Bug(error.to_string())
+        Self::Contradiction(error.to_string())
     }
 }
 

@@ -467,7 +467,7 @@ impl<'a> Importer<'a> {
     ) -> Result<Val> {
         let meta = call.meta(name)?;
         let Some(dtype) = symbolic::part_dtype(meta.dtype) else {
-            return Err(Fail::Bug(format!(
+            return Err(Fail::Contradiction(format!(
                 "`{name}` became complex, but the export says {:?}",
                 meta.dtype
             )));
@@ -478,7 +478,7 @@ impl<'a> Importer<'a> {
             let ty = self.build.ty(value)?.clone();
             if ty.dtype != dtype || ty.shape.len() != shape.len() {
                 let recorded = fuseline_ir::TensorType::new(dtype, shape.clone());
-                return Err(Fail::Bug(format!(
+                return Err(Fail::Contradiction(format!(
                     "a part of `{name}` became {ty}, but the export says {recorded}"
                 )));
             }
@@ -512,7 +512,7 @@ impl<'a> Importer<'a> {
         let contradicts = |(a, b): (&Dim, &Dim)| matches!((a.as_const(), b.as_const()), (Some(a), Some(b)) if a != b);
         if ty.dtype != dtype || !same_rank || ty.shape.iter().zip(&shape).any(contradicts) {
             let recorded = fuseline_ir::TensorType::new(dtype, shape);
-            return Err(Fail::Bug(format!(
+            return Err(Fail::Contradiction(format!(
                 "`{name}` became {ty}, but the export says {recorded}"
             )));
         }
@@ -606,6 +606,7 @@ fn at(place: &str, fail: Fail) -> Error {
             place: Place::default(),
         }]),
         Fail::Invalid(reason) => Error::Invalid { at, reason },
+        Fail::Contradiction(reason) => Error::Contradiction { at, reason },
         Fail::Bug(reason) => Error::Bug { at, reason },
         Fail::Nested(error) => *error,
         Fail::Poisoned => Error::Bug {

@@ -3,6 +3,28 @@
 pub mod exit;
 pub mod paths;
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// The most bytes of a text that somebody has written or that stands beside a model: a prompt, a tokenizer, a graph, a list of exceptions.
+pub const MOST_TEXT: u64 = 1 << 28;
+
+/// Reads a file, a pipe or a device to its end.
+///
+/// # Errors
+/// It can't be read, or has more than `most` bytes: some devices have no end.
+pub fn read_whole(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path)?;
+    let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if read as u64 > most {
+        let reason = format!("more than {most} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+    }
+    Ok(bytes)
+}
+
 /// Reads an amount of memory: a number of bytes, or of kB, MB, GB, TB (1000 each), or of K, M, G, T, or KiB, MiB, GiB, TiB (1024 each); capital or small.
 ///
 /// # Errors

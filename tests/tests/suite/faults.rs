@@ -323,3 +323,62 @@ fn a_memory_limit_ends_a_compile_and_a_run_with_its_own_code() -> Result {
     assert_eq!(run("1G")?.code, Some(0));
     Ok(())
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_never_ends_is_not_read_to_its_end() -> Result {
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("out.pte");
+    let model = model();
+    let [model, out] = [&model, &output].map(|path| path.display().to_string());
+    let endless = "/dev/zero";
+    let compile = ["compile", &model, "-o", &out, "-q"];
+    let quantised = ["--quantize", "affine4g32", "--quantize-map", endless];
+    let cases: [(&str, &[&str], i32); 7] = [
+        ("fuseline", &["opt", endless], 3),
+        ("fuseline", &["inspect", endless], 4),
+        ("fuseline", &["compile", endless, "-o", &out], 4),
+        ("fuseline", &[&compile[..], &quantised].concat(), 3),
+        (
+            "fuseline",
+            &[&compile[..], &["--cost", endless]].concat(),
+            4,
+        ),
+        ("fuseline", &compile, 0),
+        (
+            "fuseline-run",
+            &["run", &out, "--inputs", endless, "--outputs", "out"],
+            3,
+        ),
+    ];
+    for (program, arguments, code) in cases {
+        let mut command = Command::new(bins::path(program)?);
+        command.current_dir(folder.path()).args(arguments);
+        let done = bins::finished(command.output()?);
+        assert_eq!(done.code, Some(code), "{arguments:?}: {}", done.stderr);
+    }
+    // Of a file of more than the limit nothing is read: this one has 64 GiB, and next to nothing on the disk.
+    let header = format!(
+        r#"{{"in0":{{"dtype":"U8","shape":[{0}],"data_offsets":[0,{0}]}}}}"#,
+        1_u64 << 36
+    );
+    let large = folder.path().join("large.safetensors");
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
+    fs::write(&large, &bytes)?;
+    File::options()
+        .write(true)
+        .open(&large)?
+        .set_len(bytes.len() as u64 + (1 << 36))?;
+    let mut command = Command::new(bins::path("fuseline-run")?);
+    command
+        .args(["run", &out, "--max-memory", "1G", "--inputs"])
+        .arg(&large);
+    let done = bins::finished(
+        command
+            .arg("--outputs")
+            .arg(folder.path().join("o"))
+            .output()?,
+    );
+    assert_eq!(done.code, Some(8), "{}", done.stderr);
+    Ok(())
+}

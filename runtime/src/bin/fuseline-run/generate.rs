@@ -250,8 +250,8 @@ fn compare_tokens(path: &Path, ids: &[i64], tokens: &[i64]) -> Result<(), Failur
 }
 
 fn compare_reference(path: &Path, program: &Program, args: &GenerateArgs) -> Result<(), Failure> {
-    let inputs = read_calls(path, Side::Input)?.calls;
-    let outputs = read_calls(path, Side::Output)?.calls;
+    let inputs = read_calls(path, Side::Input, None)?.calls;
+    let outputs = read_calls(path, Side::Output, None)?.calls;
     let mut session = program.session()?;
     let numbered = inputs.keys().any(Option::is_some);
     let (mut difference, mut largest) = (0.0_f32, 1.0_f32);

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use fuseline_program::command::paths::Paths;
-use fuseline_program::command::{exit, parse_bytes};
+use fuseline_program::command::{self, exit, parse_bytes};
 use fuseline_program::interrupt::tidy_up_on_signals;
 use fuseline_program::replace::Replacement;
 use fuseline_runtime::{CacheOptions, Device, Options, Program, ScalarType};
@@ -150,9 +150,10 @@ fn main() {
     fuseline_runtime::leave(code)
 }
 
-/// Reads a file whole.
+/// Reads a text whole.
 fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|error| Failure::file(path, &error))
+    let bytes = command::read_whole(path, command::MOST_TEXT);
+    bytes.map_err(|error| Failure::file(path, &error))
 }
 
 /// Writes beside the file and renames, so that a failure leaves what was there. What is no plain file is written to directly.

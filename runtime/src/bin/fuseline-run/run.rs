@@ -53,7 +53,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         let text = format!("--seed: `{}` draws no random numbers", args.model.method);
         return Err(Failure::usage(text));
     }
-    let mut file = read_calls(&args.inputs, Side::Input)?;
+    let mut file = read_calls(&args.inputs, Side::Input, args.model.max_memory)?;
     if file.calls.is_empty() {
         // A method without inputs needs no names in the file.
         file.calls.insert(None, Vec::new());

@@ -1,13 +1,17 @@
 //! Tensors in safetensors files, under the names that a sequence of calls has.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::Path;
 
-use fuseline_program::Kind;
-use fuseline_runtime::{ScalarType, Tensor, Value};
+use fuseline_program::{Kind, Mapping, command};
+use fuseline_runtime::{Error, ScalarType, Tensor, Value};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::failure::Failure;
+
+/// The most bytes of tensors that come through a pipe.
+const MOST_STREAMED: u64 = 1 << 30;
 
 /// What the calls of a file take or give, in order: the number of each call, none for the unnumbered one, and its values.
 pub type Calls = BTreeMap<Option<u32>, Vec<Value>>;
@@ -73,13 +77,63 @@ pub struct CallFile {
     pub entries: Vec<Entry>,
 }
 
-/// Reads one side of the calls in a file.
-pub fn read_calls(path: &Path, side: Side) -> Result<CallFile, Failure> {
-    let bytes = crate::read_file(path)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| match Kind::of(&bytes) {
+/// The bytes of a file of tensors: mapped, or read where there is nothing to map.
+enum Bytes {
+    Mapped(Mapping),
+    Read(Vec<u8>),
+}
+
+impl Bytes {
+    fn of(path: &Path) -> std::io::Result<Self> {
+        if std::fs::metadata(path)?.is_file() {
+            return Mapping::open(path).map(Self::Mapped);
+        }
+        command::read_whole(path, MOST_STREAMED).map(Self::Read)
+    }
+
+    /// That nothing of the file has gone while it was read.
+    fn check(&self) -> std::io::Result<()> {
+        match self {
+            Self::Mapped(mapping) => mapping.check(),
+            Self::Read(_) => Ok(()),
+        }
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(mapping) => mapping,
+            Self::Read(bytes) => bytes,
+        }
+    }
+}
+
+/// Reads one side of the calls in a file, whose tensors may take at most `most` bytes.
+pub fn read_calls(path: &Path, side: Side, most: Option<u64>) -> Result<CallFile, Failure> {
+    let unreadable = |error| Failure::file(path, &error);
+    let bytes = Bytes::of(path).map_err(unreadable)?;
+    let read = parse_calls(path, &bytes, side, most);
+    bytes.check().map_err(unreadable)?;
+    read
+}
+
+fn parse_calls(
+    path: &Path,
+    bytes: &[u8],
+    side: Side,
+    most: Option<u64>,
+) -> Result<CallFile, Failure> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| match Kind::of(bytes) {
         None | Some(Kind::Safetensors) => Failure::malformed(path, &error),
         Some(found) => Failure::malformed(path, &format!("not a safetensors file but {found}")),
     })?;
+    let needed = file.iter().map(|(_, view)| view.data().len() as u64).sum();
+    if let Some(limit) = most.filter(|most| needed > *most) {
+        return Err(Error::Memory { needed, limit }.into());
+    }
     let mut found: BTreeMap<Option<u32>, BTreeMap<usize, Value>> = BTreeMap::new();
     let mut entries = Vec::new();
     for (name, view) in file.iter() {
