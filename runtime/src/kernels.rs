@@ -5,13 +5,23 @@
 //! names that the compiled file uses: `aten::nonzero.out`, namespace and overload included.
 
 mod bits;
+mod call;
 mod complex;
 mod gamma;
 #[cfg(test)]
 mod hostile;
+mod indexing;
 mod linalg;
+mod making;
+mod movement;
+mod numbers;
+mod planes;
+mod pointwise;
 mod portable;
+mod products;
+mod reductions;
 mod special;
+mod types;
 mod unique;
 mod views;
 
@@ -20,8 +30,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use fuseline_program::{ScalarType, TensorValue};
+use fuseline_program::{ScalarType, TensorValue, Tid};
 
+pub(crate) use call::Wanted;
+use call::{Call, Result as Made};
+pub(crate) use numbers::place;
+
+use crate::fault::Fault;
+use crate::frame::Frame;
+use crate::mlx;
 use crate::tensor::{Tensor, TensorError};
 use crate::value::Value;
 
@@ -66,6 +83,9 @@ pub enum KernelError {
     /// A tensor could not be read or made.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// One of the instructions that carry it out failed.
+    #[error(transparent)]
+    Instruction(#[from] Fault),
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -79,16 +99,49 @@ thread_local! {
     static CALL_LIMIT: Cell<u64> = const { Cell::new(LIMIT) };
 }
 
-/// Calls a kernel that may make so many bytes.
-pub(crate) fn call(
+/// Calls a kernel whose results must be of these types. Its instructions run in the frame, which has no slots; what runs on the host may make as
+/// many bytes as they may.
+pub(crate) fn call<'a>(
     kernel: &Kernel,
-    arguments: &[Value],
-    most: u64,
+    arguments: &'a [Value],
+    wanted: &'a [Wanted],
+    frame: Frame<'a>,
 ) -> Result<Vec<Value>, KernelError> {
-    let before = CALL_LIMIT.replace(most.min(LIMIT));
-    let results = (kernel.run)(arguments);
-    CALL_LIMIT.set(before);
-    results
+    match &kernel.run {
+        Run::Instructions(run) => {
+            let mut call = Call::new(arguments, wanted, frame);
+            let made = run(&mut call)?;
+            call.finish(&made)
+        }
+        Run::Host(run) => {
+            // What the operator reads has to be on its way before it waits for it.
+            let read = arguments.iter().flat_map(|value| match value {
+                Value::List(items) => items.as_slice(),
+                one => std::slice::from_ref(one),
+            });
+            let read = read.filter_map(Value::as_tensor).map(Tensor::array);
+            mlx::start(read).map_err(TensorError::from)?;
+            let before = CALL_LIMIT.replace(frame.budget.largest().min(LIMIT));
+            let results = run(arguments);
+            CALL_LIMIT.set(before);
+            results
+        }
+    }
+}
+
+/// The operator that looks at elements in another shape.
+pub(crate) const VIEW: &str = "executorch_prim::et_view.default";
+
+/// A tensor's elements in another shape.
+pub(crate) fn view(value: &Value, shape: &[i64], frame: Frame<'_>) -> Result<Value, KernelError> {
+    let arguments = std::slice::from_ref(value);
+    let mut call = Call::new(arguments, &[], frame);
+    let x = call.tensor(0)?;
+    let viewed = call.reshape(x, shape)?;
+    let made = call.finish(&[viewed])?;
+    made.into_iter()
+        .next()
+        .ok_or(KernelError::Results { made: 0, wanted: 1 })
 }
 
 /// Whether a result of this shape is not too large. Complex elements, the widest, are taken for all.
@@ -99,14 +152,35 @@ fn is_affordable(shape: &[usize]) -> bool {
     bytes.is_some_and(|bytes| bytes <= CALL_LIMIT.get())
 }
 
-type Run = dyn Fn(&[Value]) -> Result<Vec<Value>, KernelError> + Send + Sync;
+type OnHost = dyn Fn(&[Value]) -> Result<Vec<Value>, KernelError> + Send + Sync;
+type OnDevice = dyn Fn(&mut Call<'_>) -> Made<Vec<Tid>> + Send + Sync;
 
-/// One operator: how many arguments and results it has, and what it does.
+/// What an operator does.
+#[derive(Clone)]
+enum Run {
+    /// Reads its arguments and computes on the host.
+    Host(Arc<OnHost>),
+    /// Instructions carry it out on the device; nothing waits. The slots of the results.
+    Instructions(Arc<OnDevice>),
+}
+
+/// Where the results of an operator stand in its call, behind its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Behind its arguments, and then once more: a tensor, or a list of several.
+    Twice,
+    /// Behind its arguments: numbers, and what stands for an argument that was written to.
+    Last,
+    /// Nowhere: the first argument becomes the result.
+    First,
+}
+
+/// One operator: how many arguments and results it has, and what it does. Where a result is a list, its length is the call's.
 #[derive(Clone)]
 pub(crate) struct Kernel {
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
-    pub(crate) run: Arc<Run>,
+    run: Run,
 }
 
 /// Operators by name.
@@ -120,10 +194,9 @@ impl Kernels {
         Self::default()
     }
 
-    /// The built-in ones: `aten::nonzero.out`, `aten::masked_select.out`, `aten::masked_scatter.out`, `aten::_unique2.out`, `aten::unique_consecutive.out`,
-    /// `aten::_adaptive_avg_pool2d.out`, `aten::copy_`, `aten::max.dim_max`, `aten::min.dim_min`; those on complex elements and those that only move elements,
-    /// which ExecuTorch leaves on the host beside such, and what has no instructions: factorisations of matrices (`aten::linalg_qr.out`), special functions, bits seen as other types. Examples: `aten::_fft_r2c.out`, `aten::abs.out`, `aten::add.out`, `aten::mul.out`, `aten::sub.out`,
-    /// `aten::index.Tensor_out`, `aten::view_copy.out` and its like. [`Kernels::names`] has them all.
+    /// The built-in ones: those of ExecuTorch's portable library, its arithmetic with numbers (`executorch_prim::add.Scalar`), and what the compiler leaves to the
+    /// host: operators whose result's shape depends on data (`aten::nonzero.out`), factorisations of matrices, special functions, bits seen as other types.
+    /// `docs/kernels.md` says which of ExecuTorch's there are; [`Kernels::names`] has them all.
     #[must_use]
     pub fn standard() -> Self {
         let mut kernels = Self::none();
@@ -136,12 +209,19 @@ impl Kernels {
             1,
             portable::adaptive_average,
         );
-        kernels.register("aten::copy_", 3, 1, portable::copy);
         // PyTorch's names for these do not end as its other ones do.
         kernels.insert("aten::max.dim_max", 3, 2, portable::largest);
         kernels.insert("aten::min.dim_min", 3, 2, portable::smallest);
         kernels.register("aten::_unique2.out", 4, 3, unique::sorted);
         kernels.register("aten::unique_consecutive.out", 4, 3, unique::runs);
+        pointwise::register(&mut kernels);
+        reductions::register(&mut kernels);
+        movement::register(&mut kernels);
+        making::register(&mut kernels);
+        indexing::register(&mut kernels);
+        products::register(&mut kernels);
+        planes::register(&mut kernels);
+        numbers::register(&mut kernels);
         complex::register(&mut kernels);
         views::register(&mut kernels);
         linalg::register(&mut kernels);
@@ -178,14 +258,49 @@ impl Kernels {
         outputs: usize,
         run: impl Fn(&[Value]) -> Result<Vec<Value>, KernelError> + Send + Sync + 'static,
     ) {
-        self.0.insert(
-            name.into(),
-            Kernel {
-                inputs,
-                outputs,
-                run: Arc::new(run),
-            },
-        );
+        let run = Run::Host(Arc::new(run));
+        self.add(name, inputs, outputs, run);
+    }
+
+    /// Adds an operator that gives a number, under the name that stands in files.
+    fn number(
+        &mut self,
+        name: &str,
+        inputs: usize,
+        run: impl Fn(&[Value]) -> Result<Value, KernelError> + Send + Sync + 'static,
+    ) {
+        self.insert(name, inputs, 1, move |arguments| Ok(vec![run(arguments)?]));
+    }
+
+    /// Adds an operator that instructions carry out, under the name that stands in files.
+    fn device(
+        &mut self,
+        name: impl Into<String>,
+        inputs: usize,
+        run: impl Fn(&mut Call<'_>) -> Made + Send + Sync + 'static,
+    ) {
+        self.devices(name, inputs, 1, move |call| Ok(vec![run(call)?]));
+    }
+
+    /// The same with several results, or with a list of them.
+    fn devices(
+        &mut self,
+        name: impl Into<String>,
+        inputs: usize,
+        outputs: usize,
+        run: impl Fn(&mut Call<'_>) -> Made<Vec<Tid>> + Send + Sync + 'static,
+    ) {
+        let run = Run::Instructions(Arc::new(run));
+        self.add(name, inputs, outputs, run);
+    }
+
+    fn add(&mut self, name: impl Into<String>, inputs: usize, outputs: usize, run: Run) {
+        let kernel = Kernel {
+            inputs,
+            outputs,
+            run,
+        };
+        self.0.insert(name.into(), kernel);
     }
 
     /// The names, sorted.

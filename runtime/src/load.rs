@@ -1,5 +1,7 @@
 //! From a file to a program: mapping, constants, names, what is run once.
 
+mod views;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use crate::budget::{self, Budget};
 use crate::error::Error;
 use crate::fault::Fault;
 use crate::frame::{Constant, Frame};
-use crate::kernels::{Kernels, in_place};
+use crate::kernels::{Kernels, Place, place};
 use crate::late::Late;
 use crate::mlx::{self, Array, Stream};
 use crate::ops::{self, CacheLayout, CacheOptions, Caches};
@@ -91,7 +93,7 @@ impl Loader<'_> {
         }
         let values = method.values.iter().map(|value| self.value(value, method));
         let mut values = values.collect::<Result<Vec<_>, _>>()?;
-        let mut chains = Vec::with_capacity(method.chains.len());
+        let mut chains: Vec<Vec<Step>> = Vec::with_capacity(method.chains.len());
         for (number, chain) in (0..).zip(&method.chains) {
             let steps = (0..).zip(chain).filter_map(|(at, call)| {
                 let mut notes = method.notes.iter();
@@ -100,6 +102,7 @@ impl Loader<'_> {
             });
             chains.push(steps.collect());
         }
+        views::add(method, &mut chains);
         let kept = self.kept(method, &chains, &mut values)?;
         let (fixed, inputs): (Vec<_>, Vec<_>) = method
             .inputs
@@ -269,10 +272,13 @@ impl Loader<'_> {
                     ));
                     return None;
                 };
-                // What is returned stands at the end once more: the result again, or a list of several. One that writes to its first
-                // argument has no other place for its result.
-                let places = kernel.outputs + usize::from(!in_place(&name));
-                let taken = args.len().checked_sub(places);
+                let place = place(&name);
+                let behind = match place {
+                    Place::Twice => kernel.outputs + 1,
+                    Place::Last => kernel.outputs,
+                    Place::First => 0,
+                };
+                let taken = args.len().checked_sub(behind);
                 let Some(taken) = taken.filter(|taken| *taken <= kernel.inputs) else {
                     self.need(format!(
                         "the operator `{name}` with {} arguments, results among them; the one that is registered takes {} and gives {}",
@@ -283,10 +289,18 @@ impl Loader<'_> {
                     return None;
                 };
                 let (inputs, rest) = args.split_at(taken);
-                let results = rest.iter().take(kernel.outputs).map(|value| {
-                    let meta = method.values.get(*value as usize);
+                let rest = if place == Place::First { inputs } else { rest };
+                // A list of results stands for its tensors.
+                let rest = rest.iter().take(kernel.outputs).flat_map(|value| {
+                    match method.values.get(*value as usize) {
+                        Some(format::Value::TensorList(items)) => items.clone(),
+                        _ => vec![*value],
+                    }
+                });
+                let results = rest.map(|value| {
+                    let meta = method.values.get(value as usize);
                     let meta = meta.and_then(format::Value::as_tensor).cloned();
-                    (*value as usize, meta)
+                    (value as usize, meta)
                 });
                 Some(Step::Kernel {
                     inputs: inputs

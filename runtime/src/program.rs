@@ -168,6 +168,12 @@ pub(crate) enum Step {
         from: usize,
         to: usize,
     },
+    /// The same elements in another shape.
+    View {
+        from: usize,
+        to: usize,
+        shape: Vec<i64>,
+    },
     JumpFalse {
         condition: usize,
         target: usize,
@@ -197,7 +203,7 @@ impl Step {
                 let written = outputs.iter().map(|(value, _)| *value);
                 (read.collect(), written.collect())
             }
-            Self::Move { from, to } => (vec![*from], vec![*to]),
+            Self::Move { from, to } | Self::View { from, to, .. } => (vec![*from], vec![*to]),
             Self::JumpFalse { condition, .. } => (vec![*condition], Vec::new()),
             Self::Free { .. } => (Vec::new(), Vec::new()),
         }

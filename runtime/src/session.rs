@@ -330,14 +330,9 @@ impl Session {
                     operator: name.clone(),
                     source,
                 };
-                // What the operator reads has to be on its way before it waits for it.
-                let read = arguments.iter().flat_map(|value| match value {
-                    Value::List(items) => items.as_slice(),
-                    one => std::slice::from_ref(one),
-                });
-                mlx::start(read.filter_map(Value::as_tensor).map(Tensor::array))?;
-                let results =
-                    kernels::call(kernel, &arguments, budget.largest()).map_err(failed)?;
+                let at_once = Late::new(false);
+                let frame = self.empty_frame(budget, &at_once);
+                let results = kernels::call(kernel, &arguments, outputs, frame).map_err(failed)?;
                 if results.len() != outputs.len() {
                     let (made, wanted) = (results.len(), outputs.len());
                     return Err(failed(KernelError::Results { made, wanted }));
@@ -350,6 +345,15 @@ impl Session {
                 }
             }
             Step::Move { from, to } => values[*to] = values[*from].clone(),
+            Step::View { from, to, shape } => {
+                let at_once = Late::new(false);
+                let frame = self.empty_frame(budget, &at_once);
+                let viewed = kernels::view(&values[*from], shape, frame);
+                values[*to] = viewed.map_err(|source| Error::Kernel {
+                    operator: kernels::VIEW.to_owned(),
+                    source,
+                })?;
+            }
             Step::Free { value } => values[*value] = Value::None,
             Step::JumpFalse { .. } => {}
         }

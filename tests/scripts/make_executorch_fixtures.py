@@ -14,6 +14,7 @@ import re
 import shutil
 import zlib
 
+import fixture_portable
 import torch
 from executorch.backends.mlx import MLXPartitioner
 from executorch.backends.mlx.custom_kernel_ops import gated_delta_rule  # noqa: F401  (registers the operator)
@@ -22,6 +23,8 @@ from executorch.exir._serialize._named_data_store import NamedDataStore
 from executorch.exir.passes.init_mutable_pass import InitializedMutableBufferPass
 from safetensors.torch import save_file
 from torch import nn
+from torch._higher_order_ops.map import map as map_along
+from torch._higher_order_ops.scan import scan as scan_along
 from torch.export import Dim, export
 
 logging.disable(logging.WARNING)
@@ -288,6 +291,86 @@ def initial_state(out):
     manager = lower(export(Counter(), (x(),)))
     out.program(manager, ExecutorchBackendConfig(passes=[InitializedMutableBufferPass(["seen"])]))
     out.calls(Counter(), [(x(),), (x(),), (x(),)])
+
+
+def portable(theme):
+    """Expressions of a theme, nothing of which is delegated."""
+
+    def build(out):
+        module = fixture_portable.Theme(fixture_portable.THEMES[theme])
+        call = fixture_portable.Arguments.draw()
+        out.program(to_edge_transform_and_lower(export(module, call), compile_config=COMPLEX))
+        out.calls(module, [call])
+
+    build.__name__ = f"portable_{theme}"
+    return case(build)
+
+
+for theme in fixture_portable.THEMES:
+    portable(theme)
+
+
+class Chosen(nn.Module):
+    """A branch, whose body ExecuTorch leaves to the portable library; views in it are left out where memory says what they show."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+
+    def forward(self, x):
+        positive = lambda x: (x + self.inner(x).reshape(16).relu().reshape(2, 8),)
+        negative = lambda x: (x.reshape(4, 4).exp().reshape(2, 8),)
+        return torch.cond(x.sum() > 0, positive, negative, (x,))[0] * 2
+
+
+@case
+def control_cond(out):
+    module = Chosen()
+    x = lambda: torch.randn(2, 8)
+    out.program(lower(export(module, (x(),)), compile_config=COMPLEX))
+    out.calls(module, [(x().abs(),), (-x().abs(),)])
+
+
+class Mapped(nn.Module):
+    """The same for each row, one after the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return map_along(lambda row: self.inner(row).reshape(12).softmax(0).reshape(3, 4), x)
+
+
+@case
+def control_map(out):
+    module = Mapped()
+    out.program(lower(export(module, (torch.randn(5, 3, 4),)), compile_config=COMPLEX))
+    out.calls(module, [(torch.randn(5, 3, 4),), (torch.randn(5, 3, 4),)])
+
+
+class Scanned(nn.Module):
+    """A GRU as a scan."""
+
+    def __init__(self):
+        super().__init__()
+        self.input, self.hidden = nn.Linear(4, 12), nn.Linear(4, 12)
+
+    def forward(self, x):
+        def step(h, x):
+            (ar, az, an), (br, bz, bn) = self.input(x).chunk(3, -1), self.hidden(h).chunk(3, -1)
+            z = torch.sigmoid(az + bz)
+            h = (1 - z) * torch.tanh(an + torch.sigmoid(ar + br) * bn) + z * h
+            return h, h.clone()
+
+        return scan_along(step, torch.zeros(2, 4), x)
+
+
+@case
+def control_scan(out):
+    module = Scanned()
+    out.program(lower(export(module, (torch.randn(6, 2, 4),)), compile_config=COMPLEX))
+    out.calls(module, [(torch.randn(6, 2, 4),), (torch.randn(6, 2, 4),)])
 
 
 def main():

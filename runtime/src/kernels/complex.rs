@@ -3,22 +3,13 @@
 use fuseline_program::ScalarType;
 
 use super::portable::from_floats;
-use super::{KernelError, Kernels, Walk, bad, broadcast_shape, tensor};
+use super::{KernelError, Kernels, bad, tensor};
 use crate::tensor::Tensor;
 use crate::value::Value;
 
 /// Adds all of them.
 pub(super) fn register(kernels: &mut Kernels) {
-    kernels.register("aten::add.out", 3, 1, |arguments| {
-        combined(arguments, Complex::add)
-    });
-    kernels.register("aten::sub.out", 3, 1, |arguments| {
-        combined(arguments, Complex::subtract)
-    });
-    kernels.register("aten::mul.out", 2, 1, |arguments| {
-        combined(arguments, Complex::multiply)
-    });
-    kernels.register("aten::abs.out", 1, 1, absolute);
+    kernels.register("aten::_conj_physical.out", 1, 1, conjugate);
     kernels.register("aten::_fft_r2c.out", 4, 1, transform);
 }
 
@@ -36,13 +27,6 @@ impl Complex {
         Self {
             re: self.re + other.re,
             im: self.im + other.im,
-        }
-    }
-
-    fn subtract(self, other: Self) -> Self {
-        Self {
-            re: self.re - other.re,
-            im: self.im - other.im,
         }
     }
 
@@ -112,51 +96,15 @@ fn made(
     Ok(vec![tensor.into()])
 }
 
-/// `op(self, other, alpha)`: both of one type, broadcast; only an `alpha` of 1.
-fn combined(
-    arguments: &[Value],
-    op: impl Fn(Complex, Complex) -> Complex,
-) -> Result<Vec<Value>, KernelError> {
-    let (a, b) = (tensor(arguments, 0)?, tensor(arguments, 1)?);
-    if a.dtype() != b.dtype() {
-        return Err(bad(
-            1,
-            format!("has elements of type {}, not {}", b.dtype(), a.dtype()),
-        ));
-    }
-    if arguments
-        .get(2)
-        .is_some_and(|alpha| alpha.as_float() != Some(1.0))
-    {
-        return Err(bad(2, "is a factor other than 1"));
-    }
-    let shape = broadcast_shape(&a.shape(), &b.shape()).ok_or_else(|| {
-        bad(
-            1,
-            format!("has a shape that does not broadcast with {:?}", a.shape()),
-        )
-    })?;
-    let (left, right) = (elements(arguments, 0)?, elements(arguments, 1)?);
-    let places = Walk::broadcast(&a.shape(), &shape);
-    let others = Walk::broadcast(&b.shape(), &shape);
-    let pairs = places.offsets().zip(others.offsets());
-    let results: Vec<Complex> = pairs.map(|(a, b)| op(left[a], right[b])).collect();
-    made(a.dtype(), &shape, &results)
-}
-
-/// `abs(self)`: of complex elements their length.
-fn absolute(arguments: &[Value]) -> Result<Vec<Value>, KernelError> {
+/// `_conj_physical(self)`: the imaginary parts negated.
+fn conjugate(arguments: &[Value]) -> Result<Vec<Value>, KernelError> {
     let x = tensor(arguments, 0)?;
-    let dtype = match x.dtype() {
-        ScalarType::C64 => ScalarType::F32,
-        real => real,
-    };
-    let lengths = elements(arguments, 0)?.into_iter();
-    let lengths = lengths.map(|x| Complex {
-        re: x.re.hypot(x.im),
-        im: 0.0,
-    });
-    made(dtype, &x.shape(), &lengths.collect::<Vec<_>>())
+    if x.dtype() != ScalarType::C64 {
+        return Ok(vec![x.clone().into()]);
+    }
+    let mirrored = elements(arguments, 0)?.into_iter();
+    let mirrored = mirrored.map(|x| Complex { im: -x.im, ..x });
+    made(x.dtype(), &x.shape(), &mirrored.collect::<Vec<_>>())
 }
 
 /// `_fft_r2c(self, dim, normalization, onesided)`: the discrete Fourier transform of real elements along axes. Of the last of these only the first half is
@@ -260,7 +208,7 @@ mod tests {
                 let wanted = terms.fold(Complex::ZERO, |sum, (n, x)| {
                     sum.add(x.multiply(Complex::root(n * at, length)))
                 });
-                let off = got.subtract(wanted);
+                let off = got.add(wanted.scaled(-1.0));
                 assert!(
                     off.re.hypot(off.im) < 1e-9 * length as f64 * length as f64,
                     "{length}, {at}"
@@ -276,8 +224,6 @@ mod tests {
             Value::from(Tensor::from_bytes(ScalarType::F32, shape, &bytes).unwrap())
         };
         let axes = |axes: &[i64]| Value::List(axes.iter().copied().map(Value::Int).collect());
-        assert!(combined(&[f32s(&[2]), f32s(&[3])], Complex::add).is_err());
-        assert!(combined(&[f32s(&[2])], Complex::add).is_err());
         for wrong in [
             vec![f32s(&[2, 3]), axes(&[2]), Value::Int(0), Value::Bool(true)],
             vec![f32s(&[2, 3]), axes(&[]), Value::Int(0), Value::Bool(true)],

@@ -55,25 +55,6 @@ pub(super) fn adaptive_average(arguments: &[Value]) -> Result<Vec<Value>, Kernel
     Ok(vec![from_floats(x.dtype(), &shape, &means)?.into()])
 }
 
-/// `copy_(self, src, non_blocking)`: `src` with the shape and the element type of `self`.
-pub(super) fn copy(arguments: &[Value]) -> Result<Vec<Value>, KernelError> {
-    let (to, from) = (tensor(arguments, 0)?, tensor(arguments, 1)?);
-    if to.dtype() == from.dtype() && to.shape() == from.shape() {
-        return Ok(vec![from.clone().into()]);
-    }
-    let shape = to.shape();
-    if super::broadcast_shape(&from.shape(), &shape).as_ref() != Some(&shape) {
-        return Err(bad(
-            1,
-            format!("has a shape that does not broadcast to {shape:?}"),
-        ));
-    }
-    let elements = from.to_floats()?;
-    let walk = super::Walk::broadcast(&from.shape(), &shape);
-    let copied: Vec<f64> = walk.offsets().map(|at| elements[at]).collect();
-    Ok(vec![from_floats(to.dtype(), &shape, &copied)?.into()])
-}
-
 /// A tensor of these numbers, rounded to its type.
 pub(super) fn from_floats(
     dtype: ScalarType,
@@ -116,6 +97,24 @@ pub(super) fn from_floats(
         }
     };
     Tensor::from_bytes(dtype, shape, &bytes)
+}
+
+/// A tensor of these integers, cut to its type.
+pub(super) fn from_integers(
+    dtype: ScalarType,
+    shape: &[usize],
+    numbers: &[i64],
+) -> Result<Tensor, TensorError> {
+    let size = usize::try_from(dtype.size()).unwrap_or(8).min(8);
+    let bytes = numbers.iter().flat_map(|number| {
+        let number = if dtype == ScalarType::Bool {
+            i64::from(*number != 0)
+        } else {
+            *number
+        };
+        number.to_le_bytes().into_iter().take(size)
+    });
+    Tensor::from_bytes(dtype, shape, &bytes.collect::<Vec<u8>>())
 }
 
 /// `max(self, dim, keepdim)`: the largest element along an axis and the position of the first such one. NaN is larger than anything.

@@ -14,6 +14,7 @@ mod fixtures;
 mod host;
 mod hostile;
 mod invariants;
+mod kernels;
 mod methods;
 mod models;
 mod nothing;
