@@ -258,8 +258,8 @@ impl<'a> Choice<'a> {
             let mut changed = false;
             for c in (0..self.classes.len()).filter(|c| !fixed[*c]) {
                 let sum = |k: &Candidate<'_>| {
-                    let needs = k.needs.iter().map(|n| adds[*n]);
-                    needs.sum::<Option<u64>>().map(|s| s.saturating_add(k.cost))
+                    let mut needs = k.needs.iter();
+                    needs.try_fold(k.cost, |sum, n| Some(sum.saturating_add(adds[*n]?)))
                 };
                 let sums = self.classes[c].candidates.iter().map(sum).enumerate();
                 let best = sums.filter_map(|(i, s)| Some((s?, i))).min();

@@ -139,6 +139,15 @@ impl Builder {
         self.full(value, dtype, Vec::new())
     }
 
+    /// Refuses a matrix that is too large to be a constant, before anything is computed for it.
+    pub fn check_table([rows, columns]: [i64; 2]) -> Result<()> {
+        let all = rows.checked_mul(columns);
+        if all.is_none_or(|all| all > MOST_IN_A_TABLE) {
+            return unsupported(format!("a table of {rows} times {columns} elements"));
+        }
+        Ok(())
+    }
+
     /// A constant matrix of floats whose element is `f(row, column)`. Tables of one name, shape and dtype are one constant.
     pub fn table(
         &mut self,
@@ -150,12 +159,7 @@ impl Builder {
         if !matches!(dtype, DType::F32 | DType::F64) {
             return unsupported(format!("a table of {dtype}"));
         }
-        if rows
-            .checked_mul(columns)
-            .is_none_or(|all| all > MOST_IN_A_TABLE)
-        {
-            return unsupported(format!("a table of {rows} times {columns} elements"));
-        }
+        Self::check_table([rows, columns])?;
         let mut bytes = Vec::new();
         for (row, column) in (0..rows).flat_map(|r| (0..columns).map(move |c| (r, c))) {
             let value = f(row, column);

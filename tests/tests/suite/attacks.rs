@@ -10,7 +10,8 @@ mod safetensors;
 
 use super::allocations;
 use fuseline_compiler::import;
-use fuseline_ir::text;
+use fuseline_ir::{Graph, text};
+use fuseline_passes::{Level, PassCx, Target, optimise};
 use fuseline_runtime::{Device, Options, Program, Session, Tensor, Value};
 use fuseline_tests::{Result, workspace};
 use std::fmt::{Debug, Write as _};
@@ -145,7 +146,13 @@ fn texts() -> Result {
             Err(error) => refused("parsed", &error),
             Ok(graph) => match graph.verify() {
                 Err(error) => refused("verified", &error),
-                Ok(()) => "is a graph".to_owned(),
+                Ok(()) => {
+                    let mut quiet = |_: &str, _: &Graph| {};
+                    match optimise(&graph, Level::O2, &PassCx::new(Target::Cpu), &mut quiet) {
+                        Err(error) => refused("optimised", &error),
+                        Ok(_) => "is a graph, and optimised".to_owned(),
+                    }
+                }
             },
         })
     })

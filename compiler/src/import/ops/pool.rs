@@ -350,6 +350,9 @@ fn window_counts(
     )
 }
 
+/// Regions of an axis that are pooled each by itself; more are cut out together.
+const MOST_REGIONS: i64 = 64;
+
 /// The regions of an axis that adaptive pooling makes.
 struct Regions {
     /// How many there are.
@@ -407,8 +410,8 @@ impl Regions {
     }
 }
 
-/// One axis pooled to `to` regions, where sizes are known only at run time.
-fn dynamic_regions(
+/// One axis pooled to `to` regions, all of them at once: of sizes that are known only at run time, or too many for an instruction each.
+fn regions_at_once(
     cx: &mut Importer<'_>,
     x: Value,
     axis: usize,
@@ -529,8 +532,9 @@ fn adaptive(cx: &mut Importer<'_>, call: &Call<'_>, n: usize, max: bool) -> Resu
             let apart = cx.build.reshape(x, apart)?;
             x = reduce(cx, apart, vec![axis + 1], false)?;
         } else {
-            let (Some(from), Some(to)) = (from.as_const(), to.as_const()) else {
-                x = dynamic_regions(cx, x, axis, to, max)?;
+            let known = from.as_const().zip(to.as_const());
+            let Some((from, to)) = known.filter(|(_, to)| *to <= MOST_REGIONS) else {
+                x = regions_at_once(cx, x, axis, to, max)?;
                 continue;
             };
             let mut regions = Vec::new();

@@ -5,6 +5,7 @@ use fuseline_ir::{DType, Dim, Scalar, Value};
 
 use super::pointwise::done;
 use super::resize::cubic_weights;
+use crate::import::build::Builder;
 use crate::import::call::{Call, Num};
 use crate::import::error::{Result, invalid, unsupported};
 use crate::import::{Handler, Importer, Out, promote};
@@ -393,6 +394,7 @@ fn filtered(cx: &mut Importer<'_>, call: &Call<'_>, filter: Filter) -> Result<Ve
             _ => n as f64 / m as f64,
         };
         let name = format!("resample {filter:?} by {step}");
+        Builder::check_table([n, m])?;
         let rows: Vec<Vec<f64>> = (0..m).map(|i| filter.row(i, n, step)).collect();
         let wide = cx.build.dtype(out)?;
         let weights = cx

@@ -44,7 +44,7 @@ pub(in crate::import) fn find(target: &str) -> Option<Handler> {
             let (start, end) = (call.float(cx, "start")?, call.float(cx, "end")?);
             let (steps, base) = (call.int("steps")?, call.float(cx, "base")?);
             let name = format!("{base} from {start} to {end}");
-            let last = (steps - 1).max(1) as f64;
+            let last = steps.saturating_sub(1).max(1) as f64;
             let values = |n: i64| base.powf(start + (end - start) * n as f64 / last);
             let x = listed(cx, &name, steps, values)?;
             done(cx.build.cast(x, call.out_dtype(0)?))

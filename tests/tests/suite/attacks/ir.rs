@@ -14,6 +14,50 @@ fn size(dim: &str) -> Vec<u8> {
     line(&format!("%1 = reshape[shape=[{dim}]](%0)"))
 }
 
+/// A rotary embedding of more rows than 64 bits count the cost of.
+const ROWS: &str = r#"graph "forward" {
+  symbol s0 in 4611686018427387904..=4611686018427387904
+  data "f" : f32[8] = [1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125]
+  %0 = input[name="q", ty=f32[1, 4, s0, 16]] : f32[1, 4, s0, 16]
+  %2 = input[name="start", ty=i64[]] : i64[]
+  %3 = arange[start=0, step=1, len=s0, dtype=i64] : i64[s0]
+  %4 = add(%2, %3)
+  %5 = reshape[shape=[s0, 1]](%4)
+  %6 = cast[dtype=f32](%5)
+  %7 = constant[name="f", ty=f32[8]] : f32[8]
+  %8 = mul(%6, %7)
+  %9 = full[value=1.0, ty=f32[s0, 8]] : f32[s0, 8]
+  %10 = cos(%8)
+  %11 = sin(%8)
+  %12 = mul(%9, %10)
+  %13 = mul(%9, %11)
+  %14 = slice[axis=3, start=0, stop=8, step=1](%0)
+  %15 = slice[axis=3, start=8, stop=16, step=1](%0)
+  %16 = reshape[shape=[1, 4, s0, 8, 1]](%14)
+  %17 = reshape[shape=[1, 4, s0, 8, 1]](%15)
+  %18 = cat[axis=4](%16, %17)
+  %19 = slice[axis=4, start=0, stop=1, step=1](%18)
+  %20 = reshape[shape=[1, 4, s0, 8]](%19)
+  %21 = slice[axis=4, start=1, stop=2, step=1](%18)
+  %22 = reshape[shape=[1, 4, s0, 8]](%21)
+  %23 = mul(%20, %12)
+  %24 = mul(%22, %13)
+  %25 = mul(%20, %13)
+  %26 = mul(%22, %12)
+  %27 = sub(%23, %24)
+  %28 = add(%25, %26)
+  %29 = reshape[shape=[1, 4, s0, 8, 1]](%27)
+  %30 = reshape[shape=[1, 4, s0, 8, 1]](%28)
+  %31 = cat[axis=4](%29, %30)
+  %32 = slice[axis=4, start=0, stop=1, step=1](%31)
+  %33 = reshape[shape=[1, 4, s0, 8]](%32)
+  %34 = slice[axis=4, start=1, stop=2, step=1](%31)
+  %35 = reshape[shape=[1, 4, s0, 8]](%34)
+  %36 = cat[axis=3](%33, %35)
+  output "y" = %36
+}
+"#;
+
 /// All of them.
 pub fn attacks() -> Vec<Attack> {
     let nested = |open: &str, close: &str| {
@@ -21,6 +65,7 @@ pub fn attacks() -> Vec<Attack> {
     };
     vec![
         ("sound", line("%1 = neg(%0)")),
+        ("costs_beyond_counting", ROWS.into()),
         ("empty", Vec::new()),
         ("only_a_brace", b"graph \"x\" {".to_vec()),
         ("string_without_end", b"graph \"x".to_vec()),
