@@ -7,10 +7,11 @@ use crate::quantize::{self, Quantised};
 use crate::report::{self, PassReport, Report, Weights};
 use crate::{convert, emit, import, pt2};
 use fuseline_ir::{DType, Graph};
-use fuseline_passes::partition::partition;
+use fuseline_passes::partition::{self, Plan};
 use fuseline_passes::{Level, PassCx, optimise};
 use fuseline_program::container::{Trees, WriteOptions};
-use fuseline_program::{Mapping, Program};
+use fuseline_program::{Mapping, Program, executorch};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -76,7 +77,7 @@ pub struct Compiled {
     /// The optimised graph.
     pub graph: Graph,
     /// What runs where.
-    pub plan: fuseline_passes::partition::Plan,
+    pub plan: Plan,
     /// What became of the weights, where the options say that some be quantised.
     pub quantised: Quantised,
     /// The names of the model's trained weights, by constant.
@@ -185,7 +186,7 @@ pub fn compile_graph(
     observer.graph("import", graph);
     observer.step("optimise");
     let (optimised, passes) = optimise(graph, level, cx, &mut |name, g| observer.graph(name, g))?;
-    let plan = partition(&optimised);
+    let plan = partition::partition(&optimised);
     clock.lap("optimise");
     let report = Report {
         methods: vec![graph.name.clone()],
@@ -249,7 +250,10 @@ pub fn program(methods: &[Compiled]) -> Result<Program<'_>, Error> {
         .iter()
         .map(|m| emit::MethodInput {
             graph: &m.graph,
-            plan: &m.plan,
+            plan: match m.share_state {
+                true => Cow::Owned(partition::shared(&m.graph)),
+                false => Cow::Borrowed(&m.plan),
+            },
             trees: m.trees.clone(),
             fixed: &m.fixed,
             share_state: m.share_state,
@@ -277,6 +281,10 @@ pub fn write(
     let program = program(methods)?;
     (report.instructions, report.init_instructions) = report::instructions(&program);
     report.segments = report::segments(&program);
+    let abroad = executorch::refusals(&program).into_iter();
+    report
+        .notes
+        .extend(abroad.map(|refusal| format!("ExecuTorch can't run this as it is: {refusal}")));
     report.weights = Weights {
         count: program.named_data.len(),
         bytes: program.named_data.iter().map(|d| d.data.len()).sum(),

@@ -5,8 +5,8 @@
 //! longest chain of host calls makes necessary. What depends on constants alone is not passed between segments: each has its own.
 //!
 //! A state lives in one delegate, so far as that can be: all its readers and its next value are lifted to one level. Where a host call or a loop stands between them, the
-//! delegates on both sides hold the state, under one name; the last of them sets it. The runtime keeps one value for them (ExecuTorch's keeps one for each
-//! delegate).
+//! method keeps it, outside of all delegates: those that read it take it as an input, and one hands out its next value. Delegates that share a state by its
+//! name are for [`shared`] states only, since ExecuTorch's delegates share none.
 
 use crate::hoist;
 use fuseline_ir::lower::{LowerCx, Lowering};
@@ -48,20 +48,42 @@ pub enum Step {
 pub struct Plan {
     /// The steps.
     pub steps: Vec<Step>,
+    /// The states that no segment holds, by number in the graph: they come in and go out as other values do.
+    pub kept: Vec<usize>,
 }
 
 /// Partitions a graph. The graph must have been verified and decomposed.
 pub fn partition(graph: &Graph) -> Plan {
+    planned(graph, true)
+}
+
+/// As [`partition`], for a graph that shares its states with other methods: every segment that reads or sets one holds it.
+pub fn shared(graph: &Graph) -> Plan {
+    planned(graph, false)
+}
+
+fn planned(graph: &Graph, keep: bool) -> Plan {
     let levels = levels(graph);
     let constant = hoist::const_only(graph);
     let live = graph.live();
     let last = levels.iter().copied().max().unwrap_or(0);
     let sets = set_levels(graph, &levels, last, &constant);
     let last = sets.iter().copied().flatten().max().unwrap_or(0).max(last);
+    let kept = match keep {
+        true => several_segments(graph, [&levels, &[last]], &sets, &live),
+        false => Vec::new(),
+    };
     let mut steps = Vec::new();
     for level in 0..=last {
         let own = |v: Value| live[v.index()] && levels[v.index()] == level;
-        let segment = segment(graph, [&levels, &[level, last]], &sets, &constant, &live);
+        let segment = segment(
+            graph,
+            [&levels, &[level, last]],
+            &sets,
+            &kept,
+            &constant,
+            &live,
+        );
         if !segment.nodes.is_empty() || !segment.outputs.is_empty() || !segment.sets.is_empty() {
             steps.push(Step::Segment(segment));
         }
@@ -73,7 +95,35 @@ pub fn partition(graph: &Graph) -> Plan {
             }
         }
     }
-    Plan { steps }
+    Plan { steps, kept }
+}
+
+/// The states that segments of several levels would hold, given the levels of all values and the last one.
+fn several_segments(
+    graph: &Graph,
+    [levels, last]: [&[usize]; 2],
+    set_levels: &[Option<usize>],
+    live: &[bool],
+) -> Vec<usize> {
+    let several = |(state, set): (&State, &Option<usize>)| {
+        let is_it = |v: Value| matches!(&graph.node(v).op, Op::State(op) if op.name == state.name);
+        let reads = |(value, node): &(Value, &Node)| {
+            live[value.index()] && node.args.iter().any(|a| is_it(*a))
+        };
+        let readers = graph.values().filter(reads);
+        let mut at: BTreeSet<usize> = readers.map(|(value, _)| levels[value.index()]).collect();
+        if graph.outputs.iter().any(|output| is_it(output.value)) {
+            at.extend(last);
+        }
+        let takers = graph.states.iter().zip(set_levels);
+        let takers = takers.filter(|(other, _)| other.next.is_some_and(is_it));
+        at.extend(takers.filter_map(|(_, set)| *set));
+        at.extend(set);
+        at.len() > 1
+    };
+    let all = graph.states.iter().zip(set_levels).enumerate();
+    let kept = all.filter(|(_, state)| several(*state));
+    kept.map(|(number, _)| number).collect()
 }
 
 /// For each state, the level of the segment that sets it: the next value is there, and nobody reads the old one later.
@@ -241,10 +291,13 @@ fn segment(
     graph: &Graph,
     [levels, at]: [&[usize]; 2],
     set_levels: &[Option<usize>],
+    kept: &[usize],
     constant: &[bool],
     live: &[bool],
 ) -> Segment {
     let (level, last) = (at[0], at[1]);
+    let names: BTreeSet<&Symbol> = kept.iter().map(|n| &graph.states[*n].name).collect();
+    let held = |v: Value| matches!(&graph.node(v).op, Op::State(op) if !names.contains(&op.name));
     let mut nodes: BTreeSet<Value> = BTreeSet::new();
     let mut inputs: BTreeSet<Value> = BTreeSet::new();
     let mut outputs: BTreeSet<Value> = BTreeSet::new();
@@ -264,7 +317,14 @@ fn segment(
         }
         nodes.insert(value);
         for &arg in &node.args {
-            need(graph, arg, &here, constant, &mut constants, &mut inputs);
+            need(
+                graph,
+                arg,
+                [&here, &held],
+                constant,
+                &mut constants,
+                &mut inputs,
+            );
         }
     }
     for (value, node) in graph.values() {
@@ -273,17 +333,15 @@ fn segment(
             outputs.extend(node.args.iter().copied().filter(|a| here(*a)));
             // A host call takes its constants and state from the segment before it.
             if is_between(graph, value) && levels[value.index()] == level {
-                let resident =
-                    |a: &Value| constant[a.index()] || matches!(graph.node(*a).op, Op::State(_));
+                let resident = |a: &Value| constant[a.index()] || held(*a);
                 outputs.extend(node.args.iter().copied().filter(resident));
             }
         }
     }
     for output in &graph.outputs {
         let node = graph.node(output.value);
-        let resident = constant[output.value.index()]
-            || matches!(node.op, Op::State(_))
-            || matches!(node.ty, Type::Int(_));
+        let resident =
+            constant[output.value.index()] || held(output.value) || matches!(node.ty, Type::Int(_));
         let is_input = matches!(node.op, Op::Input(_)) && !matches!(node.ty, Type::Int(_));
         if here(output.value) || (resident && !is_input && level == last) {
             outputs.insert(output.value);
@@ -294,10 +352,18 @@ fn segment(
         let (Some(next), Some(set)) = (state.next, set) else {
             continue;
         };
-        if *set == level {
+        let keeps = kept.contains(&number);
+        if *set == level && !keeps {
             sets.push(number);
-            need(graph, next, &here, constant, &mut constants, &mut inputs);
-        } else if here(next) {
+            need(
+                graph,
+                next,
+                [&here, &held],
+                constant,
+                &mut constants,
+                &mut inputs,
+            );
+        } else if here(next) || (keeps && *set == level && (constant[next.index()] || held(next))) {
             outputs.insert(next);
         }
     }
@@ -323,14 +389,14 @@ fn segment(
 fn need(
     graph: &Graph,
     arg: Value,
-    here: &dyn Fn(Value) -> bool,
+    [here, held]: [&dyn Fn(Value) -> bool; 2],
     constant: &[bool],
     constants: &mut Vec<Value>,
     inputs: &mut BTreeSet<Value>,
 ) {
     if constant[arg.index()] {
         constants.push(arg);
-    } else if !here(arg) && !matches!(graph.node(arg).op, Op::State(_) | Op::Size(_)) {
+    } else if !here(arg) && !held(arg) && !matches!(graph.node(arg).op, Op::Size(_)) {
         inputs.insert(arg);
     }
 }

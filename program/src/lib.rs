@@ -55,6 +55,7 @@ pub mod container;
 pub mod diff;
 pub mod dtype;
 pub mod error;
+pub mod executorch;
 mod generated;
 pub mod graph;
 pub mod infer;

@@ -194,6 +194,28 @@ class Inverse(torch.nn.Module):
         return [(torch.randn(1, 2, 2) + 3 * torch.eye(2),)]
 
 
+@module("host_states", note="states on both sides of an operator of the host: one that starts otherwise than at zero, one handed out as it was, and two that change places")
+class HostStates(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("sum", torch.zeros(3, 4))
+        self.register_buffer("first", torch.arange(4.0))
+        self.register_buffer("second", torch.arange(4.0) + 10)
+
+    def forward(self, x):
+        old = self.sum.clone()
+        y = self.sum + x + self.first
+        count = torch.nonzero(y > 0).sum().to(torch.float32)
+        self.sum.copy_(y * 0.5 + count)
+        first = self.first.clone()
+        self.first.copy_(self.second)
+        self.second.copy_(first - count)
+        return old, count, self.sum * 2
+
+    def calls(self):
+        return [(torch.randn(3, 4),) for _ in range(4)]
+
+
 @module("fixed_arguments", group="host", forms=("model",), note="Python arguments among the tensors: the export computes with their values")
 class FixedArguments(torch.nn.Module):
     def forward(self, x, k, y, mode="plain", scale=1.0, flag=True):

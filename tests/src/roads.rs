@@ -1,13 +1,15 @@
 //! The roads that a case can take from its archive to results: the reference evaluation, and the compiled program on MLX.
 
 use crate::Result;
-use crate::cases::Array;
+use crate::cases::{self, Array, Case};
 use fuseline_compiler::{Options, Quiet, compile, import, pt2};
 use fuseline_ir::{DType, Graph, Tensor};
 use fuseline_passes::{Level, PassCx, Target, optimise};
+use fuseline_program::{Pte, executorch};
 use fuseline_runtime::{Program, ScalarType, Session, Value};
 use safetensors::Dtype;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The target that the tests compile for: the one of the machine.
 pub fn target() -> Target {
@@ -111,6 +113,45 @@ pub fn call(session: &mut Session, method: &str, inputs: &[Array]) -> Result<Vec
     let inputs = inputs.iter().map(to_value).collect::<Result<Vec<_>>>()?;
     let outputs = session.run(method, &inputs)?;
     outputs.iter().map(from_value).collect()
+}
+
+/// Runs a case's calls with a program in ExecuTorch: `runner --pte FILE --inputs FILE --outputs FILE [--data FILE]…` takes and gives
+/// safetensors files with the names of `fuseline-run run`, and ends with an exit code other than 0 where it can't. Files in `folder` are replaced.
+///
+/// # Errors
+/// What the runner says where it fails; a file that can't be read.
+pub fn abroad(
+    runner: &Path,
+    program: &Path,
+    case: &Case,
+    folder: &Path,
+) -> Result<Vec<Vec<Array>>> {
+    let outputs = folder.join("outputs.safetensors");
+    let mut command = Command::new(runner);
+    command.arg("--pte").arg(program);
+    command
+        .arg("--inputs")
+        .arg(case.folder.join("inputs.safetensors"));
+    command.arg("--outputs").arg(&outputs);
+    for data in case.data()? {
+        command.arg("--data").arg(data);
+    }
+    let done = command.output()?;
+    if !done.status.success() {
+        let said = String::from_utf8_lossy(&done.stderr);
+        return Err(format!("{}: {said}", done.status).into());
+    }
+    cases::read_calls(&outputs, "out")
+}
+
+/// What is known to keep ExecuTorch from running a program, in words.
+///
+/// # Errors
+/// A file that is no program.
+pub fn refusals(program: &Path) -> Result<Vec<String>> {
+    let bytes = std::fs::read(program)?;
+    let refusals = executorch::refusals(&Pte::parse(&bytes)?.program);
+    Ok(refusals.iter().map(ToString::to_string).collect())
 }
 
 /// The dtypes by their name in the IR, in the program, and in safetensors.

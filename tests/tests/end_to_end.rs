@@ -4,6 +4,8 @@
 //! - `reference/…/O0`, `O1`, `O2`: the same after the passes of a level
 //! - `mlx/…/O0`, `O1`, `O2`: the program compiled at that level, replayed through MLX
 //! - `executorch/…`: the program that ExecuTorch's partitioner made, replayed through MLX
+//! - `abroad/…/O0`, `O1`, `O2`, and `abroad/…`: what `mlx` and `executorch` replay, in ExecuTorch itself, where `FUSELINE_EXECUTORCH` names a program
+//!   that runs a file there (see [`roads::abroad`])
 //!
 //! One expected result holds for all of them, within the tolerance of the dtype or the operator. Run some with
 //! `cargo test -p fuseline-tests --test end_to_end -- mlx/decoders/gemma3`.
@@ -12,7 +14,7 @@ use fuseline_passes::Level;
 use fuseline_tests::cases::{self, Case};
 use fuseline_tests::{Result, compare, roads};
 use libtest_mimic::{Arguments, Failed, Trial};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What is not expected to pass: a part of the test's name, the operator that the refusal must name, and why. A test that stands here and passes fails.
@@ -55,8 +57,21 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// What ExecuTorch is known not to run: a part of the test's name, and of what is said of it when the program is compiled.
+const LIMITS: &[(&str, &str)] = &[
+    ("modules/counting/", "without upper bounds"),
+    ("modules/host_factorisations/model_core/", "of type f64"),
+    ("modules/host_unique/", "without upper bounds"),
+    ("modules/lengths/", "without upper bounds"),
+    ("modules/ranks_and_windows/model_core/O0", "of type f64"),
+    ("modules/rare_operators/model_core/", "of type f64"),
+    ("modules/repeats/", "without upper bounds"),
+    ("modules/running_without_bound/", "without upper bounds"),
+];
+
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
+    let runner = std::env::var_os("FUSELINE_EXECUTORCH").map(PathBuf::from);
     let mut trials = Vec::new();
     for case in cases::all()? {
         for (form, path) in case.forms() {
@@ -71,12 +86,29 @@ fn main() -> Result<ExitCode> {
                     reference(&case_, &path_, Some(level))
                 }));
                 let (case_, path_) = (case.clone(), path.clone());
-                trials.push(trial(format!("mlx/{name}/{level}"), move || {
-                    mlx(&case_, &path_, level)
+                let name_ = format!("mlx/{name}/{level}");
+                trials.push(trial(name_.clone(), move || {
+                    mlx(&name_, &case_, &path_, level)
                 }));
+                if let Some(runner) = runner.clone() {
+                    let (case_, path_) = (case.clone(), path.clone());
+                    trials.push(trial(format!("abroad/{name}/{level}"), move || {
+                        abroad(&case_, &path_, level, &runner)
+                    }));
+                }
             }
         }
         if let Some(lowered) = case.lowered() {
+            if let Some(runner) = runner.clone() {
+                let (case_, lowered) = (case.clone(), lowered.clone());
+                trials.push(trial(format!("abroad/{}", case.name), move || {
+                    let folder = tempfile::tempdir()?;
+                    check(
+                        &case_,
+                        &roads::abroad(&runner, &lowered, &case_, folder.path())?,
+                    )
+                }));
+            }
             let name = format!("executorch/{}", case.name);
             trials.push(trial(name, move || {
                 let got = roads::replay_with(&lowered, case.data()?, &case.inputs()?)?;
@@ -119,9 +151,25 @@ fn reference(case: &Case, archive: &Path, level: Option<Level>) -> Result {
 }
 
 /// The archive compiled to a file, and all calls on one session of it.
-fn mlx(case: &Case, archive: &Path, level: Level) -> Result {
+fn mlx(name: &str, case: &Case, archive: &Path, level: Level) -> Result {
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("model.pte");
     roads::compile_to(archive, level, &program)?;
-    check(case, &roads::replay(&program, &case.inputs()?)?)
+    check(case, &roads::replay(&program, &case.inputs()?)?)?;
+    let refusals = roads::refusals(&program)?;
+    let limit = LIMITS.iter().find(|(part, _)| name.contains(part));
+    match (refusals.as_slice(), limit) {
+        ([], None) => Ok(()),
+        ([], Some((_, text))) => Err(format!("ExecuTorch runs it, but its limit is {text}").into()),
+        (all, Some((_, text))) if all.iter().all(|one| one.contains(text)) => Ok(()),
+        (all, _) => Err(format!("ExecuTorch would not run it: {all:?}").into()),
+    }
+}
+
+/// The archive compiled to a file, and all calls in ExecuTorch.
+fn abroad(case: &Case, archive: &Path, level: Level, runner: &Path) -> Result {
+    let folder = tempfile::tempdir()?;
+    let program = folder.path().join("model.pte");
+    roads::compile_to(archive, level, &program)?;
+    check(case, &roads::abroad(runner, &program, case, folder.path())?)
 }

@@ -102,7 +102,7 @@ mod tests {
         let plan = partition(graph);
         let method = MethodInput {
             graph,
-            plan: &plan,
+            plan: std::borrow::Cow::Owned(plan),
             trees: None,
             fixed: &[],
             share_state: false,

@@ -3,6 +3,7 @@
 mod control;
 mod dims;
 mod error;
+mod kept;
 mod limits;
 mod segment;
 mod slots;
@@ -23,6 +24,7 @@ use fuseline_program::container::{
 use fuseline_program::graph::{Dim as MetaDim, TensorMeta};
 use segment::{ConstantSource, io_type, meta_dim};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// A method to be emitted.
@@ -30,7 +32,7 @@ pub struct MethodInput<'a> {
     /// The optimised graph.
     pub graph: &'a Graph,
     /// Its partition.
-    pub plan: &'a Plan,
+    pub plan: Cow<'a, Plan>,
     /// How arguments and results nest in Python, where the export says.
     pub trees: Option<Trees>,
     /// The arguments that the export made constants.
@@ -64,6 +66,7 @@ pub fn emit<'a>(methods: &[MethodInput<'a>]) -> Result<Program<'a>, EmitError> {
             calls: Vec::new(),
             keys: &mut keys,
             named: &mut program.named_data,
+            contents: &mut program.constants,
         };
         let mut fixed = input.fixed.iter().peekable();
         let mut given = input.graph.inputs().iter();
@@ -81,11 +84,12 @@ pub fn emit<'a>(methods: &[MethodInput<'a>]) -> Result<Program<'a>, EmitError> {
             };
             method.out.inputs.push(idx);
         }
-        method.steps(input.plan)?;
+        method.steps(&input.plan)?;
         for output in &input.graph.outputs {
             let idx = method.tensor(output.value)?;
             method.out.outputs.push(idx);
         }
+        method.next_states(&input.plan.kept)?;
         if let Some(sizes) = sizes(input.graph) {
             method.value(EValue::String(sizes.to_string()));
         }
@@ -182,6 +186,8 @@ struct MethodEmitter<'a, 'k> {
     /// Names in the file that are taken, by all methods.
     keys: &'k mut BTreeMap<String, ConstantSource>,
     named: &'k mut Vec<NamedData<'a>>,
+    /// What the states begin with that methods keep.
+    contents: &'k mut Vec<Data<'a>>,
 }
 
 impl<'a> MethodEmitter<'a, '_> {
@@ -201,10 +207,14 @@ impl<'a> MethodEmitter<'a, '_> {
         if let Some(idx) = self.index.get(&value) {
             return Ok(*idx);
         }
-        let place = self.graph.describe(value, self.graph.node(value));
+        let node = self.graph.node(value);
+        let place = self.graph.describe(value, node);
         let meta = self.meta(self.graph.ty(value), &place)?;
         let idx = self.planned(&meta);
         self.index.insert(value, idx);
+        if let Op::State(op) = &node.op {
+            self.keep(idx, &op.name)?;
+        }
         Ok(idx)
     }
 
@@ -458,6 +468,11 @@ impl<'a> MethodEmitter<'a, '_> {
         self.out.trees = input.trees.clone();
         self.out.chains = vec![self.calls];
         self.out.plan_memory().map_err(EmitError::Plan)?;
+        for value in &mut self.out.values {
+            if let EValue::Tensor(tensor) = value {
+                tensor.lower_bounds();
+            }
+        }
         Ok(self.out)
     }
 }

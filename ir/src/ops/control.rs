@@ -6,7 +6,7 @@ use crate::attr::Attr;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::error::OpError;
-use crate::lower::{Inst, LowerCx, Lowering, Operand};
+use crate::lower::{Field, Inst, LowerCx, Lowering, Operand};
 use crate::tensor::Tensor;
 use crate::types::Type;
 
@@ -28,10 +28,21 @@ impl OpImpl for Item {
         }
     }
 
-    fn lower(&self, _cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
-        Ok(Lowering::Insts(vec![
-            Inst::new("ItemInt").tensor("x", Operand::Arg(0)).out(),
-        ]))
+    fn lower(&self, cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
+        // ExecuTorch reads the first four bytes, whatever they are.
+        let mut insts = vec![];
+        let mut from = Operand::Arg(0);
+        if tensor(cx.args, 0)?.dtype.size() < 4 {
+            from = Operand::Temp(0);
+            insts.push(
+                Inst::new("AsType")
+                    .tensor("x", Operand::Arg(0))
+                    .tensor("out", from)
+                    .with("scalar_type", Field::DType(DType::I32)),
+            );
+        }
+        insts.push(Inst::new("ItemInt").tensor("x", from).out());
+        Ok(Lowering::Insts(insts))
     }
 }
 

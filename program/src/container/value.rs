@@ -74,6 +74,20 @@ impl TensorValue {
                 bytes.checked_mul(u64::from(*size))
             })
     }
+
+    /// Lowers the upper bounds of a dynamic shape, the largest first, until its bytes can be counted in 63 bits. ExecuTorch refuses
+    /// a whole program for a tensor that has more, also where nobody sets its memory aside; what a length may really be, the
+    /// delegates say that make or take it.
+    pub fn lower_bounds(&mut self) {
+        let countable =
+            |bytes: Option<u64>| bytes.is_some_and(|bytes| i64::try_from(bytes).is_ok());
+        while self.dynamic && !countable(self.max_bytes()) {
+            match self.sizes.iter_mut().max() {
+                Some(largest) => *largest /= 2,
+                None => return,
+            }
+        }
+    }
 }
 
 impl Value {

@@ -4,6 +4,7 @@ use super::{Place, PlanSegment, Segment, copy};
 use crate::emit::error::EmitError;
 use fuseline_ir::{Graph, Node, Op, Region, Value};
 use fuseline_passes::partition::{Plan, Step, partition};
+use fuseline_program::ScalarType;
 use fuseline_program::instr::{Field, If, Instruction, IntOrVid};
 
 impl Segment<'_> {
@@ -35,17 +36,27 @@ impl Segment<'_> {
             }
             results.push(place);
         }
+        // A truth value is one byte, and ExecuTorch reads four.
         let cond = self.main.dims.value();
+        let wide = self.main.temps.take();
         let fields = [
             ("x", Field::Tid(condition.provisional())),
+            ("out", Field::Tid(wide.provisional())),
+            ("scalar_type", Field::DType(ScalarType::I32)),
+        ];
+        let widen = Instruction::build("AsType", &fields);
+        let fields = [
+            ("x", Field::Tid(wide.provisional())),
             ("out", Field::Vid(cond)),
         ];
-        let read = Instruction::build("ItemInt", &fields);
-        let read = read.map_err(|error| EmitError::Instruction {
-            place: self.describe(value),
-            error,
-        })?;
-        self.main.instructions.push(read);
+        for built in [widen, Instruction::build("ItemInt", &fields)] {
+            let instruction = built.map_err(|error| EmitError::Instruction {
+                place: self.describe(value),
+                error,
+            })?;
+            self.main.instructions.push(instruction);
+        }
+        self.main.temps.free(wide);
         let operands = operands.to_vec();
         let then_chain_idx = self.side(value, &op.yes, &operands, &results)?;
         let else_chain_idx = self.side(value, &op.no, &operands, &results)?;
@@ -144,7 +155,7 @@ impl Segment<'_> {
 
 /// The whole graph as one segment that hands back nothing by itself; none where it does not fit into one.
 fn whole(graph: &Graph) -> Option<PlanSegment> {
-    let Plan { steps } = partition(graph);
+    let Plan { steps, .. } = partition(graph);
     let nodes = match steps.as_slice() {
         [] => Vec::new(),
         [Step::Segment(segment)] => segment.nodes.clone(),

@@ -14,7 +14,7 @@ mod split;
 use super::dims::{Dims, Source, checked_scalar_type};
 use super::error::EmitError;
 use super::slots::{Place, Temps};
-use fuseline_ir::lower::{Inst, LowerCx, Lowering};
+use fuseline_ir::lower::{Field as IrField, Inst, LowerCx, Lowering, Operand};
 use fuseline_ir::{
     DType, Dim, Graph, Node, Op, Requirement, Scalar, State, Symbol, Tensor, TensorType, Type,
     Value,
@@ -190,7 +190,8 @@ impl<'a> Segment<'a> {
         used.extend(self.spec.outputs.iter().copied());
         for (number_in_graph, state) in self.graph.states.iter().enumerate() {
             let value = read.get(&state.name).copied();
-            let is_read = value.is_some_and(|v| used.contains(&v));
+            // What the method keeps comes in as an input.
+            let is_read = value.is_some_and(|v| used.contains(&v) && !self.place.contains_key(&v));
             if is_read || self.spec.sets.contains(&number_in_graph) {
                 let place = Place::State(number(self.states.len()));
                 self.states.push(state.name.clone());
@@ -393,6 +394,7 @@ impl<'a> Segment<'a> {
         for inst in insts {
             self.sizes(value, node, inst, hoisted)?;
         }
+        let copies = self.off_constants(insts, &mut args, hoisted)?;
         // With one instruction, an argument that dies here may give its slot to the result.
         if insts.len() == 1 && !hoisted {
             for arg in &node.args {
@@ -417,13 +419,40 @@ impl<'a> Segment<'a> {
         if let (Op::Item(item), false) = (&node.op, hoisted) {
             self.read_number(value, &item.symbol)?;
         }
-        for place in temps.into_values() {
+        for place in temps.into_values().chain(copies) {
             self.chain(hoisted).temps.free(place);
         }
         if let Some(place) = out {
             self.place.insert(value, place);
         }
         Ok(())
+    }
+
+    /// ExecuTorch takes no constant where an instruction could write in place, also where it doesn't: such a constant
+    /// is handed over in a temporary. The temporaries are returned.
+    fn off_constants(
+        &mut self,
+        insts: &[Inst],
+        args: &mut [Option<Place>],
+        hoisted: bool,
+    ) -> Result<Vec<Place>, EmitError> {
+        let mut taken = Vec::new();
+        for (name, field) in insts.iter().flat_map(|inst| &inst.fields) {
+            let ("dst", IrField::Tensor(Operand::Arg(n))) = (*name, field) else {
+                continue;
+            };
+            let Some(Some(place @ Place::Constant(_))) = args.get_mut(*n) else {
+                continue;
+            };
+            let chain = self.chain(hoisted);
+            let temp = chain.temps.take();
+            let constant = std::mem::replace(place, temp);
+            chain
+                .instructions
+                .push(copy(constant, temp, || "a constant".into())?);
+            taken.push(temp);
+        }
+        Ok(taken)
     }
 
     fn chain(&mut self, hoisted: bool) -> &mut Chain {
