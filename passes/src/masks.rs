@@ -62,9 +62,14 @@ fn zeroed(graph: &mut Graph, x: Value, mask: Value, loc: &Loc) -> Result<Value, 
         let lowest = graph.add(number(f64::NEG_INFINITY, ty.dtype), &[], loc)?;
         graph.add(op::Ne {}, &[mask, lowest], loc)?
     };
-    let axes = vec![ty.rank().saturating_sub(1)];
-    let keepdim = true;
-    let some = graph.add(op::Any { axes, keepdim }, &[shown], loc)?;
+    let some = match ty.rank().checked_sub(1) {
+        Some(keys) => {
+            let (axes, keepdim) = (vec![keys], true);
+            graph.add(op::Any { axes, keepdim }, &[shown], loc)?
+        }
+        // One element stands for all keys.
+        None => shown,
+    };
     let zero = graph.add(number(0.0, dtype), &[], loc)?;
     graph.add(op::Where {}, &[some, x, zero], loc)
 }
@@ -212,6 +217,8 @@ mod tests {
     fn a_mask_from_outside_may_hide_a_row() {
         assert!(guarded(&["%mask = input[name=\"m\", ty=bool[1, 1, 4, 4]]"]));
         assert!(guarded(&["%mask = input[name=\"m\", ty=f32[1, 1, 4, 4]]"]));
+        assert!(guarded(&["%mask = input[name=\"m\", ty=f32[]]"]));
+        assert!(guarded(&["%mask = input[name=\"m\", ty=bool[4]]"]));
     }
 
     #[test]

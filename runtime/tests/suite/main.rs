@@ -20,3 +20,5 @@ mod programs;
 mod sessions;
 #[cfg(test)]
 mod threads;
+#[cfg(test)]
+mod traceless;
