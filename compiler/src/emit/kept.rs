@@ -2,16 +2,13 @@
 
 use super::segment::ConstantSource;
 use super::{EValue, EmitError, MethodEmitter};
-use fuseline_ir::{Op, Symbol};
+use fuseline_ir::{Op, State};
 use fuseline_program::container::{Data, Storage, ValueIdx};
 
 impl MethodEmitter<'_, '_> {
     /// Makes a planned tensor one that keeps what is in it from call to call, and begins with what the state does.
-    pub(super) fn keep(&mut self, idx: ValueIdx, name: &Symbol) -> Result<(), EmitError> {
-        let state = self.graph.states.iter().find(|state| state.name == *name);
-        let content = state
-            .and_then(|state| state.init.clone())
-            .map(ConstantSource::Graph);
+    pub(super) fn keep(&mut self, idx: ValueIdx, state: &State) -> Result<(), EmitError> {
+        let content = state.init.clone().map(ConstantSource::Graph);
         let content = content.map(|source| self.data(&source)).transpose()?;
         let Some(EValue::Tensor(tensor)) = self.out.values.get_mut(idx as usize) else {
             return Ok(());
@@ -28,16 +25,17 @@ impl MethodEmitter<'_, '_> {
     }
 
     /// Gives the states that the method keeps their next values, after everything else has been done.
-    pub(super) fn next_states(&mut self, kept: &[usize]) -> Result<(), EmitError> {
+    pub(super) fn next_states(&mut self) -> Result<(), EmitError> {
         let graph = self.graph;
         let mut next = Vec::new();
-        for state in kept.iter().filter_map(|number| graph.states.get(*number)) {
+        for state in self.kept.clone() {
             let is_it = |op: &Op| matches!(op, Op::State(op) if op.name == state.name);
             let old = graph.values().find(|(_, node)| is_it(&node.op));
             if let (Some((old, _)), Some(new)) = (old, state.next) {
                 next.push((self.tensor(new)?, self.tensor(old)?));
             }
         }
+        next.retain(|(new, old)| new != old);
         // What a caller gets of an old state, and what becomes another one's next value, is taken before it changes.
         let mut saved = Vec::new();
         let old: Vec<ValueIdx> = next.iter().map(|(_, old)| *old).collect();

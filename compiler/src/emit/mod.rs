@@ -12,7 +12,7 @@ pub use error::EmitError;
 
 use crate::fixed::Fixed;
 use crate::import::SEED;
-use fuseline_ir::{Attr, Dim, Graph, Node, Op, Requirement, Symbol, Type, Value};
+use fuseline_ir::{Attr, Dim, Graph, Node, Op, Requirement, State, Symbol, Type, Value};
 use fuseline_passes::partition::{Plan, Segment, Step};
 use fuseline_program::ScalarType;
 use fuseline_program::container::limits::Limit;
@@ -67,6 +67,9 @@ pub fn emit<'a>(methods: &[MethodInput<'a>]) -> Result<Program<'a>, EmitError> {
             keys: &mut keys,
             named: &mut program.named_data,
             contents: &mut program.constants,
+            kept: (input.plan.kept.iter())
+                .filter_map(|number| input.graph.states.get(*number))
+                .collect(),
         };
         let mut fixed = input.fixed.iter().peekable();
         let mut given = input.graph.inputs().iter();
@@ -89,7 +92,7 @@ pub fn emit<'a>(methods: &[MethodInput<'a>]) -> Result<Program<'a>, EmitError> {
             let idx = method.tensor(output.value)?;
             method.out.outputs.push(idx);
         }
-        method.next_states(&input.plan.kept)?;
+        method.next_states()?;
         if let Some(sizes) = sizes(input.graph) {
             method.value(EValue::String(sizes.to_string()));
         }
@@ -186,7 +189,9 @@ struct MethodEmitter<'a, 'k> {
     /// Names in the file that are taken, by all methods.
     keys: &'k mut BTreeMap<String, ConstantSource>,
     named: &'k mut Vec<NamedData<'a>>,
-    /// What the states begin with that methods keep.
+    /// The states that the method keeps.
+    kept: Vec<&'a State>,
+    /// What such states of all methods begin with.
     contents: &'k mut Vec<Data<'a>>,
 }
 
@@ -212,8 +217,10 @@ impl<'a> MethodEmitter<'a, '_> {
         let meta = self.meta(self.graph.ty(value), &place)?;
         let idx = self.planned(&meta);
         self.index.insert(value, idx);
-        if let Op::State(op) = &node.op {
-            self.keep(idx, &op.name)?;
+        if let Op::State(op) = &node.op
+            && let Some(state) = self.kept.iter().find(|state| state.name == op.name)
+        {
+            self.keep(idx, state)?;
         }
         Ok(idx)
     }
