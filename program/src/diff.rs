@@ -11,7 +11,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::container::{Data, Method, Payload, Program, Storage, Value};
-use crate::inspect::{CallSummary, value_text};
+use crate::inspect::{CallSummary, Texts, between};
 
 /// More differing lines than this between two lists are not aligned: the lists are then shown as replaced.
 const MOST_EDITS: usize = 4000;
@@ -136,9 +136,11 @@ fn lists(program: &Program<'_>) -> Vec<(String, Vec<String>)> {
         let mut add = |what: String, list: Vec<String>| {
             lists.push((format!("method {:?}, {what}", method.name), list));
         };
-        let values = |list: &[u32]| list.iter().map(|value| value_text(&bare, *value)).collect();
+        let texts = Texts::of(&bare);
+        let values = |list: &[u32]| list.iter().map(|value| texts.numbered(*value)).collect();
         add("inputs".to_owned(), values(&method.inputs));
         add("outputs".to_owned(), values(&method.outputs));
+        add("values".to_owned(), values(&between(&bare)));
         for (at, chain) in method.chains.iter().enumerate() {
             let calls = chain
                 .iter()
@@ -146,9 +148,13 @@ fn lists(program: &Program<'_>) -> Vec<(String, Vec<String>)> {
             add(format!("calls of chain {at}"), calls.collect());
         }
         for (at, delegate) in method.delegates.iter().enumerate() {
-            let Payload::Mlx(graph) = &delegate.payload else {
-                add(format!("delegate {at}"), vec![delegate.id.clone()]);
-                continue;
+            let graph = match &delegate.payload {
+                Payload::Mlx(graph) => graph,
+                Payload::Other(data) => {
+                    let text = format!("{}, {} bytes", delegate.id, data.len());
+                    add(format!("delegate {at}"), vec![text]);
+                    continue;
+                }
             };
             let summary = graph.summary();
             for (what, slots) in [

@@ -2,7 +2,7 @@
 
 mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
@@ -15,7 +15,8 @@ use crate::graph::{Dim, IoSlot, MlxGraph, SlotClass, TensorMeta};
 use crate::infer::{SlotType, Types};
 use crate::instr::{Instruction, Slot, Tid};
 use crate::words::counted;
-pub use values::{ArgumentSummary, CallSummary, LengthSummary};
+pub(crate) use values::between;
+pub use values::{ArgumentSummary, CallSummary, LengthSummary, PlaceSummary, ValueSummary};
 
 /// What a file holds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -79,6 +80,9 @@ pub struct MethodSummary {
     pub inputs: Vec<ArgumentSummary>,
     /// What the caller gets.
     pub outputs: Vec<ArgumentSummary>,
+    /// What operators of the host take and give beside these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<ValueSummary>,
     /// The steps, chain after chain.
     pub calls: Vec<CallSummary>,
     /// Where the work is done.
@@ -112,7 +116,7 @@ pub struct Places {
     pub device_instructions: usize,
     /// Calls of operators of the host.
     pub host_calls: usize,
-    /// The engines of other delegates.
+    /// The engines of other delegates, each once.
     pub elsewhere: Vec<String>,
 }
 
@@ -175,6 +179,8 @@ pub struct ChainSummary {
 /// An instruction.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct InstructionSummary {
+    /// Its name: `Silu`.
+    pub name: &'static str,
     /// What it writes, with types and shapes as far as they are known ([`crate::infer`]).
     pub results: Vec<SlotSummary>,
     /// What it does: `Silu(x=%t0)`.
@@ -280,7 +286,10 @@ fn places(method: &Method<'_>) -> Places {
                     places.device_calls += 1;
                     places.device_instructions += graph.instructions().count();
                 }
-                Some(other) => places.elsewhere.push(other.id.clone()),
+                Some(other) if !places.elsewhere.contains(&other.id) => {
+                    places.elsewhere.push(other.id.clone());
+                }
+                Some(_) => {}
                 None => {}
             },
             _ => {}
@@ -294,6 +303,7 @@ fn method_summary(method: &Method<'_>) -> MethodSummary {
         name: method.name.clone(),
         inputs: values::inputs(method),
         outputs: values::outputs(method),
+        values: values::values(method),
         calls: method
             .chains
             .iter()
@@ -307,23 +317,64 @@ fn method_summary(method: &Method<'_>) -> MethodSummary {
     }
 }
 
-/// `3: f32[2, 64] in arena 1 at 2048`.
-pub(crate) fn value_text(method: &Method<'_>, index: ValueIdx) -> String {
-    let what = match method.values.get(index as usize) {
-        None => "nothing there".to_owned(),
-        Some(Value::None) => "none".to_owned(),
-        Some(Value::Int(number)) => format!("int {number}"),
-        Some(Value::Bool(value)) => format!("bool {value}"),
-        Some(Value::Double(number)) => format!("float {number:?}"),
-        Some(Value::String(text)) => format!("string {text:?}"),
-        Some(Value::Tensor(tensor)) => tensor_text(tensor),
-        Some(Value::IntList(items)) => format!("ints {items:?}"),
-        Some(Value::DoubleList(items)) => format!("floats {items:?}"),
-        Some(Value::BoolList(items)) => format!("bools {items:?}"),
-        Some(Value::TensorList(items)) => format!("tensors {items:?}"),
-        Some(Value::OptionalTensorList(items)) => format!("tensors {items:?}"),
-    };
-    format!("{index}: {what}")
+/// The values of a method in words.
+pub(crate) struct Texts<'m, 'f> {
+    method: &'m Method<'f>,
+    /// Those that calls write, of which the file says nothing but an example.
+    written: BTreeSet<ValueIdx>,
+}
+
+impl<'m, 'f> Texts<'m, 'f> {
+    /// Those of a method.
+    pub(crate) fn of(method: &'m Method<'f>) -> Self {
+        let mut written = BTreeSet::new();
+        for call in method.chains.iter().flatten() {
+            match call {
+                Call::Kernel { args, .. } => written.extend(args.last()),
+                Call::Delegate { args, .. } => written.extend(args),
+                Call::Move { to, .. } => {
+                    written.insert(*to);
+                }
+                Call::JumpFalse { .. } | Call::Free { .. } => {}
+            }
+        }
+        Self { method, written }
+    }
+
+    /// `3: f32[2, 64] in arena 1 at 2048`.
+    pub(crate) fn numbered(&self, index: ValueIdx) -> String {
+        format!("{index}: {}", self.text(index))
+    }
+
+    /// `f32[2, 64] in arena 1 at 2048`.
+    pub(crate) fn text(&self, index: ValueIdx) -> String {
+        let listed = |items: Vec<String>| items.join(", ");
+        match self.method.values.get(index as usize) {
+            None => "nothing there".to_owned(),
+            Some(Value::None) => "none".to_owned(),
+            Some(Value::Int(number)) => format!("int {number}"),
+            Some(Value::Bool(value)) => format!("bool {value}"),
+            Some(Value::Double(number)) => format!("float {number:?}"),
+            Some(Value::String(text)) => format!("string {text:?}"),
+            Some(Value::Tensor(tensor)) => tensor_text(tensor),
+            Some(Value::IntList(items)) => {
+                let item = |item: &ValueIdx| match self.method.values.get(*item as usize) {
+                    Some(Value::Int(number)) if !self.written.contains(item) => number.to_string(),
+                    _ => format!("value {item}"),
+                };
+                format!("ints [{}]", listed(items.iter().map(item).collect()))
+            }
+            Some(Value::DoubleList(items)) => format!("floats {items:?}"),
+            Some(Value::BoolList(items)) => format!("bools {items:?}"),
+            Some(Value::TensorList(items)) => format!("tensors {items:?}"),
+            Some(Value::OptionalTensorList(items)) => {
+                let item = |item: &Option<ValueIdx>| {
+                    item.map_or_else(|| "none".to_owned(), |item| item.to_string())
+                };
+                format!("tensors [{}]", listed(items.iter().map(item).collect()))
+            }
+        }
+    }
 }
 
 fn tensor_text(tensor: &TensorValue) -> String {
@@ -342,7 +393,11 @@ fn tensor_text(tensor: &TensorValue) -> String {
                 begins.unwrap_or_default()
             )
         }
-        Storage::Constant(constant) => format!(", constant {constant}"),
+        Storage::Constant(constant) => {
+            let bytes = tensor.max_bytes();
+            let bytes = bytes.map_or_else(String::new, |bytes| format!(", {bytes} bytes"));
+            format!(", constant {constant}{bytes}")
+        }
     };
     format!("{bound}{}[{}]{place}", tensor.dtype, sizes.join(", "))
 }
@@ -459,6 +514,7 @@ impl MlxGraph {
                 bytes: None,
             };
             InstructionSummary {
+                name: instruction.info().name,
                 results: results.map(result).collect(),
                 call: instruction.display_call(&self.counts).to_string(),
             }
@@ -602,8 +658,18 @@ impl fmt::Display for MethodSummary {
                 writeln!(f, "  {what} {argument}")?;
             }
         }
-        for call in &self.calls {
-            writeln!(f, "  call {call}")?;
+        for value in &self.values {
+            writeln!(f, "  value {value}")?;
+        }
+        // Who reads a jump wants to count.
+        let jumps = |call: &CallSummary| matches!(call, CallSummary::JumpFalse { .. });
+        let counts = self.calls.iter().any(jumps);
+        for (at, call) in self.calls.iter().enumerate() {
+            if counts {
+                writeln!(f, "  call {at}: {call}")?;
+            } else {
+                writeln!(f, "  call {call}")?;
+            }
         }
         for HostSummary {
             kernel,
@@ -611,6 +677,9 @@ impl fmt::Display for MethodSummary {
             reason,
         } in &self.host
         {
+            if module.is_none() && reason.is_none() {
+                continue;
+            }
             write!(f, "  on the host {kernel}")?;
             if let Some(module) = module {
                 write!(f, " in {module}")?;

@@ -14,7 +14,9 @@ pub enum Kind {
     Archive,
     /// A compiled program, `.pte`.
     Program,
-    /// Weights of one, `.ptd`.
+    /// A program of ExecuTorch with test cases around it, `.bpte`.
+    BundledProgram,
+    /// Weights of a program, `.ptd`.
     ExternalData,
     /// Tensors by name.
     Safetensors,
@@ -41,6 +43,8 @@ impl Kind {
             Some(Self::Program)
         } else if Ptd::is_one(file) {
             Some(Self::ExternalData)
+        } else if file.get(4..8) == Some(b"BP08") {
+            Some(Self::BundledProgram)
         } else if is_safetensors(file) {
             Some(Self::Safetensors)
         } else {
@@ -82,6 +86,7 @@ impl fmt::Display for Kind {
             Self::Empty => "an empty file",
             Self::Archive => "a zip archive (a .pt2, perhaps)",
             Self::Program => "a compiled program (.pte)",
+            Self::BundledProgram => "a program with test cases around it (.bpte), of which the program itself (.pte) is wanted",
             Self::ExternalData => "weights of a program (.ptd)",
             Self::Safetensors => "a safetensors file",
             Self::Graphs => "graphs in the text form (.ir)",
@@ -99,10 +104,11 @@ mod tests {
     fn kinds_by_their_first_bytes() {
         let safetensors = [&2_u64.to_le_bytes()[..], b"{}"].concat();
         let cut_in_a_character = format!("x{}", "é".repeat(4096));
-        let all: [(&[u8], Option<Kind>); 11] = [
+        let all: [(&[u8], Option<Kind>); 12] = [
             (b"", Some(Kind::Empty)),
             (b"PK\x03\x04....", Some(Kind::Archive)),
             (b"\0\0\0\0ET12rest", Some(Kind::Program)),
+            (b"\0\0\0\0BP08rest", Some(Kind::BundledProgram)),
             (b"\0\0\0\0FT01rest", Some(Kind::ExternalData)),
             (&safetensors, Some(Kind::Safetensors)),
             (b"// a case\n", Some(Kind::Text)),

@@ -83,7 +83,7 @@ impl Loader<'_> {
                     Some(self.segments.len() - 1)
                 }
                 format::Payload::Other(_) => {
-                    self.needs.push(format!(
+                    self.need(format!(
                         "the delegate `{}`, which is not known here",
                         delegate.id
                     ));

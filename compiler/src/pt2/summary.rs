@@ -2,7 +2,8 @@
 
 use super::Archive;
 use super::exported::{
-    Argument, Graph, InputSpec, Node, OptionalTensor, OutputSpec, SymInt, SymIntArgument,
+    Argument, Graph, InputSpec, Node, OptionalTensor, OutputSpec, SymBoolArgument,
+    SymFloatArgument, SymInt, SymIntArgument,
 };
 use super::weights::WeightRef;
 use fuseline_program::words::counted;
@@ -317,8 +318,9 @@ fn operation(node: &Node, graph: &Graph) -> String {
         }
     });
     let inputs: Vec<String> = inputs.collect();
+    let gap = if outputs.is_empty() { "" } else { " = " };
     let mut line = format!(
-        "{} = {}({})",
+        "{}{gap}{}({})",
         outputs.join(", "),
         node.target,
         inputs.join(", ")
@@ -384,7 +386,12 @@ fn text(arg: &Argument) -> String {
         Argument::Strings(all) => listed(all, |text| format!("{text:?}")),
         Argument::SymInt(n) => size(n),
         Argument::SymInts(all) => listed(all, size),
+        Argument::SymFloat(SymFloatArgument::Name(name))
+        | Argument::SymBool(SymBoolArgument::Name(name)) => name.clone(),
+        Argument::SymFloat(SymFloatArgument::Float(n)) => n.0.to_string(),
+        Argument::SymBool(SymBoolArgument::Bool(flag)) => flag.to_string(),
         Argument::ScalarType(dtype) => format!("{dtype:?}").to_lowercase(),
+        Argument::Device(device) => device.kind.clone(),
         Argument::Operator(name) => name.clone(),
         Argument::Graph(inner) => format!("graph {}", inner.name),
         Argument::StringToArgument(all) => {

@@ -486,9 +486,9 @@ fn check_constant(
     name: &str,
     named: &BTreeMap<&str, u64>,
 ) -> Result<(), Fault> {
-    let size = *named
-        .get(name)
-        .ok_or(Fault::Missing("the data with its name"))?;
+    let size = *named.get(name).ok_or(Fault::Missing(
+        "the data with its name, in the file and in those given beside it (.ptd),",
+    ))?;
     let wanted = graph
         .tensors
         .get(tid.0 as usize)

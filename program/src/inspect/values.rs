@@ -1,11 +1,12 @@
 //! What a method takes and gives, and its steps, as values for whoever reads the summary with a program.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
 
-use super::{kernel_name, value_text};
-use crate::container::{Call, Method, Payload, Value, ValueIdx};
+use super::{Texts, kernel_name};
+use crate::container::{Call, Method, Payload, Storage, TensorValue, Value, ValueIdx};
 use crate::diff::plain;
 use crate::graph::{Dim, IoSlot, MlxGraph};
 
@@ -24,9 +25,117 @@ pub struct ArgumentSummary {
     pub dtype: Option<String>,
     /// The lengths of a tensor, outermost first.
     pub shape: Option<Vec<LengthSummary>>,
-    /// All of it in words.
-    #[serde(skip)]
-    text: String,
+    /// Where a tensor lies, unless the caller says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<PlaceSummary>,
+    /// What it is, in words: of a number that a method always gives, the number.
+    pub text: String,
+}
+
+/// A value of a method that is neither an input nor an output: what operators of the host take and give.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ValueSummary {
+    /// Its number among the method's.
+    pub value: ValueIdx,
+    /// `tensor`, `int`, `bool`, `float`, `string`, `list` or `none`.
+    pub kind: &'static str,
+    /// The element type of a tensor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<String>,
+    /// The lengths of a tensor, outermost first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Vec<LengthSummary>>,
+    /// Where a tensor lies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<PlaceSummary>,
+    /// What it is, in words.
+    pub text: String,
+}
+
+/// Where a tensor lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum PlaceSummary {
+    /// In memory that the file plans.
+    Planned {
+        /// The number of the arena among the method's, from 1 (0 is no arena).
+        arena: u32,
+        /// The first byte in it.
+        offset: u64,
+    },
+    /// Among the program's constants.
+    Constant {
+        /// Its number there.
+        constant: u32,
+    },
+}
+
+impl PlaceSummary {
+    fn of(tensor: &TensorValue) -> Option<Self> {
+        match tensor.storage {
+            Storage::Caller => None,
+            Storage::Planned { arena, offset, .. } => Some(Self::Planned { arena, offset }),
+            Storage::Constant(constant) => Some(Self::Constant { constant }),
+        }
+    }
+}
+
+/// The values that operators of the host, copies and jumps name, without the inputs and outputs of the method.
+pub(crate) fn between(method: &Method<'_>) -> Vec<ValueIdx> {
+    let mut named = BTreeSet::new();
+    for call in method.chains.iter().flatten() {
+        if matches!(call, Call::Delegate { .. }) {
+            continue;
+        }
+        for value in call.values() {
+            named.insert(value);
+            match method.values.get(value as usize) {
+                Some(Value::TensorList(items)) => named.extend(items),
+                Some(Value::OptionalTensorList(items)) => named.extend(items.iter().flatten()),
+                _ => {}
+            }
+        }
+    }
+    for value in method.inputs.iter().chain(&method.outputs) {
+        named.remove(value);
+    }
+    named.into_iter().collect()
+}
+
+/// Those of a method, described.
+pub(super) fn values(method: &Method<'_>) -> Vec<ValueSummary> {
+    let texts = Texts::of(method);
+    let one = |value: ValueIdx| {
+        let there = method.values.get(value as usize);
+        let tensor = there.and_then(Value::as_tensor);
+        ValueSummary {
+            value,
+            kind: kind(there),
+            dtype: tensor.map(|tensor| tensor.dtype.to_string()),
+            shape: tensor.map(lengths),
+            place: tensor.and_then(PlaceSummary::of),
+            text: texts.text(value),
+        }
+    };
+    between(method).into_iter().map(one).collect()
+}
+
+/// The lengths of a tensor as the method has them.
+fn lengths(tensor: &TensorValue) -> Vec<LengthSummary> {
+    let length = |size: &u32| match tensor.dynamic {
+        true => LengthSummary::Between {
+            min: 0,
+            max: Some(*size),
+        },
+        false => LengthSummary::Fixed(*size),
+    };
+    tensor.sizes.iter().map(length).collect()
+}
+
+impl fmt::Display for ValueSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.value, self.text)
+    }
 }
 
 /// The length of a dimension.
@@ -64,13 +173,19 @@ pub(super) fn outputs(method: &Method<'_>) -> Vec<ArgumentSummary> {
 }
 
 fn arguments(method: &Method<'_>, values: &[ValueIdx], side: &str) -> Vec<ArgumentSummary> {
+    let texts = Texts::of(method);
     let values = values.iter().enumerate();
     values
-        .map(|(at, value)| argument(method, *value, format!("{side}{at}")))
+        .map(|(at, value)| argument(method, &texts, *value, format!("{side}{at}")))
         .collect()
 }
 
-fn argument(method: &Method<'_>, value: ValueIdx, argument: String) -> ArgumentSummary {
+fn argument(
+    method: &Method<'_>,
+    texts: &Texts<'_, '_>,
+    value: ValueIdx,
+    argument: String,
+) -> ArgumentSummary {
     let slot = slot(method, value);
     let name = slot.and_then(|(graph, slot)| {
         let named = graph.names.iter().find(|named| named.slot == slot)?;
@@ -90,26 +205,17 @@ fn argument(method: &Method<'_>, value: ValueIdx, argument: String) -> ArgumentS
         Some(meta) if tensor.dynamic && meta.shape.len() == tensor.sizes.len() => {
             meta.shape.iter().map(|dim| (*dim).into()).collect()
         }
-        _ => tensor
-            .sizes
-            .iter()
-            .map(|size| match tensor.dynamic {
-                true => LengthSummary::Between {
-                    min: 0,
-                    max: Some(*size),
-                },
-                false => LengthSummary::Fixed(*size),
-            })
-            .collect(),
+        _ => lengths(tensor),
     });
     ArgumentSummary {
-        text: value_text(method, value),
+        text: texts.text(value),
         argument,
         value,
         name,
         kind: kind(there),
         dtype: tensor.map(|tensor| tensor.dtype.to_string()),
         shape,
+        place: tensor.and_then(PlaceSummary::of),
     }
 }
 
@@ -146,7 +252,7 @@ impl fmt::Display for ArgumentSummary {
         if let Some(name) = &self.name {
             write!(f, " {name:?}")?;
         }
-        write!(f, " = value {}", self.text)
+        write!(f, " = value {}: {}", self.value, self.text)
     }
 }
 

@@ -284,7 +284,12 @@ fn names_and_data() {
         format!("{place}bytes of the data and of the tensor: 12 and 16 should be equal")
     );
     let error = program_error(|program| drop(program.named_data.remove(0)));
-    assert_eq!(error, format!("{place}the data with its name is missing"));
+    assert_eq!(
+        error,
+        format!(
+            "{place}the data with its name, in the file and in those given beside it (.ptd), is missing"
+        )
+    );
     let error = program_error(|program| program.constants[0] = Data::owned(vec![0; 2]));
     let reason = "the tensor in its constant: bytes 0 to 0 + 4 leave the 2 that are there";
     assert_eq!(error, format!("method \"forward\", value 4: {reason}"));

@@ -1,5 +1,6 @@
 //! Files that ExecuTorch makes: those with something that few have, those that must be refused, and which instructions are covered by what.
 
+use fuseline_program::diff::Differences;
 use fuseline_program::instr::instruction_table;
 use fuseline_program::{Payload, Ptd, Pte};
 use fuseline_runtime::{Options, Program, Value};
@@ -195,6 +196,28 @@ fn inspect_and_diff_say_what_is_in_files_and_what_differs() -> Result {
             inspected.stdout
         );
     }
+    Ok(())
+}
+
+/// An operator of the host with another number is another program.
+#[test]
+fn diff_compares_what_operators_of_the_host_take() -> Result {
+    let file = fs::read(fixture("control_scan/model.pte"))?;
+    let first = Pte::parse(&file)?.program;
+    let mut second = first.clone();
+    for value in &mut second.methods[0].values {
+        if let fuseline_program::Value::Int(number) = value {
+            *number += 1;
+        }
+    }
+    assert!(Differences::between(&first, &first)?.lists.is_empty());
+    let differ = Differences::between(&first, &second)?;
+    let places: Vec<&str> = differ
+        .lists
+        .iter()
+        .map(|list| list.place.as_str())
+        .collect();
+    assert_eq!(places, ["method \"forward\", values"]);
     Ok(())
 }
 

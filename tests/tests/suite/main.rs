@@ -13,6 +13,7 @@ mod faults;
 mod fixtures;
 mod host;
 mod hostile;
+mod inspected;
 mod invariants;
 mod kernels;
 mod methods;
