@@ -51,6 +51,128 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ),
     #[cfg(not(target_os = "macos"))]
     (
+        "abroad/executorch/node_gather_mm_e4_i64_o128_bfloat16_sorted",
+        "only supports float32",
+        "MLX's product of gathered matrices on the CPU",
+    ),
+    #[cfg(not(target_os = "macos"))]
+    (
+        "abroad/executorch/node_metal_kernel_1024",
+        "MetalKernelNode",
+        "there is no Metal",
+    ),
+    (
+        "abroad/executorch/host_complex",
+        "aten::view_as_complex_copy.out",
+        "ExecuTorch has no such kernel",
+    ),
+    (
+        "abroad/executorch/portable_pointwise",
+        "aten::__lshift__.Scalar_out",
+        "ExecuTorch has no such kernel",
+    ),
+    (
+        "abroad/executorch/portable_movement",
+        "aten::constant_pad_nd.out",
+        "ExecuTorch's kernel takes no negative padding",
+    ),
+    (
+        "abroad/executorch/portable_reductions",
+        "aten::cumsum.out",
+        "ExecuTorch's kernel takes no tensor without axes",
+    ),
+    (
+        "abroad/executorch/portable_products",
+        "aten::convolution.out",
+        "ExecuTorch's kernel takes no five axes",
+    ),
+    (
+        "abroad/executorch/row_at_one_position",
+        "tensor rank which is immutable",
+        "ExecuTorch's lowering gives a result another rank",
+    ),
+    (
+        "abroad/executorch/rows_at_a_matrix",
+        "cannot be broadcast",
+        "ExecuTorch's lowering adds an index's axes elsewhere",
+    ),
+    (
+        "abroad/executorch/node_update_and_attend_decode",
+        "no cache installed",
+        "the runner has no caches",
+    ),
+    (
+        "abroad/modules/session_caches/",
+        "no cache installed",
+        "the runner has no caches",
+    ),
+    (
+        "abroad/modules/host_bits/",
+        "aten::view.dtype_out",
+        "ExecuTorch has no such kernel",
+    ),
+    (
+        "abroad/modules/host_factorisations/model/",
+        "aten::linalg_householder_product.out",
+        "ExecuTorch has no such kernel",
+    ),
+    (
+        "abroad/modules/host_factorisations/model_core/",
+        "Unsupported ScalarType: 7",
+        "ExecuTorch's delegate has no f64",
+    ),
+    (
+        "abroad/modules/host_inverse/",
+        "aten::linalg_inv_ex.out",
+        "ExecuTorch has no such kernel",
+    ),
+    (
+        "abroad/modules/host_special/",
+        "aten::special_shifted_chebyshev_polynomial_u.out",
+        "ExecuTorch has no such kernel",
+    ),
+    (
+        "abroad/modules/ranks_and_windows/model_core/O0",
+        "Unsupported ScalarType: 7",
+        "ExecuTorch's delegate has no f64",
+    ),
+    (
+        "abroad/modules/rare_operators/model_core/",
+        "Unsupported ScalarType: 7",
+        "ExecuTorch's delegate has no f64",
+    ),
+    (
+        "abroad/modules/counting/",
+        "signal",
+        "ExecuTorch has no memory for results without upper bounds",
+    ),
+    (
+        "abroad/modules/host_unique/",
+        "signal",
+        "ExecuTorch has no memory for results without upper bounds",
+    ),
+    (
+        "abroad/modules/lengths/",
+        "signal",
+        "ExecuTorch has no memory for results without upper bounds",
+    ),
+    (
+        "abroad/modules/repeats/",
+        "signal",
+        "ExecuTorch has no memory for results without upper bounds",
+    ),
+    (
+        "abroad/modules/running_without_bound/",
+        "signal",
+        "ExecuTorch has no memory for results without upper bounds",
+    ),
+    (
+        "abroad/modules/host_count/",
+        "arange: invalid dimension 0",
+        "ExecuTorch's delegate makes no empty range",
+    ),
+    #[cfg(not(target_os = "macos"))]
+    (
         "executorch/node_metal_kernel_1024",
         "MetalKernelNode, which needs Metal",
         "there is no Metal",
