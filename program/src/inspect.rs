@@ -7,8 +7,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::container::uses::Uses;
 use crate::container::{
-    Call, Delegate, Header, Method, Note, Payload, Ptd, Pte, Segment, Storage, TensorValue, Value,
+    Call, Delegate, Header, Method, Payload, Ptd, Pte, Segment, Storage, TensorValue, Value,
     ValueIdx,
 };
 use crate::graph::{Dim, IoSlot, MlxGraph, SlotClass, TensorMeta};
@@ -299,10 +300,11 @@ fn places(method: &Method<'_>) -> Places {
 }
 
 fn method_summary(method: &Method<'_>) -> MethodSummary {
+    let uses = Uses::of(method);
     MethodSummary {
         name: method.name.clone(),
-        inputs: values::inputs(method),
-        outputs: values::outputs(method),
+        inputs: values::inputs(method, &uses),
+        outputs: values::outputs(method, &uses),
         values: values::values(method),
         calls: method
             .chains
@@ -311,7 +313,7 @@ fn method_summary(method: &Method<'_>) -> MethodSummary {
             .map(|call| CallSummary::of(method, call))
             .collect(),
         runs: places(method),
-        host: host_summaries(method),
+        host: host_summaries(method, &uses),
         arenas: method.arenas.clone(),
         delegates: method.delegates.iter().map(delegate_summary).collect(),
     }
@@ -408,20 +410,14 @@ fn kernel_name(method: &Method<'_>, operator: u32) -> String {
 }
 
 /// The kernel calls of a method, with what the file notes about them.
-fn host_summaries(method: &Method<'_>) -> Vec<HostSummary> {
+fn host_summaries(method: &Method<'_>, uses: &Uses<'_>) -> Vec<HostSummary> {
     let mut all = Vec::new();
     for (chain, calls) in (0..).zip(&method.chains) {
         for (at, call) in (0..).zip(calls) {
             let Call::Kernel { operator, .. } = call else {
                 continue;
             };
-            let is_its = |note: &&Note| note.chain == chain && note.call == at;
-            let note = method
-                .notes
-                .iter()
-                .find(is_its)
-                .cloned()
-                .unwrap_or_default();
+            let note = uses.note(chain, at).cloned().unwrap_or_default();
             let said = |text: String| Some(text).filter(|text| !text.is_empty());
             all.push(HostSummary {
                 kernel: kernel_name(method, *operator),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use fuseline_program as format;
 use fuseline_program::container::limits::Limit;
+use fuseline_program::container::uses::{Border, Uses};
 use fuseline_program::diff::plain;
 use fuseline_program::infer::taken_as_rows;
 use fuseline_program::instr::{Instruction, Slot};
@@ -42,13 +43,17 @@ pub(crate) struct Loader<'a> {
     pub(crate) largest: u64,
     pub(crate) segments: Vec<Segment>,
     pub(crate) states: Vec<State>,
+    /// The numbers of states that have a name, by name, type and shape.
+    pub(crate) known_states: BTreeMap<(String, ScalarType, Vec<usize>), usize>,
     /// What is missing, all of it, for one message.
     pub(crate) needs: Vec<String>,
+    /// The same, for a look at what is among it.
+    pub(crate) known_needs: BTreeSet<String>,
 }
 
 impl Loader<'_> {
     fn need(&mut self, need: String) {
-        if !self.needs.contains(&need) {
+        if self.known_needs.insert(need.clone()) {
             self.needs.push(need);
         }
     }
@@ -59,8 +64,11 @@ impl Loader<'_> {
         number: usize,
         method: &format::Method<'_>,
     ) -> Result<Method, Error> {
-        let mut limits: Vec<Limit> = texts(method).collect();
-        limits.sort_by_key(|limit| limit.slot);
+        let mut limits: BTreeMap<usize, Vec<Limit>> = BTreeMap::new();
+        for limit in texts::<Limit>(method) {
+            limits.entry(limit.delegate).or_default().push(limit);
+        }
+        let uses = Uses::of(method);
         let mut segments = Vec::with_capacity(method.delegates.len());
         for delegate in &method.delegates {
             segments.push(match &delegate.payload {
@@ -75,10 +83,9 @@ impl Loader<'_> {
                         segments.push(None);
                         continue;
                     }
-                    let own = limits
-                        .iter()
-                        .filter(|limit| limit.delegate == segments.len());
-                    let segment = self.segment(graph, own.cloned().collect())?;
+                    let mut own = limits.remove(&segments.len()).unwrap_or_default();
+                    own.sort_by_key(|limit| limit.slot);
+                    let segment = self.segment(graph, own)?;
                     self.segments.push(segment);
                     Some(self.segments.len() - 1)
                 }
@@ -95,11 +102,9 @@ impl Loader<'_> {
         let mut values = values.collect::<Result<Vec<_>, _>>()?;
         let mut chains: Vec<Vec<Step>> = Vec::with_capacity(method.chains.len());
         for (number, chain) in (0..).zip(&method.chains) {
-            let steps = (0..).zip(chain).filter_map(|(at, call)| {
-                let mut notes = method.notes.iter();
-                let note = notes.find(|note| note.chain == number && note.call == at);
-                self.step(call, note, method, &segments)
-            });
+            let steps = (0..)
+                .zip(chain)
+                .filter_map(|(at, call)| self.step(call, uses.note(number, at), method, &segments));
             chains.push(steps.collect());
         }
         views::add(method, &mut chains);
@@ -108,7 +113,7 @@ impl Loader<'_> {
             .inputs
             .iter()
             .enumerate()
-            .partition(|(_, value)| is_fixed(**value, method));
+            .partition(|(_, value)| is_fixed(**value, method, &uses));
         let outputs = method.outputs.iter().map(|value| {
             let tensor = method
                 .values
@@ -126,7 +131,12 @@ impl Loader<'_> {
             values,
             inputs: inputs
                 .into_iter()
-                .map(|(at, value)| (*value as usize, input(at, *value, method)))
+                .map(|(at, value)| {
+                    (
+                        *value as usize,
+                        input(at, *value, method, uses.taken(*value)),
+                    )
+                })
                 .collect(),
             fixed: fixed
                 .into_iter()
@@ -158,6 +168,7 @@ impl Loader<'_> {
         let mut kept: BTreeSet<usize> = (0..values.len())
             .filter(|at| planned(*at).is_some_and(|(_, begins)| begins))
             .collect();
+        let mut needed = 0_u64;
         let mut written: BTreeSet<usize> = method.inputs.iter().map(|at| *at as usize).collect();
         for step in chains.iter().flatten() {
             let (reads, writes) = step.slots();
@@ -165,9 +176,14 @@ impl Loader<'_> {
                 if let Some((tensor, false)) = planned(at).filter(|_| !written.contains(&at))
                     && kept.insert(at)
                 {
-                    let bytes = usize::try_from(tensor.max_bytes().unwrap_or(u64::MAX));
-                    let limit = Error::Interface(Fault::Overflow);
-                    let zeros = vec![0; bytes.ok().filter(|n| *n <= 1 << 32).ok_or(limit)?];
+                    let bytes = tensor.max_bytes().filter(|bytes| *bytes <= 1 << 32);
+                    let bytes = bytes.ok_or(Error::Interface(Fault::Overflow))?;
+                    needed = needed.saturating_add(bytes);
+                    if needed > self.largest {
+                        let limit = self.largest;
+                        return Err(Error::Memory { needed, limit });
+                    }
+                    let zeros = vec![0; usize::try_from(bytes).unwrap_or_default()];
                     let shape: Vec<usize> = tensor.sizes.iter().map(|n| *n as usize).collect();
                     values[at] = Tensor::from_bytes(tensor.dtype, &shape, &zeros)?.into();
                 }
@@ -416,15 +432,15 @@ impl Loader<'_> {
 
     /// The number of a state. Slots of one name, type and shape are the same one, in whichever delegate they stand.
     fn state(&mut self, name: Option<String>, info: StateInfo, initial: Option<Array>) -> usize {
-        let same = |state: &State| state.name.is_some() && state.name == name && state.info == info;
-        if let Some(known) = self.states.iter().position(same) {
-            return known;
+        if let Some(name) = name {
+            let new = self.states.len();
+            let key = (name, info.dtype, info.shape.clone());
+            let known = *self.known_states.entry(key).or_insert(new);
+            if known < new {
+                return known;
+            }
         }
-        self.states.push(State {
-            info,
-            name,
-            initial,
-        });
+        self.states.push(State { info, initial });
         self.states.len() - 1
     }
 }
@@ -555,15 +571,13 @@ fn argument(value: u32, method: &format::Method<'_>) -> Argument {
 }
 
 /// Whether an input is a constant that nothing in the method reads.
-fn is_fixed(value: u32, method: &format::Method<'_>) -> bool {
+fn is_fixed(value: u32, method: &format::Method<'_>, uses: &Uses<'_>) -> bool {
     use format::Value as V;
     let constant = matches!(
         method.values.get(value as usize),
         Some(V::None | V::Int(_) | V::Bool(_) | V::Double(_) | V::String(_))
     );
-    let mut calls = method.chains.iter().flatten();
-    let reads = |call: &format::Call| call.values().contains(&value);
-    constant && !method.outputs.contains(&value) && !calls.any(reads)
+    constant && !uses.touches(value)
 }
 
 /// A fixed input. A string behind its value, which nothing reads, is its name.
@@ -581,27 +595,16 @@ fn fixed_input(position: usize, value: u32, method: &format::Method<'_>) -> Fixe
 }
 
 /// What an input takes. The delegate that reads it knows name and ranges; else the method's own value says less.
-fn input(position: usize, value: u32, method: &format::Method<'_>) -> Input {
-    let reader = method.chains.iter().flatten().find_map(|call| {
-        let format::Call::Delegate { delegate, args } = call else {
-            return None;
-        };
-        let format::Payload::Mlx(graph) = &method.delegates.get(*delegate as usize)?.payload else {
-            return None;
-        };
-        let at = args
-            .iter()
-            .take(graph.inputs.len())
-            .position(|arg| *arg == value)?;
-        Some((graph, *graph.inputs.get(at)?))
-    });
-    let named = reader.and_then(|(graph, slot)| graph.name_of(slot));
+fn input(
+    position: usize,
+    value: u32,
+    method: &format::Method<'_>,
+    reader: Option<&Border<'_>>,
+) -> Input {
+    let named = reader.and_then(|reader| reader.name);
     let name = named.map_or_else(|| format!("in{position}"), |name| plain(name).to_owned());
     // Only ExecuTorch names what a graph returns.
-    let theirs = reader.is_some_and(|(graph, _)| {
-        let mut outputs = graph.outputs.iter();
-        outputs.any(|slot| graph.name_of(*slot).is_some())
-    });
+    let theirs = reader.is_some_and(|reader| reader.names_outputs);
     let kind = match method.values.get(value as usize) {
         Some(format::Value::Tensor(tensor)) => {
             let own = tensor.sizes.iter().map(|size| {
@@ -614,8 +617,8 @@ fn input(position: usize, value: u32, method: &format::Method<'_>) -> Input {
                     Dim::Static(*size)
                 }
             });
-            let meta = reader.and_then(|(graph, slot)| match slot {
-                IoSlot::Tensor(tid) => graph.tensors.get(tid.0 as usize),
+            let meta = reader.and_then(|reader| match reader.slot {
+                IoSlot::Tensor(tid) => reader.graph.tensors.get(tid.0 as usize),
                 _ => None,
             });
             let known = meta.filter(|meta| meta.shape.len() == tensor.sizes.len());

@@ -1,5 +1,6 @@
 //! Programs: what has been loaded, and what can be known about it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -62,8 +63,6 @@ pub(crate) struct Inner {
 /// What a session keeps, and what it starts with: zeros where there is nothing.
 pub(crate) struct State {
     pub(crate) info: StateInfo,
-    /// The name in the file, prefix and all: slots of one name are one state.
-    pub(crate) name: Option<String>,
     pub(crate) initial: Option<Array>,
 }
 
@@ -337,7 +336,9 @@ impl Program {
             largest: options.max_memory.unwrap_or(u64::MAX),
             segments: Vec::new(),
             states: Vec::new(),
+            known_states: BTreeMap::new(),
             needs: Vec::new(),
+            known_needs: BTreeSet::new(),
         };
         let methods: Vec<Method> = pte
             .program

@@ -9,6 +9,7 @@ mod plan;
 mod read;
 pub mod sizes;
 mod stream;
+pub mod uses;
 mod validate;
 mod value;
 mod write;

@@ -4,7 +4,8 @@
 //! 1. names of methods and data are there, are unique and hold no zero bytes; sizes add up to something;
 //! 2. values: lists lead to values of the right kind; tensors have a countable size; planned ones lie inside their arena, constants are
 //!    as large as their tensors;
-//! 3. calls: operators, delegates, values and jump targets exist; the values of one call share no planned memory;
+//! 3. calls: operators, delegates, values and jump targets exist; they name a million values at most, those in lists among them; the values of one call share no
+//!    planned memory;
 //! 4. each MLX delegate: its own [`MlxGraph::validate`]; the bytes of each constant are there and of the right size; it is called with
 //!    as many values as it has inputs and outputs, tensors for tensors and numbers for numbers, inputs of the type and
 //!    the number of dimensions that it expects.
@@ -150,6 +151,15 @@ impl Program<'_> {
         for (at, delegate) in method.delegates.iter().enumerate() {
             check_delegate(delegate, named).within(|| format!("delegate {at}"))?;
         }
+        let named = method
+            .chains
+            .iter()
+            .flatten()
+            .map(|call| method.named(call));
+        caps::count(
+            "values named by calls",
+            named.fold(0_usize, usize::saturating_add),
+        )?;
         for (at, chain) in method.chains.iter().enumerate() {
             caps::count("calls", chain.len()).within(|| format!("chain {at}"))?;
             for (number, call) in chain.iter().enumerate() {
@@ -274,6 +284,17 @@ impl Method<'_> {
             count: self.values.len() as u64,
         };
         self.values.get(index as usize).ok_or(missing)
+    }
+
+    /// How many values a call names, each of a list of tensors counted: many calls may name one long list.
+    fn named(&self, call: &Call) -> usize {
+        let items = |value: &ValueIdx| match self.values.get(*value as usize) {
+            Some(Value::TensorList(items)) => items.len(),
+            Some(Value::OptionalTensorList(items)) => items.len(),
+            _ => 1,
+        };
+        let values = call.values();
+        values.iter().map(items).fold(0, usize::saturating_add)
     }
 
     fn check_call(&self, call: &Call, calls: usize) -> Result<(), FormatError> {

@@ -24,8 +24,9 @@ pub use rows::taken_as_rows;
 
 /// Chains within chains that are followed.
 const DEPTH: u32 = 32;
-/// Looks at instructions and slots in all.
-const LOOKS: u64 = 4_000_000;
+/// Looks at instructions and slots: so many in all, and so many more for each instruction and tensor slot of the program, whose branches may fan out.
+const LOOKS: u64 = 100_000;
+const LOOKS_EACH: u64 = 256;
 /// Times that a loop's body is looked at until what it is entered with stays the same.
 const ROUNDS: u32 = 8;
 
@@ -89,6 +90,7 @@ struct Walk<'a> {
     lengths: Lengths,
     slots: Slots,
     found: Vec<Vec<Option<Vec<Known>>>>,
+    /// Looks that are left.
     looks: u64,
     /// Whether it was given up.
     lost: bool,
@@ -98,12 +100,18 @@ impl Types {
     /// Follows a program.
     #[must_use]
     pub fn of(graph: &MlxGraph) -> Self {
+        let size = graph
+            .chains
+            .iter()
+            .map(|chain| chain.len() as u64)
+            .sum::<u64>();
+        let size = size.saturating_add(graph.tensors.len() as u64);
         let mut walk = Walk {
             graph,
             lengths: Lengths::default(),
             slots: Slots::new(),
             found: graph.chains.iter().map(|c| vec![None; c.len()]).collect(),
-            looks: 0,
+            looks: LOOKS.saturating_add(LOOKS_EACH.saturating_mul(size)),
             lost: false,
         };
         walk.enter(&[SlotClass::Constant, SlotClass::State]);
@@ -167,14 +175,14 @@ impl Walk<'_> {
     fn chain(&mut self, chain: usize, depth: u32) {
         let graph = self.graph;
         for (position, instruction) in graph.chains.get(chain).into_iter().flatten().enumerate() {
-            self.looks += 1;
-            self.lost |= self.looks > LOOKS || depth > DEPTH;
+            self.look(1);
+            self.lost |= depth > DEPTH;
             if self.lost {
                 return;
             }
             match instruction {
                 Instruction::If(i) => {
-                    self.looks += self.slots.len() as u64;
+                    self.look(self.slots.len());
                     let before = self.slots.clone();
                     self.chain(i.then_chain_idx as usize, depth + 1);
                     let yes = std::mem::replace(&mut self.slots, before);
@@ -194,6 +202,13 @@ impl Walk<'_> {
             let left = left.map(|slot| self.slot(slot)).collect();
             self.note(chain, position, left);
         }
+    }
+
+    /// Counts looks; the walk is lost when there are none left.
+    fn look(&mut self, times: usize) {
+        let left = self.looks.checked_sub(times as u64);
+        self.lost |= left.is_none();
+        self.looks = left.unwrap_or_default();
     }
 
     /// What is known of a slot.
@@ -227,7 +242,7 @@ impl Walk<'_> {
             .and_then(|first| self.axis(first, axis))
             .unwrap_or(Length::Unknown);
         for round in 0.. {
-            self.looks += self.slots.len() as u64;
+            self.look(self.slots.len());
             for (sliced, original) in i.sliced.iter().zip(&originals) {
                 let slice = Known::Tensor(shapes::without(original, axis));
                 self.slots.insert(Slot::Tensor(*sliced), slice);

@@ -6,9 +6,10 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{Texts, kernel_name};
-use crate::container::{Call, Method, Payload, Storage, TensorValue, Value, ValueIdx};
+use crate::container::uses::{Border, Uses};
+use crate::container::{Call, Method, Storage, TensorValue, Value, ValueIdx};
 use crate::diff::plain;
-use crate::graph::{Dim, IoSlot, MlxGraph};
+use crate::graph::{Dim, IoSlot};
 
 /// An input or an output of a method.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -163,20 +164,28 @@ impl From<Dim> for LengthSummary {
 }
 
 /// The inputs of a method.
-pub(super) fn inputs(method: &Method<'_>) -> Vec<ArgumentSummary> {
-    arguments(method, &method.inputs, "in")
+pub(super) fn inputs(method: &Method<'_>, uses: &Uses<'_>) -> Vec<ArgumentSummary> {
+    arguments(method, uses, &method.inputs, "in")
 }
 
 /// The outputs of a method.
-pub(super) fn outputs(method: &Method<'_>) -> Vec<ArgumentSummary> {
-    arguments(method, &method.outputs, "out")
+pub(super) fn outputs(method: &Method<'_>, uses: &Uses<'_>) -> Vec<ArgumentSummary> {
+    arguments(method, uses, &method.outputs, "out")
 }
 
-fn arguments(method: &Method<'_>, values: &[ValueIdx], side: &str) -> Vec<ArgumentSummary> {
+fn arguments(
+    method: &Method<'_>,
+    uses: &Uses<'_>,
+    values: &[ValueIdx],
+    side: &str,
+) -> Vec<ArgumentSummary> {
     let texts = Texts::of(method);
     let values = values.iter().enumerate();
     values
-        .map(|(at, value)| argument(method, &texts, *value, format!("{side}{at}")))
+        .map(|(at, value)| {
+            let name = format!("{side}{at}");
+            argument(method, &texts, *value, uses.border(*value), name)
+        })
         .collect()
 }
 
@@ -184,15 +193,13 @@ fn argument(
     method: &Method<'_>,
     texts: &Texts<'_, '_>,
     value: ValueIdx,
+    border: Option<&Border<'_>>,
     argument: String,
 ) -> ArgumentSummary {
-    let slot = slot(method, value);
-    let name = slot.and_then(|(graph, slot)| {
-        let named = graph.names.iter().find(|named| named.slot == slot)?;
-        Some(plain(&named.name).to_owned())
-    });
-    let meta = slot.and_then(|(graph, slot)| match slot {
-        IoSlot::Tensor(tid) => graph.tensors.get(tid.0 as usize),
+    let name = border.and_then(|border| border.name);
+    let name = name.map(|name| plain(name).to_owned());
+    let meta = border.and_then(|border| match border.slot {
+        IoSlot::Tensor(tid) => border.graph.tensors.get(tid.0 as usize),
         _ => None,
     });
     let there = method.values.get(value as usize);
@@ -229,21 +236,6 @@ fn kind(value: Option<&Value>) -> &'static str {
         Some(Value::Tensor(_)) => "tensor",
         Some(_) => "list",
     }
-}
-
-/// The first slot of a delegate that takes or gives the value.
-fn slot<'m>(method: &'m Method<'_>, value: ValueIdx) -> Option<(&'m MlxGraph, IoSlot)> {
-    method.chains.iter().flatten().find_map(|call| {
-        let Call::Delegate { delegate, args } = call else {
-            return None;
-        };
-        let Payload::Mlx(graph) = &method.delegates.get(*delegate as usize)?.payload else {
-            return None;
-        };
-        let mut slots = graph.inputs.iter().chain(&graph.outputs);
-        let at = args.iter().position(|arg| *arg == value)?;
-        Some((&**graph, *slots.nth(at)?))
-    })
 }
 
 impl fmt::Display for ArgumentSummary {

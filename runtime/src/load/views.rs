@@ -20,15 +20,14 @@ pub(super) fn add(method: &format::Method<'_>, chains: &mut [Vec<Step>]) {
     let places: BTreeSet<Place> = written.iter().filter_map(|at| place(*at)).collect();
     let outputs: BTreeSet<usize> = method.outputs.iter().map(|at| *at as usize).collect();
     let last_chain = chains.len().saturating_sub(1);
+    let given = inputs.iter().filter_map(|at| Some((place(*at)?, *at)));
+    let given: BTreeMap<Place, usize> = given.collect();
     for (number, chain) in chains.iter_mut().enumerate() {
-        let own = inputs.iter().filter_map(|at| Some((place(*at)?, *at)));
-        let mut last: BTreeMap<Place, usize> = own.collect();
+        let mut last: BTreeMap<Place, usize> = BTreeMap::new();
         let view = |at: usize, last: &BTreeMap<Place, usize>| {
             let place = place(at).filter(|place| places.contains(place))?;
-            let from = last
-                .get(&place)
-                .copied()
-                .filter(|_| !written.contains(&at))?;
+            let from = last.get(&place).or(given.get(&place));
+            let from = from.copied().filter(|_| !written.contains(&at))?;
             let sizes = &tensor(at)?.sizes;
             let shape = sizes.iter().map(|n| i64::from(*n)).collect();
             Some(Step::View {

@@ -2,8 +2,10 @@
 
 use std::thread;
 
-use crate::programs::{File, GraphBuilder, bytes, fixed, operator, up_to, value, write};
-use fuseline_program::container::{Call, Delegate, Method};
+use crate::programs::{
+    File, GraphBuilder, bytes, fixed, operator, up_to, value, write, write_program,
+};
+use fuseline_program::container::{Call, Delegate, Method, Storage, TensorValue};
 use fuseline_program::instr::{
     Add, AddInt, Addmm, Concatenate, IdCopy, IndexCopy, IntOrVid, IntOrVidOrTid, ItemInt, Multiply,
     Remainder, Reshape, Slice, Take,
@@ -796,4 +798,74 @@ fn products_of_integers_are_refused_not_computed() {
     let mut session = cpu(&file).session().unwrap();
     let one = Value::from(Tensor::from_slice(&[1, 1], &[1_i64]).unwrap());
     assert!(session.run("forward", &[one.clone(), one]).is_err());
+}
+
+#[test]
+fn a_program_of_many_inputs_and_outputs_is_opened_in_no_time() {
+    let count = 4000_u32;
+    let scalar = || fixed(ScalarType::F32, &[]);
+    let copy = |at| {
+        IdCopy {
+            x: Tid(at),
+            out: Tid(count + at),
+        }
+        .into()
+    };
+    let file = GraphBuilder {
+        inputs: (0..count).map(|_| ("x", scalar())).collect(),
+        outputs: (0..count).map(|_| scalar()).collect(),
+        main: (0..count).map(copy).collect(),
+        ..GraphBuilder::default()
+    }
+    .file();
+    let begin = std::time::Instant::now();
+    let program = Program::open(&file.path).expect("a program");
+    assert_eq!(
+        program.inputs("forward").expect("inputs").len(),
+        count as usize
+    );
+    assert!(begin.elapsed() < std::time::Duration::from_secs(20));
+}
+
+#[test]
+fn what_a_method_keeps_counts_against_the_most_memory() {
+    // A gibibyte among the method's values that nothing fills before an operator reads it: it begins with zeros.
+    let large = TensorValue {
+        dtype: F32,
+        sizes: vec![1 << 28],
+        dynamic: false,
+        storage: Storage::Planned {
+            arena: 1,
+            offset: 0,
+            initial: None,
+        },
+    };
+    let result = value(&fixed(F32, &[1 << 28]));
+    let method = Method {
+        name: "forward".to_owned(),
+        values: vec![fuseline_program::Value::Tensor(large), result],
+        outputs: vec![1],
+        chains: vec![vec![Call::Kernel {
+            operator: 0,
+            args: vec![0, 1, 1],
+        }]],
+        operators: vec![operator("aten::exp", "out")],
+        arenas: vec![0, 1 << 30],
+        ..Method::default()
+    };
+    let contents = fuseline_program::Program {
+        methods: vec![method],
+        ..fuseline_program::Program::default()
+    };
+    let file = write_program(&contents);
+    let mut kernels = Kernels::none();
+    kernels.register("aten::exp", 1, 1, |inputs| Ok(inputs.to_vec()));
+    let options = Options {
+        device: Some(Device::Cpu),
+        kernels: Some(kernels),
+        max_memory: Some(1 << 20),
+        ..Options::default()
+    };
+    let refused = Program::open_with(&file.path, &options).map(drop);
+    assert!(matches!(refused, Err(Error::Memory { .. })), "{refused:?}");
 }

@@ -1,7 +1,9 @@
 //! Programs that lie about sizes and places, that lead in circles, and that ask for too much.
 
 use super::Attack;
-use fuseline_program::container::{Call, Delegate, Method, NamedData, Storage, TensorValue, Value};
+use fuseline_program::container::{
+    Call, Delegate, Method, NamedData, Operator, Storage, TensorValue, Value,
+};
 use fuseline_program::instr::{Field, FloatOrVid, IntOrVid, IntOrVidOrTid};
 use fuseline_program::{
     Data, Instruction, IoSlot, MlxGraph, NamedSlot, Payload, Program, ScalarType, SlotCounts,
@@ -301,6 +303,23 @@ fn structure() -> Result<Vec<Attack>> {
                     delegate: 0,
                     args: vec![],
                 }
+            })?,
+        ),
+        (
+            "many_calls_of_a_long_list",
+            changed(|p| {
+                let method = &mut p.methods[0];
+                let list = method.values.len() as u32;
+                method.values.push(Value::TensorList(vec![0; 2000]));
+                method.operators.push(Operator {
+                    name: "aten::cat".to_owned(),
+                    overload: "out".to_owned(),
+                });
+                let call = Call::Kernel {
+                    operator: 0,
+                    args: vec![list, 2, 1, 1],
+                };
+                method.chains[0].extend(vec![call; 600]);
             })?,
         ),
         (
