@@ -16,8 +16,3 @@ pub mod safetensors;
 mod failure;
 #[path = "../../runtime/src/bin/fuseline-run/tensors.rs"]
 mod tensors;
-
-/// As the command writes a file, which no target does.
-fn write_whole(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
-    std::fs::write(path, bytes)
-}

@@ -1,6 +1,6 @@
 //! Files of inputs: the command's own reader, and changes to the header that keep its length right.
 
-pub use crate::tensors::{Side, read_calls};
+pub use crate::tensors::{Side, parse_calls};
 
 use crate::edit;
 use crate::random::Random;

@@ -8,7 +8,8 @@ mod pt2;
 mod pte;
 mod safetensors;
 
-use super::allocations;
+use super::failure::Failure;
+use super::{allocations, tensors};
 use fuseline_compiler::import;
 use fuseline_ir::{Graph, text};
 use fuseline_passes::{Level, PassCx, Target, optimise};
@@ -161,18 +162,14 @@ fn texts() -> Result {
 #[test]
 fn inputs() -> Result {
     check("safetensors", safetensors::attacks(), |path| {
-        // The two calls that the command makes.
         let bytes = fs::read(path)?;
-        let file = match ::safetensors::SafeTensors::deserialize(&bytes) {
-            // Which of two tensors is named depends on the order of a hash map.
-            Err(error) => return Ok(format!("read, {}", kind(&error))),
-            Ok(file) => file,
-        };
-        for (name, view) in file.tensors() {
-            let made =
-                Tensor::from_bytes(fuseline_runtime::ScalarType::F32, view.shape(), view.data());
-            if let Err(error) = made {
-                return Ok(refused(&name, &error));
+        for side in [tensors::Side::Input, tensors::Side::Output] {
+            if let Err(Failure::Message { code, text }) =
+                tensors::parse_calls(path, &bytes, side, None)
+            {
+                // Which of two tensors is named depends on the order of a hash map.
+                let end = text.find(" for tensor").unwrap_or(text.len());
+                return Ok(format!("exit code {code}: {}", &text[..end]));
             }
         }
         Ok("holds tensors".to_owned())

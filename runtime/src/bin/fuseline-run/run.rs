@@ -75,5 +75,6 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             output.add(output_name(*call, position), value)?;
         }
     }
-    output.write(&args.outputs)
+    let bytes = output.bytes()?;
+    crate::write_whole(&args.outputs, &bytes).map_err(|error| Failure::file(&args.outputs, &error))
 }

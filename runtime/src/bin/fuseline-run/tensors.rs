@@ -120,7 +120,8 @@ pub fn read_calls(path: &Path, side: Side, most: Option<u64>) -> Result<CallFile
     read
 }
 
-fn parse_calls(
+/// [`read_calls`] of bytes that are there; the path is for messages.
+pub fn parse_calls(
     path: &Path,
     bytes: &[u8],
     side: Side,
@@ -147,7 +148,8 @@ fn parse_calls(
                 path.display()
             )));
         };
-        let value = read_tensor(&view).map_err(|failure| failure.at(name))?;
+        let here = format!("{}: {name}", path.display());
+        let value = read_tensor(&view).map_err(|failure| failure.at(&here))?;
         found.entry(call).or_default().insert(position, value);
         entries.push(Entry {
             name: name.to_owned(),
@@ -173,7 +175,8 @@ fn read_tensor(view: &TensorView<'_>) -> Result<Value, Failure> {
     let dtype = DTYPES.iter().find(|(_, code)| *code == view.dtype());
     let (dtype, _) = dtype
         .ok_or_else(|| Failure::unsupported(format!("elements of type {:?}", view.dtype())))?;
-    Ok(Tensor::from_bytes(*dtype, view.shape(), view.data())?.into())
+    let tensor = Tensor::from_bytes(*dtype, view.shape(), view.data());
+    Ok(tensor.map_err(|e| Failure::input(e.to_string()))?.into())
 }
 
 /// Tensors on their way to a file.
@@ -213,8 +216,8 @@ impl OutputFile {
         Ok(())
     }
 
-    /// Writes the file whole or not at all.
-    pub fn write(self, path: &Path) -> Result<(), Failure> {
+    /// The file.
+    pub fn bytes(&self) -> Result<Vec<u8>, Failure> {
         let views = self.0.iter().map(|entry| {
             let view = TensorView::new(entry.dtype, entry.shape.clone(), &entry.bytes);
             view.map(|view| (entry.name.clone(), view))
@@ -222,9 +225,7 @@ impl OutputFile {
         let views: BTreeMap<_, _> = views
             .collect::<Result<_, _>>()
             .map_err(|error| Failure::bug(error.to_string()))?;
-        let bytes = safetensors::serialize(&views, None)
-            .map_err(|error| Failure::bug(error.to_string()))?;
-        crate::write_whole(path, &bytes).map_err(|error| Failure::file(path, &error))
+        safetensors::serialize(&views, None).map_err(|error| Failure::bug(error.to_string()))
     }
 }
 
