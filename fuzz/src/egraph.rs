@@ -1,5 +1,6 @@
 //! Graphs at random, and whether what is made of them computes the same: the drawing and the reference of the test suite, without MLX.
 
+#[expect(dead_code, reason = "the tests use all of it")]
 #[path = "../../passes/tests/common/mod.rs"]
 mod common;
 #[path = "../../tests/tests/suite/random/control.rs"]

@@ -12,7 +12,9 @@ pub mod replay;
 pub mod safetensors;
 
 // The command's own reader of inputs, which is in no library.
+#[expect(dead_code, reason = "the command uses all of it")]
 #[path = "../../runtime/src/bin/fuseline-run/failure.rs"]
 mod failure;
+#[expect(dead_code, reason = "the command uses all of it")]
 #[path = "../../runtime/src/bin/fuseline-run/tensors.rs"]
 mod tensors;
