@@ -23,6 +23,7 @@ from executorch.exir._serialize._named_data_store import NamedDataStore
 from executorch.exir.passes.init_mutable_pass import InitializedMutableBufferPass
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn import functional as F
 from torch._higher_order_ops.map import map as map_along
 from torch._higher_order_ops.scan import scan as scan_along
 from torch.export import Dim, export
@@ -308,6 +309,29 @@ def portable(theme):
 
 for theme in fixture_portable.THEMES:
     portable(theme)
+
+
+class Edges(nn.Module):
+    """What the delegate is given although MLX refuses it: negative padding, more updates than indices, axes of tensors without axes, integer matrices."""
+
+    def forward(self, x, y, index, i):
+        total = x.sum()
+        return (
+            F.pad(x, (1, -1, 0, 2), value=3.5),
+            x.scatter_add(1, index, y),
+            total.softmax(0),
+            total.cumsum(0),
+            total.amax(0),
+            i @ i.transpose(0, 1),
+        )
+
+
+@case
+def delegated_edges(out):
+    module = Edges()
+    call = (torch.randn(2, 3, 4), torch.randn(2, 3, 4), torch.tensor([1, 0]).view(1, 2, 1).expand(2, 2, 4).contiguous(), torch.randint(-9, 9, (3, 4)))
+    out.program(lower(export(module, call)))
+    out.calls(module, [call])
 
 
 class Chosen(nn.Module):

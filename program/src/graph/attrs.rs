@@ -103,7 +103,7 @@ fn by_instruction(instruction: &Instruction) -> Result<(), Fault> {
                 &["constant", "edge"],
                 "\"constant\" or \"edge\"",
             )?;
-            literals("pad_width", &pad.pad_width, 0)?;
+            literals("pad_width", &pad.pad_width, i64::from(i32::MIN))?;
             allow(
                 pad.pad_width.len() % 2 == 0,
                 "pad_width",

@@ -74,40 +74,15 @@ pub(super) fn register(kernels: &mut Kernels) {
     });
 }
 
-/// `mat1 @ mat2`; integers exactly, by sums of products.
+/// `mat1 @ mat2`.
 fn product(call: &mut Call<'_>, mat1: Tid, mat2: Tid) -> Result {
-    use super::types::{Kind, kind};
-    if kind(call.dtype(mat1)?) == Kind::Float {
-        return call.make(|out| Addmm {
-            mat1,
-            mat2,
-            out,
-            bias: None,
-            alpha: 1.0,
-            beta: 1.0,
-        });
-    }
-    let rank = call.rank(mat1)?;
-    if rank < 2 || call.rank(mat2)? != rank {
-        return Err(bad(0, "is no matrix, or no batch of them"));
-    }
-    let (rows, columns) = (small(rank as i64)?, small(rank as i64 - 2)?);
-    let a = call.make(|out| ExpandDims {
-        x: mat1,
+    call.make(|out| Addmm {
+        mat1,
+        mat2,
         out,
-        axis: rows,
-    })?;
-    let b = call.make(|out| ExpandDims {
-        x: mat2,
-        out,
-        axis: columns,
-    })?;
-    let x = call.make(|out| Multiply { a, b, out })?;
-    call.make(|out| Sum {
-        x,
-        out,
-        axes: vec![-2],
-        keepdims: false,
+        bias: None,
+        alpha: 1.0,
+        beta: 1.0,
     })
 }
 

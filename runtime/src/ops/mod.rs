@@ -15,6 +15,7 @@ mod host;
 mod indices;
 mod metal_kernel;
 mod nothing;
+mod points;
 mod quantized;
 mod rope;
 mod several;
@@ -30,7 +31,7 @@ use crate::mlx::{Array, Vector, code_of};
 pub use cached::CacheOptions;
 pub(crate) use cached::{CacheLayout, Caches};
 pub(crate) use host::{axis_of, each_integer, mark, span_of};
-use host::{fill_bytes, item, lengths, number, scalar};
+use host::{fill_bytes, is_integer, item, lengths, number, scalar};
 
 /// Calls an operation of mlx-c with these arguments and the frame's stream; gives the array that it makes.
 macro_rules! op {
@@ -79,19 +80,23 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
         ($i:expr, $all:ident, $some:ident $(, $more:expr)*) => {{
             let fresh = nothing::fresh(f.get($i.x)?)?;
             let x = fresh.as_ref().map_or(f.raw($i.x)?, Array::raw);
-            let reduced = if $i.axes.is_empty() {
+            let axes = points::axes(f.get($i.x)?, &$i.axes);
+            let reduced = if axes.is_empty() {
                 op!(f, $all, x, $i.keepdims $(, $more)*)
             } else {
-                op!(f, $some, x, $i.axes.as_ptr(), $i.axes.len(), $i.keepdims $(, $more)*)
+                op!(f, $some, x, axes.as_ptr(), axes.len(), $i.keepdims $(, $more)*)
             };
             f.put($i.out, reduced)
         }};
     }
     macro_rules! along_axis {
         ($i:expr, $name:ident $(, $more:expr)*) => {{
+            let row = points::as_row(f.get($i.x)?, $i.axis, f)?;
             let fresh = nothing::fresh(f.get($i.x)?)?;
-            let x = fresh.as_ref().map_or(f.raw($i.x)?, Array::raw);
-            f.put($i.out, op!(f, $name, x, $i.axis $(, $more)*))
+            let other = row.as_ref().or(fresh.as_ref());
+            let x = other.map_or(f.raw($i.x)?, Array::raw);
+            let made = op!(f, $name, x, $i.axis $(, $more)*);
+            f.put($i.out, if row.is_some() { points::of_row(&made, f)? } else { made })
         }};
     }
 
@@ -220,6 +225,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
         }
 
         // Linear algebra and convolution.
+        I::Addmm(i) if is_integer(f.get(i.mat1)?.dtype()) => several::integer_product(i, f),
         I::Addmm(i) => {
             let (a, b) = (f.raw(i.mat1)?, f.raw(i.mat2)?);
             let product = match i.bias {
@@ -306,7 +312,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
         I::UpdateAndAttend(i) => cached::update_and_attend(i, f),
 
         // Shapes and views.
-        I::ExpandDims(i) => along_axis!(i, mlx_expand_dims),
+        I::ExpandDims(i) => f.put(i.out, op!(f, mlx_expand_dims, f.raw(i.x)?, i.axis)),
         I::Squeeze(i) => several::squeeze(i, f),
         I::Reshape(i) => {
             let shape = f.ints(&i.shape)?;
@@ -390,7 +396,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
         I::ScatterAdd(i) => {
             let x = f.get(i.x)?;
             let indices = indices::along(x, i.axis, 1, i.indices, f)?;
-            let updates = f.raw(i.updates)?;
+            let updates = several::leading(f.get(i.updates)?, indices.shape(), f)?;
             f.put(
                 i.out,
                 op!(
@@ -398,7 +404,7 @@ fn dispatch(instruction: &I, f: &mut Frame<'_>) -> Result<(), Fault> {
                     mlx_scatter_add_axis,
                     x.raw(),
                     indices.raw(),
-                    updates,
+                    updates.raw(),
                     i.axis
                 ),
             )

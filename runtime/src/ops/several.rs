@@ -1,9 +1,9 @@
 //! Instructions that take several operations of MLX, or checks before one.
 
 use fuseline_program::instr::{
-    Arange, AsStrided, BroadcastTo, FloorDivide, Gather, GatherMm, Gelu, IndexCopy, IntOrVid,
-    IntOrVidOrTid, Pad, RandomBits, Remainder, Sdpa, Slice, SliceUpdate, Split, Squeeze, Take,
-    TakeAlongAxis,
+    Addmm, Arange, AsStrided, BroadcastTo, FloorDivide, Gather, GatherMm, Gelu, IndexCopy,
+    IntOrVid, IntOrVidOrTid, Pad, RandomBits, Remainder, Sdpa, Slice, SliceUpdate, Split, Squeeze,
+    Take, TakeAlongAxis,
 };
 use fuseline_program::{ScalarType, Tid};
 
@@ -376,8 +376,7 @@ pub(super) fn split(i: &Split, f: &mut Frame<'_>) -> Result<(), Fault> {
 
 pub(super) fn pad(i: &Pad, f: &mut Frame<'_>) -> Result<(), Fault> {
     let x = f.get(i.x)?;
-    let widths = f.ints(&i.pad_width)?;
-    lengths(&widths, 0)?;
+    let mut widths = f.ints(&i.pad_width)?;
     if widths.len() != 2 * x.rank() {
         return Err(Fault::Pieces {
             wanted: 2 * x.rank(),
@@ -387,6 +386,20 @@ pub(super) fn pad(i: &Pad, f: &mut Frame<'_>) -> Result<(), Fault> {
         return Err(Fault::Text {
             text: i.mode.clone(),
         });
+    }
+    // Negative widths take away.
+    let mut x = x.share()?;
+    for (axis, [low, high]) in widths.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+        let length = x.shape()[axis];
+        let (start, stop) = (
+            (*low).min(0).saturating_neg(),
+            length.saturating_add((*high).min(0)),
+        );
+        lengths(&[stop.saturating_sub(start)], 0)?;
+        if (start, stop) != (0, length) {
+            x = strided(&x, axis, (start, stop, 1), f)?;
+        }
+        (*low, *high) = ((*low).max(0), (*high).max(0));
     }
     let low: Vec<i32> = widths.iter().step_by(2).copied().collect();
     let high: Vec<i32> = widths.iter().skip(1).step_by(2).copied().collect();
@@ -415,6 +428,48 @@ pub(super) fn pad(i: &Pad, f: &mut Frame<'_>) -> Result<(), Fault> {
         mode.as_ptr(),
     );
     f.put(i.out, out)
+}
+
+/// The part of an array that is as long as `shape` says along each axis, from its start. Axes that are no longer stay.
+pub(super) fn leading(x: &Array, shape: &[i32], f: &Frame<'_>) -> Result<Array, Fault> {
+    let mut part = x.share()?;
+    if x.rank() == shape.len() {
+        for (axis, length) in shape.iter().enumerate() {
+            if x.shape()[axis] > *length {
+                part = strided(&part, axis, (0, *length, 1), f)?;
+            }
+        }
+    }
+    Ok(part)
+}
+
+/// `alpha · (mat1 @ mat2) + beta · bias` of integers, which MLX has no product of matrices for: the sum of all products.
+pub(super) fn integer_product(i: &Addmm, f: &mut Frame<'_>) -> Result<(), Fault> {
+    let (a, b) = (f.get(i.mat1)?, f.get(i.mat2)?);
+    let dtype = a.dtype();
+    for matrix in [a, b] {
+        if matrix.rank() < 2 || matrix.dtype() != dtype {
+            let dtype = matrix.dtype();
+            return Err(Fault::DType { dtype });
+        }
+    }
+    let columns = b.shape().last().copied().unwrap_or_default();
+    let all = a.shape().iter().chain([&columns]);
+    fill_bytes(all.map(|n| u64::from(n.unsigned_abs())), dtype, f)?;
+    let a = op!(f, mlx_expand_dims, a.raw(), -1);
+    let b = op!(f, mlx_expand_dims, b.raw(), -3);
+    let products = op!(f, mlx_multiply, a.raw(), b.raw());
+    let mut sum = op!(f, mlx_sum_axes, products.raw(), [-2].as_ptr(), 1, false);
+    if let Some(bias) = i.bias {
+        let scaled = |x: &Array, by: f32| {
+            let by = scalar(f64::from(by), dtype)?;
+            Ok::<Array, Fault>(op!(f, mlx_multiply, x.raw(), by.raw()))
+        };
+        let (product, bias) = (scaled(&sum, i.alpha)?, scaled(f.get(bias)?, i.beta)?);
+        sum = op!(f, mlx_add, product.raw(), bias.raw());
+    }
+    let sum = cast(&sum, dtype, f)?;
+    f.put(i.out, sum)
 }
 
 pub(super) fn take(i: &Take, f: &mut Frame<'_>) -> Result<(), Fault> {

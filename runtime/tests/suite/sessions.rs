@@ -776,8 +776,8 @@ fn views_are_read_in_row_major_order() {
 }
 
 #[test]
-fn products_of_integers_are_refused_not_computed() {
-    let ints = || fixed(ScalarType::I64, &[1, 1]);
+fn products_of_integers_are_exact() {
+    let ints = || fixed(ScalarType::I64, &[2, 2]);
     let graph = GraphBuilder {
         inputs: vec![("a", ints()), ("b", ints())],
         outputs: vec![ints()],
@@ -796,8 +796,12 @@ fn products_of_integers_are_refused_not_computed() {
     };
     let file = graph.file();
     let mut session = cpu(&file).session().unwrap();
-    let one = Value::from(Tensor::from_slice(&[1, 1], &[1_i64]).unwrap());
-    assert!(session.run("forward", &[one.clone(), one]).is_err());
+    let large = 1_i64 << 53;
+    let matrix = |elements: [i64; 4]| Value::from(Tensor::from_slice(&[2, 2], &elements).unwrap());
+    let (a, b) = (matrix([1, 2, large, -1]), matrix([3, 1, -1, 1]));
+    let outputs = session.run("forward", &[a, b]).unwrap();
+    let product = outputs[0].as_tensor().unwrap().to_vec::<i64>().unwrap();
+    assert_eq!(product, [1, 3, 3 * large + 1, large - 1]);
 }
 
 #[test]
