@@ -10,7 +10,7 @@ use fuseline_program as format;
 use fuseline_program::container::limits::Limit;
 use fuseline_program::container::uses::{Border, Uses};
 use fuseline_program::diff::plain;
-use fuseline_program::infer::taken_as_rows;
+use fuseline_program::infer::{indices_behind_axes, taken_as_rows};
 use fuseline_program::instr::{Instruction, Slot};
 use fuseline_program::{Dim, IoSlot, Mapping, MlxGraph, ScalarType, Storage, Tid};
 
@@ -346,6 +346,8 @@ impl Loader<'_> {
     fn segment(&mut self, graph: &MlxGraph, limits: Vec<Limit>) -> Result<Segment, Error> {
         let with_rows = taken_as_rows(graph);
         let graph = with_rows.as_ref().unwrap_or(graph);
+        let turned = indices_behind_axes(graph);
+        let graph = turned.as_ref().unwrap_or(graph);
         let counts = graph.counts;
         // A file may name a million slots: one look at each.
         let names: BTreeMap<IoSlot, &str> = graph

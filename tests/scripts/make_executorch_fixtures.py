@@ -312,7 +312,8 @@ for theme in fixture_portable.THEMES:
 
 
 class Edges(nn.Module):
-    """What the delegate is given although MLX refuses it: negative padding, more updates than indices, axes of tensors without axes, integer matrices."""
+    """What the delegate is given although MLX refuses it: negative padding, more updates than indices, axes of tensors without axes, integer matrices; and
+    indices behind other axes, whose elements its files have in another order."""
 
     def forward(self, x, y, index, i):
         total = x.sum()
@@ -323,6 +324,7 @@ class Edges(nn.Module):
             total.cumsum(0),
             total.amax(0),
             i @ i.transpose(0, 1),
+            x[:, index[0, :, :2], index[1, :, 2:]],
         )
 
 

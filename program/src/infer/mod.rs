@@ -7,6 +7,7 @@
 //! A branch is followed from each `If` that runs it, and a loop's body until what it is entered with stays the same; where the ways differ, the results
 //! have in common what is said of them.
 
+mod gathered;
 mod length;
 mod promote;
 mod results;
@@ -19,6 +20,7 @@ use std::fmt;
 use crate::dtype::ScalarType;
 use crate::graph::{Dim, IoSlot, MlxGraph, SlotClass, TensorMeta};
 use crate::instr::{Instruction, IntOrVid, Scan, Slot, Tid};
+pub use gathered::indices_behind_axes;
 use length::{Length, Lengths, NONE};
 pub use rows::taken_as_rows;
 
