@@ -260,7 +260,24 @@ fn range(dim: Dim) -> String {
         Dim::Dynamic {
             min,
             max: Some(max),
+        } if min == max => max.to_string(),
+        Dim::Dynamic {
+            min,
+            max: Some(max),
         } => format!("{min} to {max}"),
         Dim::Dynamic { min, max: None } => format!("at least {min}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_that_never_changes_is_a_number() {
+        let between = |min, max| range(Dim::Dynamic { min, max });
+        assert_eq!(between(16, Some(16)), "16");
+        assert_eq!(between(2, Some(16)), "2 to 16");
+        assert_eq!(between(2, None), "at least 2");
     }
 }
