@@ -5,7 +5,7 @@
 //! instructions by the compiler as well.
 
 use crate::attr::Scalar;
-use crate::dim::Dim;
+use crate::dim::{Dim, Symbols};
 use crate::dtype::DType;
 use crate::types::{TensorType, Type};
 
@@ -123,6 +123,8 @@ pub struct LowerCx<'a> {
     pub args: &'a [&'a Type],
     /// Type of the result.
     pub out: &'a Type,
+    /// The ranges of the symbols in sizes.
+    pub symbols: &'a Symbols,
 }
 
 impl<'a> LowerCx<'a> {

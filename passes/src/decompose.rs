@@ -34,6 +34,7 @@ fn round(graph: &Graph) -> Result<(Graph, bool), PassError> {
         let cx = LowerCx {
             args: &types,
             out: &node.ty,
+            symbols: &graph.symbols,
         };
         // One that can't be lowered stays: emission says why.
         let decompose = matches!(node.op.lower(&cx), Ok(Lowering::Decompose));

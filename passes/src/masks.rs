@@ -29,6 +29,7 @@ pub(crate) fn guard(graph: &Graph) -> Result<Graph, PassError> {
         let cx = LowerCx {
             args: &types,
             out: &node.ty,
+            symbols: &graph.symbols,
         };
         let direct = matches!(node.op.lower(&cx), Ok(Lowering::Insts(_)));
         Ok(hides.get(*mask).then_some(*mask).filter(|_| direct))

@@ -177,6 +177,7 @@ fn is_instruction(graph: &Graph, value: Value) -> bool {
     let cx = LowerCx {
         args: &args,
         out: &node.ty,
+        symbols: &graph.symbols,
     };
     !matches!(node.op.lower(&cx), Ok(Lowering::Nothing | Lowering::Host))
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::container::{Call, Method, Payload, Program, Storage, Value};
+use crate::container::{Call, Method, Payload, Program, Storage, Value, ValueIdx};
 use crate::dtype::ScalarType;
 use crate::graph::{Dim, IoSlot, MlxGraph};
 use crate::infer::{SlotType, Types};
@@ -34,8 +34,9 @@ pub enum Reason {
     Unbounded,
     /// A tensor has more bytes at its upper bounds than 63 bits can count: the whole program is refused.
     Uncountable,
-    /// The state of that name is in several delegates: there each has its own.
-    Shared(String),
+    /// The state of that name, and so many others of the method, are in several delegates, or in those of other methods: there each
+    /// delegate has its own.
+    Shared(String, usize),
     /// The state of that name has no elements.
     Empty(String),
     /// A call moves a tensor: there the two are the same one afterwards.
@@ -56,7 +57,13 @@ impl fmt::Display for Reason {
             Self::Narrow(dtype) => write!(f, "it reads a number from four bytes, of {dtype}"),
             Self::Unbounded => write!(f, "it has no memory for a result without upper bounds"),
             Self::Uncountable => write!(f, "it counts a tensor's bytes in 63 bits"),
-            Self::Shared(name) => write!(f, "each delegate has a state \"{name}\" of its own"),
+            Self::Shared(name, 0) => write!(f, "each delegate has a state \"{name}\" of its own"),
+            Self::Shared(name, more) => {
+                write!(
+                    f,
+                    "each delegate has a state \"{name}\" of its own, and {more} more"
+                )
+            }
             Self::Empty(name) => {
                 write!(f, "its delegate has no state without elements: \"{name}\"")
             }
@@ -74,6 +81,7 @@ pub fn refusals(program: &Program<'_>) -> Vec<Refusal> {
     for method in &program.methods {
         let place = format!("method {:?}", method.name);
         let mut reasons = of_method(method);
+        let mut shared: Vec<&str> = Vec::new();
         for (number, delegate) in method.delegates.iter().enumerate() {
             let Payload::Mlx(graph) = &delegate.payload else {
                 continue;
@@ -83,11 +91,14 @@ pub fn refusals(program: &Program<'_>) -> Vec<Refusal> {
                 let times = states.entry(name).or_default();
                 *times += 1;
                 if *times == 2 {
-                    reasons.push(Reason::Shared(name.to_owned()));
+                    shared.push(name);
                 }
             }
             let place = format!("{place}, delegate {number}");
             found.extend(listed(&place, of_graph(graph)));
+        }
+        if let Some((first, more)) = shared.split_first() {
+            reasons.push(Reason::Shared((*first).to_owned(), more.len()));
         }
         found.extend(listed(&place, reasons));
     }
@@ -105,12 +116,21 @@ fn listed(place: &str, mut reasons: Vec<Reason>) -> impl Iterator<Item = Refusal
 
 fn of_method(method: &Method<'_>) -> Vec<Reason> {
     let mut reasons = Vec::new();
-    for (number, value) in method.values.iter().enumerate() {
-        let given = method.inputs.iter().any(|input| *input as usize == number);
+    let moved = method
+        .chains
+        .iter()
+        .flatten()
+        .filter_map(|call| match call {
+            Call::Move { to, .. } => Some(*to),
+            _ => None,
+        });
+    let moved: Vec<ValueIdx> = moved.collect();
+    for (number, value) in (0..).zip(&method.values) {
         let Value::Tensor(tensor) = value else {
             continue;
         };
-        if tensor.storage == Storage::Caller && !given {
+        let elsewhere = method.inputs.contains(&number) || moved.contains(&number);
+        if tensor.dynamic && tensor.storage == Storage::Caller && !elsewhere {
             reasons.push(Reason::Unbounded);
         }
         if tensor
@@ -120,12 +140,7 @@ fn of_method(method: &Method<'_>) -> Vec<Reason> {
             reasons.push(Reason::Uncountable);
         }
     }
-    if method
-        .chains
-        .iter()
-        .flatten()
-        .any(|call| matches!(call, Call::Move { .. }))
-    {
+    if !moved.is_empty() {
         reasons.push(Reason::Move);
     }
     reasons

@@ -108,7 +108,14 @@ impl Loader<'_> {
             chains.push(steps.collect());
         }
         views::add(method, &mut chains);
-        let kept = self.kept(method, &chains, &mut values)?;
+        let mut kept = self.kept(method, &chains, &mut values)?;
+        let mut states = Vec::new();
+        for at in &kept {
+            if let Some(number) = self.kept_state(method, *at, &values)? {
+                states.push((*at, number));
+            }
+        }
+        kept.retain(|at| !states.iter().any(|(state, _)| state == at));
         let (fixed, inputs): (Vec<_>, Vec<_>) = method
             .inputs
             .iter()
@@ -147,6 +154,7 @@ impl Loader<'_> {
             chains,
             number,
             kept,
+            states,
         })
     }
 
@@ -191,6 +199,37 @@ impl Loader<'_> {
             written.extend(writes);
         }
         Ok(kept.into_iter().collect())
+    }
+
+    /// The number of the state that a kept value is, if a delegate reads or writes it under a name. Values of other methods are other states.
+    fn kept_state(
+        &mut self,
+        method: &format::Method<'_>,
+        at: usize,
+        values: &[Value],
+    ) -> Result<Option<usize>, Error> {
+        let reader = method.chains.iter().flatten().find_map(|call| {
+            let format::Call::Delegate { delegate, args } = call else {
+                return None;
+            };
+            let format::Payload::Mlx(graph) = &method.delegates.get(*delegate as usize)?.payload
+            else {
+                return None;
+            };
+            let slots = args.iter().zip(graph.inputs.iter().chain(&graph.outputs));
+            let mut named = slots.filter(|(arg, _)| **arg as usize == at);
+            named.find_map(|(_, slot)| graph.name_of(*slot))
+        });
+        let (Some(name), Some(Value::Tensor(tensor))) = (reader, values.get(at)) else {
+            return Ok(None);
+        };
+        let info = StateInfo {
+            name: plain(name).to_owned(),
+            dtype: tensor.dtype(),
+            shape: tensor.shape(),
+        };
+        let initial = Some(tensor.array().share()?);
+        Ok(Some(self.state(None, info, initial)))
     }
 
     fn value(&self, value: &format::Value, method: &format::Method<'_>) -> Result<Value, Error> {

@@ -100,6 +100,8 @@ pub(crate) struct Method {
     pub(crate) number: usize,
     /// The values that a session keeps from call to call.
     pub(crate) kept: Vec<usize>,
+    /// Those of them that a delegate reads or writes under a name, and the numbers of the states that they are.
+    pub(crate) states: Vec<(usize, usize)>,
 }
 
 /// An argument that no instruction reads, because its value was a constant when the model was exported.

@@ -192,6 +192,12 @@ impl Session {
                 values[*at] = value.clone();
             }
         }
+        for (at, number) in &method.states {
+            let kept = self.state[*number].as_ref();
+            if let Some(array) = kept.or(program.0.states[*number].initial.as_ref()) {
+                values[*at] = Tensor::from(array.share()?).into();
+            }
+        }
         take_inputs(method, inputs, &mut values)?;
 
         let mut changes = Changes {
@@ -239,6 +245,11 @@ impl Session {
         let new = results.chain(caches).fold(0, u64::saturating_add);
         program.0.memory.check(new)?;
         changes.values = method.kept.iter().map(|at| values[*at].clone()).collect();
+        for (at, number) in &method.states {
+            if let Value::Tensor(tensor) = &values[*at] {
+                changes.state[*number] = Some(tensor.array().share()?);
+            }
+        }
         Ok((outputs, changes))
     }
 

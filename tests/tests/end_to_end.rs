@@ -147,11 +147,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "ExecuTorch has no memory for results without upper bounds",
     ),
     (
-        "abroad/modules/host_unique/",
-        "signal",
-        "ExecuTorch has no memory for results without upper bounds",
-    ),
-    (
         "abroad/modules/lengths/",
         "signal",
         "ExecuTorch has no memory for results without upper bounds",
@@ -166,11 +161,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "signal",
         "ExecuTorch has no memory for results without upper bounds",
     ),
-    (
-        "abroad/modules/host_count/",
-        "arange: invalid dimension 0",
-        "ExecuTorch's delegate makes no empty range",
-    ),
     #[cfg(not(target_os = "macos"))]
     (
         "executorch/node_metal_kernel_1024",
@@ -183,7 +173,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
 const LIMITS: &[(&str, &str)] = &[
     ("modules/counting/", "without upper bounds"),
     ("modules/host_factorisations/model_core/", "of type f64"),
-    ("modules/host_unique/", "without upper bounds"),
     ("modules/lengths/", "without upper bounds"),
     ("modules/ranks_and_windows/model_core/O0", "of type f64"),
     ("modules/rare_operators/model_core/", "of type f64"),

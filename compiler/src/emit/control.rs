@@ -4,7 +4,7 @@ use super::{EValue, EmitError, MethodEmitter};
 use fuseline_ir::{Graph, Op, Value};
 use fuseline_passes::partition::partition;
 use fuseline_program::container::{Call, Delegate, Storage, TensorValue, UNBOUNDED, ValueIdx};
-use fuseline_program::graph::{Dim, IoSlot, MlxGraph, TensorMeta};
+use fuseline_program::graph::{Dim, IoSlot, MlxGraph, NamedSlot, TensorMeta};
 use fuseline_program::{Instruction, SlotCounts, Tid};
 
 impl<'a> MethodEmitter<'a, '_> {
@@ -117,6 +117,12 @@ impl<'a> MethodEmitter<'a, '_> {
                 error,
             })?);
         }
+        let name = |(number, arg): (u32, &ValueIdx)| {
+            let name = self.kept_names.get(arg)?.clone();
+            let slot = IoSlot::Tensor(Tid(number));
+            Some(NamedSlot { name, slot })
+        };
+        let names = (0..).zip(&args).filter_map(name).collect();
         let tensors = args
             .iter()
             .filter_map(|arg| match &self.out.values[*arg as usize] {
@@ -135,7 +141,7 @@ impl<'a> MethodEmitter<'a, '_> {
             inputs: (0..count).map(|n| IoSlot::Tensor(Tid(n))).collect(),
             outputs: (count..2 * count).map(|n| IoSlot::Tensor(Tid(n))).collect(),
             state: Vec::new(),
-            names: Vec::new(),
+            names,
             tensors: tensors.collect(),
         };
         self.calls.push(Call::Delegate {

@@ -21,6 +21,8 @@ impl MethodEmitter<'_, '_> {
             initial: Some(self.contents.len() as u32),
         };
         self.contents.push(content.unwrap_or_else(zeros));
+        let name = format!("{}/{}", self.state_prefix, state.name);
+        self.kept_names.insert(idx, name);
         Ok(())
     }
 

@@ -67,6 +67,7 @@ pub fn emit<'a>(methods: &[MethodInput<'a>]) -> Result<Program<'a>, EmitError> {
             keys: &mut keys,
             named: &mut program.named_data,
             contents: &mut program.constants,
+            kept_names: BTreeMap::new(),
             kept: (input.plan.kept.iter())
                 .filter_map(|number| input.graph.states.get(*number))
                 .collect(),
@@ -191,6 +192,8 @@ struct MethodEmitter<'a, 'k> {
     named: &'k mut Vec<NamedData<'a>>,
     /// The states that the method keeps.
     kept: Vec<&'a State>,
+    /// Their names in the file, by value.
+    kept_names: BTreeMap<ValueIdx, String>,
     /// What such states of all methods begin with.
     contents: &'k mut Vec<Data<'a>>,
 }

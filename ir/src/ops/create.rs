@@ -74,16 +74,17 @@ impl OpImpl for Full {
         )?])
     }
 
-    fn lower(&self, _cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
-        Ok(Lowering::Insts(fill(self.value, &self.ty)?))
+    fn lower(&self, cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
+        let insts = fill(self.value, &self.ty, spread(&self.ty, cx))?;
+        Ok(Lowering::Insts(insts))
     }
 }
 
 /// Instructions that write a tensor of `ty` with every element `value` to result 0.
 ///
 /// The target takes the value as an f32 and refuses sizes of 0 here. A value that f32 doesn't hold is summed from parts that it does; an empty tensor is sliced from one
-/// that isn't.
-pub(super) fn fill(value: Scalar, ty: &TensorType) -> Result<Vec<Inst>, OpError> {
+/// that isn't; one that may be empty (`spread`) is one element, broadcast.
+pub(super) fn fill(value: Scalar, ty: &TensorType, spread: bool) -> Result<Vec<Inst>, OpError> {
     let full = |v: f64, shape: Vec<Dim>, out: Operand| {
         Inst::new("Full")
             .tensor("out", out)
@@ -117,7 +118,7 @@ pub(super) fn fill(value: Scalar, ty: &TensorType) -> Result<Vec<Inst>, OpError>
         Some((first, more)) => (*first, more),
         None => (0.0, &[] as &[f64]),
     };
-    if more.is_empty() {
+    if more.is_empty() && !spread {
         return Ok(vec![full(first, ty.shape.clone(), Operand::Out(0))]);
     }
     let mut insts = vec![full(first, vec![], Operand::Temp(0))];
@@ -223,10 +224,10 @@ impl OpImpl for Arange {
         Ok(vec![Tensor::ints(self.dtype, vec![len], data.collect())?])
     }
 
-    fn lower(&self, _cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
+    fn lower(&self, cx: &LowerCx<'_>) -> Result<Lowering, OpError> {
         let ty = TensorType::new(self.dtype, vec![self.len.clone()]);
         if self.len.is(0) {
-            return Ok(Lowering::Insts(fill(Scalar::Int(0), &ty)?));
+            return Ok(Lowering::Insts(fill(Scalar::Int(0), &ty, false)?));
         }
         let span = &self.step * &self.len;
         let stop = &self.start + &span;
@@ -242,13 +243,20 @@ impl OpImpl for Arange {
                 return fail(format!("{d} passes the target's 32-bit integers"));
             }
         }
-        Ok(Lowering::Insts(vec![arange(
-            &self.start,
-            &stop,
-            &self.step,
-            self.dtype,
-            Operand::Out(0),
-        )]))
+        let range = |stop: &Dim, out| arange(&self.start, stop, &self.step, self.dtype, out);
+        if !may_be_empty(&self.len, cx) {
+            return Ok(Lowering::Insts(vec![range(&stop, Operand::Out(0))]));
+        }
+        // The target makes no empty range: one that may be is cut from a longer one.
+        Ok(Lowering::Insts(vec![
+            range(&(&stop + &self.step), Operand::Temp(0)),
+            Inst::new("Slice")
+                .tensor("x", Operand::Temp(0))
+                .out()
+                .with("axis", Field::Int(0))
+                .with("start", Field::Dim(Dim::from(0i64)))
+                .with("stop", Field::Dim(self.len.clone())),
+        ]))
     }
 }
 
@@ -286,6 +294,16 @@ impl Arange {
         }
         Ok(insts)
     }
+}
+
+/// Whether a tensor of sizes that aren't known before the program runs may be empty.
+pub(super) fn spread(ty: &TensorType, cx: &LowerCx<'_>) -> bool {
+    ty.shape.iter().any(|len| may_be_empty(len, cx))
+}
+
+/// Whether a length that isn't known before the program runs may be 0.
+fn may_be_empty(len: &Dim, cx: &LowerCx<'_>) -> bool {
+    len.as_const().is_none() && len.range(cx.symbols).min <= 0
 }
 
 fn arange(start: &Dim, stop: &Dim, step: &Dim, dtype: DType, out: Operand) -> Inst {
@@ -337,7 +355,7 @@ impl OpImpl for IntTensor {
         };
         let ty = TensorType::new(self.dtype, vec![]);
         if let Some(n) = n.as_const() {
-            return Ok(Lowering::Insts(fill(Scalar::Int(n), &ty)?));
+            return Ok(Lowering::Insts(fill(Scalar::Int(n), &ty, false)?));
         }
         if !self.dtype.is_int() {
             return Ok(Lowering::Insts(vec![
@@ -363,6 +381,7 @@ impl OpImpl for IntTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dim::Range;
     use std::collections::BTreeMap;
 
     fn parts(n: i64, dtype: DType) -> Vec<f64> {
@@ -409,9 +428,42 @@ mod tests {
     #[test]
     fn an_empty_tensor_is_cut_from_one_that_is_not() {
         let ty = TensorType::new(DType::F32, vec![0i64.into(), 3i64.into(), 0i64.into()]);
-        let insts = fill(Scalar::Int(1), &ty).unwrap_or_default();
+        let insts = fill(Scalar::Int(1), &ty, false).unwrap_or_default();
         let nodes: Vec<_> = insts.iter().map(|i| i.node).collect();
         assert_eq!(nodes, ["Full", "Slice", "Slice"]);
+    }
+
+    #[test]
+    fn what_may_be_empty_is_made_of_what_is_not() {
+        let lowered = |least: i64| {
+            let symbols = [("n".into(), Range { min: least, max: 9 })].into();
+            let len = Dim::symbol("n");
+            let arange = Arange {
+                start: 2i64.into(),
+                step: 3i64.into(),
+                len: len.clone(),
+                dtype: DType::I64,
+            };
+            let full = Full {
+                value: Scalar::Int(7),
+                ty: TensorType::new(DType::I64, vec![4i64.into(), len]),
+            };
+            let nodes = |op: &dyn OpImpl| {
+                let out = op.infer(&[]).unwrap();
+                let cx = LowerCx {
+                    args: &[],
+                    out: &out,
+                    symbols: &symbols,
+                };
+                crate::ops::testing::nodes(&op.lower(&cx).unwrap())
+            };
+            [nodes(&arange), nodes(&full)]
+        };
+        assert_eq!(lowered(1), [vec!["ARange"], vec!["Full"]]);
+        assert_eq!(
+            lowered(0),
+            [vec!["ARange", "Slice"], vec!["Full", "BroadcastTo"]]
+        );
     }
 
     #[test]

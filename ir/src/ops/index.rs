@@ -1,6 +1,6 @@
 //! Reading and writing by index.
 
-use super::create::fill;
+use super::create::{fill, spread};
 use super::movement::{check_args, check_axes, check_range, safe_strides};
 use super::table::{Add, Cast, Full, IntTensor, Mul, Remainder, Reshape, Size, Transpose};
 use super::util::{broadcast, broadcast_flat, check_axis, fail, for_each_index, tensor};
@@ -299,7 +299,7 @@ impl OpImpl for Gather {
         if sizes.contains(&0) {
             // Nothing to read: the target refuses slices of size 0.
             return match cx.out() {
-                Some(out) => Ok(Lowering::Insts(fill(Scalar::Int(0), out)?)),
+                Some(out) => Ok(Lowering::Insts(fill(Scalar::Int(0), out, spread(out, cx))?)),
                 None => fail("the result is not a tensor"),
             };
         }
@@ -630,6 +630,7 @@ impl OpImpl for ScatterAdd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dim::Symbols;
     use crate::ops::testing::{both_ways, run};
 
     fn ints(dtype: DType, shape: &[usize], data: &[i64]) -> Tensor {
@@ -729,7 +730,11 @@ mod tests {
         let at = Type::tensor(DType::I64, vec![2i64.into(), 3i64.into()]);
         let lower = |op: Gather, args: &[&Type]| {
             let out = op.infer(args)?;
-            op.lower(&LowerCx { args, out: &out })
+            op.lower(&LowerCx {
+                args,
+                out: &out,
+                symbols: &Symbols::new(),
+            })
         };
         let one = lower(Gather { axes: vec![1] }, &[&symbolic, &at]).unwrap();
         let Lowering::Insts(insts) = one else {

@@ -479,6 +479,7 @@ impl OpImpl for Flip {
 mod tests {
     use super::*;
     use crate::attr::Scalar;
+    use crate::dim::Symbols;
     use crate::dtype::DType;
     use crate::ops::Op;
     use crate::ops::testing::run;
@@ -498,7 +499,13 @@ mod tests {
     fn node(op: impl Into<Op>, args: &[&Type]) -> &'static str {
         let op = op.into();
         let out = op.infer(args).unwrap();
-        match op.lower(&LowerCx { args, out: &out }).unwrap() {
+        let symbols = Symbols::new();
+        let cx = LowerCx {
+            args,
+            out: &out,
+            symbols: &symbols,
+        };
+        match op.lower(&cx).unwrap() {
             Lowering::Insts(i) => i[0].node,
             Lowering::Alias(_) => "alias",
             _ => "other",

@@ -2,7 +2,7 @@
 //!
 //! A row of K elements is a stream of K·bits bits, the lowest first, in K·bits/32 words; a group of neighbours shares a scale. What an element means depends on the [`Mode`].
 
-use super::create::fill;
+use super::create::{fill, spread};
 use super::experts::GatherMm;
 use super::experts::{choose, infer_chosen};
 use super::index::check_indices;
@@ -236,7 +236,11 @@ impl OpImpl for Dequantize {
             return fail("gives a tensor");
         };
         if is_empty(out) {
-            return Ok(Lowering::Insts(fill(Scalar::float(0.0), out)?));
+            return Ok(Lowering::Insts(fill(
+                Scalar::float(0.0),
+                out,
+                spread(out, cx),
+            )?));
         }
         let count = cx.args.len();
         let row = out.rank() == 1;

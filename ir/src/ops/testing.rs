@@ -1,6 +1,6 @@
 //! What the unit tests of the themes share.
 
-use crate::dim::Dim;
+use crate::dim::{Dim, Symbols};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::eval::eval_decomposed;
@@ -52,6 +52,7 @@ pub(crate) fn lowered(op: impl Into<Op>, args: &[Type]) -> Result<Lowering, OpEr
     op.lower(&LowerCx {
         args: &types,
         out: &out,
+        symbols: &Symbols::new(),
     })
 }
 

@@ -8,6 +8,7 @@
 
 mod alignment;
 mod common;
+mod executorch;
 mod files;
 mod instructions;
 mod newer;

@@ -5,7 +5,7 @@ use fuseline_compiler::import::{self, Road};
 use fuseline_compiler::pt2::schema::Schema;
 use fuseline_ir::lower::{LowerCx, Lowering};
 use fuseline_ir::ops::table::TABLE;
-use fuseline_ir::{DType, Op, Type};
+use fuseline_ir::{DType, Op, Symbols, Type};
 use fuseline_passes::cost::{FIGURES, table};
 use fuseline_passes::{PASSES, Target, canon, rules};
 use fuseline_tests::{Result, bins, workspace};
@@ -148,6 +148,7 @@ fn lowered(name: &str) -> Result<(&'static str, String)> {
         let cx = LowerCx {
             args: &args,
             out: &out,
+            symbols: &Symbols::new(),
         };
         how = match op.lower(&cx) {
             Ok(Lowering::Insts(all)) if all.len() == 1 => "one instruction",

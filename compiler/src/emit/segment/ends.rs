@@ -143,12 +143,16 @@ impl Segment<'_> {
             tensors.push(self.meta(&ty, &format!("{what} {value}"))?);
         }
         for (i, value) in self.spec.inputs.iter().enumerate() {
-            if let Op::Input(input) = &self.graph.node(*value).op {
-                names.push(NamedSlot {
-                    name: format!("{}/{}", self.prefixes[0], input.name),
-                    slot: IoSlot::Tensor(tid(Place::Input(number(i)))),
-                });
-            }
+            let name = match &self.graph.node(*value).op {
+                Op::Input(input) => format!("{}/{}", self.prefixes[0], input.name),
+                // One that the method keeps.
+                Op::State(state) => format!("{}/{}", self.prefixes[1], state.name),
+                _ => continue,
+            };
+            names.push(NamedSlot {
+                name,
+                slot: IoSlot::Tensor(tid(Place::Input(number(i)))),
+            });
         }
         for (i, name) in self.states.iter().enumerate() {
             let state = self.graph.states.iter().find(|s| s.name == *name);

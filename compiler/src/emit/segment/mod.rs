@@ -247,6 +247,7 @@ impl<'a> Segment<'a> {
         let cx = LowerCx {
             args: &args,
             out: &node.ty,
+            symbols: &self.graph.symbols,
         };
         node.op
             .lower(&cx)

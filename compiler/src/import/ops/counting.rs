@@ -4,7 +4,7 @@
 //! the host is needed.
 
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{DType, Dim, Op, Scalar, Value};
+use fuseline_ir::{DType, Dim, Op, Range, Scalar, Value};
 
 use super::pointwise::{done, operands};
 use crate::import::call::Call;
@@ -210,6 +210,20 @@ fn bincount(cx: &mut Importer<'_>, call: &Call<'_>) -> Result<Vec<Out>> {
     )
 }
 
+/// Says that a size which is a symbol is no larger.
+pub(in crate::import) fn at_most(cx: &mut Importer<'_>, size: &Dim, most: i64) {
+    let Some(symbol) = size.as_symbol() else {
+        return;
+    };
+    let known = cx.build.graph.symbols.get(symbol).copied();
+    let known = known.unwrap_or(Range { min: 0, max: most });
+    let range = Range {
+        min: known.min.max(0),
+        max: known.max.min(most),
+    };
+    cx.build.graph.declare_symbol(symbol.clone(), range);
+}
+
 /// Says that the symbol `size` is the number in a tensor of one element.
 pub(in crate::import) fn measured(cx: &mut Importer<'_>, count: Value, size: &Dim) -> Result<()> {
     match (size.as_symbol(), size.as_const()) {
@@ -342,6 +356,8 @@ impl Distinct {
             },
             &[self.fresh],
         )?;
+        let elements = cx.build.ty(self.fresh)?.numel();
+        at_most(cx, &size, elements.range(&cx.build.graph.symbols).max);
         measured(cx, total, &size)?;
         // Sorted by not being fresh, the fresh ones stand first, in their order.
         let stale = cx.build.add(op::LogicalNot {}, &[self.fresh])?;

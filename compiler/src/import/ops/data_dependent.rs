@@ -1,7 +1,7 @@
 //! Operators whose result's size depends on data: kernels of the host, and what can be expressed without them.
 
 use fuseline_ir::ops::table as op;
-use fuseline_ir::{Attr, DType, Dim, Range, Scalar, TensorType, Type, Value};
+use fuseline_ir::{Attr, DType, Dim, Scalar, TensorType, Type, Value};
 
 use super::pointwise::done;
 use crate::import::call::Call;
@@ -124,15 +124,8 @@ fn host(
     };
     for result in host.results() {
         let first = result.as_tensor().and_then(|ty| ty.shape.first());
-        if let Some(symbol) = first.and_then(Dim::as_symbol) {
-            let symbols = &cx.build.graph.symbols;
-            let known = symbols.get(symbol).copied();
-            let known = known.unwrap_or(Range { min: 0, max: most });
-            let range = Range {
-                min: known.min.max(0),
-                max: known.max.min(most),
-            };
-            cx.build.graph.declare_symbol(symbol.clone(), range);
+        if let Some(size) = first {
+            super::counting::at_most(cx, size, most);
         }
     }
     crate::import::host::results_of(cx, host, args)
