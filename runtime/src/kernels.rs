@@ -99,9 +99,21 @@ thread_local! {
     static CALL_LIMIT: Cell<u64> = const { Cell::new(LIMIT) };
 }
 
-/// Calls a kernel whose results must be of these types. Its instructions run in the frame, which has no slots; what runs on the host may make as
-/// many bytes as they may.
+/// Calls a kernel whose results must be of these types. Its instructions run in the frame, which has no slots; what is made on the host may have as
+/// many bytes as what they make.
 pub(crate) fn call<'a>(
+    kernel: &Kernel,
+    arguments: &'a [Value],
+    wanted: &'a [Wanted],
+    frame: Frame<'a>,
+) -> Result<Vec<Value>, KernelError> {
+    let before = CALL_LIMIT.replace(frame.budget.largest().min(LIMIT));
+    let results = carry_out(kernel, arguments, wanted, frame);
+    CALL_LIMIT.set(before);
+    results
+}
+
+fn carry_out<'a>(
     kernel: &Kernel,
     arguments: &'a [Value],
     wanted: &'a [Wanted],
@@ -121,10 +133,7 @@ pub(crate) fn call<'a>(
             });
             let read = read.filter_map(Value::as_tensor).map(Tensor::array);
             mlx::start(read).map_err(TensorError::from)?;
-            let before = CALL_LIMIT.replace(frame.budget.largest().min(LIMIT));
-            let results = run(arguments);
-            CALL_LIMIT.set(before);
-            results
+            run(arguments)
         }
     }
 }

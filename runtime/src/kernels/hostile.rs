@@ -1,6 +1,6 @@
 //! Kernels get whatever a file's call lists: each is called with arguments that it does not expect, and says so.
 
-use super::{Kernels, call};
+use super::{Kernels, Run, call};
 use crate::budget::Budget;
 use crate::device::Device;
 use crate::frame::Frame;
@@ -9,7 +9,7 @@ use crate::mlx::Stream;
 use crate::ops::{CacheLayout, Caches};
 use crate::tensor::Tensor;
 use crate::value::Value;
-use fuseline_program::ScalarType as T;
+use fuseline_program::{ScalarType as T, Storage, TensorValue};
 
 /// Numbers without a pattern, the same in every run.
 struct Draw(u64);
@@ -78,6 +78,18 @@ impl Draw {
         Tensor::from_bytes(dtype, shape, &bytes).unwrap().into()
     }
 
+    /// What a file says of a result.
+    fn wanted(&mut self) -> Option<TensorValue> {
+        let dtype = self.of(&[T::F32, T::I64, T::Bool, T::F16, T::U8, T::F64, T::C64]);
+        let wanted = TensorValue {
+            dtype,
+            sizes: vec![2, 3],
+            dynamic: false,
+            storage: Storage::Caller,
+        };
+        (self.below(3) > 0).then_some(wanted)
+    }
+
     fn value(&mut self) -> Value {
         match self.below(12) {
             0 => Value::None,
@@ -130,7 +142,10 @@ fn arguments_that_no_kernel_expects() {
                 caches: Caches::default(),
                 layout: &layout,
             };
-            let result = call(kernel, &arguments, &[], frame);
+            let wanted = (0..draw.below(3))
+                .map(|at| (at, draw.wanted()))
+                .collect::<Vec<_>>();
+            let result = call(kernel, &arguments, &wanted, frame);
             for made in result.iter().flatten().filter_map(Value::as_tensor) {
                 // What instructions make is computed when it is read.
                 let _ = made.to_bytes();
@@ -144,4 +159,27 @@ fn arguments_that_no_kernel_expects() {
         worked > 1000,
         "{worked} calls worked: hardly any got further than its arguments"
     );
+}
+
+#[test]
+fn a_pixel_of_many_weights_is_refused_before_they_are_laid_out() {
+    // Twelve million rows of which each is made of all of the plane's.
+    let kernels = Kernels::standard();
+    let Some(Run::Host(run)) = kernels
+        .get("aten::_upsample_bilinear2d_aa.out")
+        .map(|kernel| &kernel.run)
+    else {
+        panic!("an operator of the host");
+    };
+    let plane = Tensor::from_slice(&[1, 1, 1 << 14, 1], &vec![1.0_f32; 1 << 14]).unwrap();
+    let size = vec![Value::Int(12 << 20), Value::Int(1)];
+    let wide = Value::Float(1e-9);
+    let arguments = [
+        plane.into(),
+        Value::List(size),
+        Value::Bool(false),
+        wide,
+        Value::None,
+    ];
+    assert!(run(&arguments).is_err());
 }

@@ -268,13 +268,22 @@ fn smoothed(arguments: &[Value]) -> Results {
     let lengths = two(arguments, 1, [0; 2])?;
     let shape = x.resized(lengths)?;
     let corners = flag(arguments, 2);
-    let weights = [0, 1].map(|at| {
+    let scales = [0, 1].map(|at| {
         let (from, to) = (x.lengths[at], lengths[at]);
-        let scale = match float(arguments, 3 + at) {
+        match float(arguments, 3 + at) {
             _ if corners => from.saturating_sub(1) as f64 / to.saturating_sub(1).max(1) as f64,
             Some(factor) if factor > 0.0 => 1.0 / factor,
             _ => from as f64 / to.max(1) as f64,
-        };
+        }
+    });
+    for (at, scale) in scales.into_iter().enumerate() {
+        let widest = (2.0 * scale.max(1.0) + 2.0).min(x.lengths[at] as f64) as usize;
+        if !is_affordable(&[lengths[at], widest]) {
+            return Err(bad(3 + at, "makes each pixel of too many"));
+        }
+    }
+    let weights = [0, 1].map(|at| {
+        let (from, to, scale) = (x.lengths[at], lengths[at], scales[at]);
         let reach = scale.max(1.0);
         let of = move |place: usize| {
             let centre = scale * (place as f64 + 0.5);

@@ -407,6 +407,9 @@ fn batch_norm(call: &mut Call<'_>, known: Option<(Tid, Tid)>, eps: usize) -> Res
     Ok(vec![made, mean, scale])
 }
 
+/// As many numbers as are laid out for a place of a plane in another size.
+const WEIGHTS: usize = 8;
+
 /// The last two axes in another size: what `input` elements a place is made of, with their weights, given the place, the step between places in
 /// elements, and the length. The size is the second argument; without it, it follows from the factors at `factors`.
 fn resized(
@@ -434,7 +437,9 @@ fn resized(
             (None, Some(factor)) => (length as f64 * factor) as i64,
             (None, None) => return Err(bad(1, "is missing")),
         };
-        let affordable = usize::try_from(size).is_ok_and(|size| super::is_affordable(&[size]));
+        // Each place is worked out with its weights.
+        let affordable =
+            usize::try_from(size).is_ok_and(|size| super::is_affordable(&[size, WEIGHTS]));
         if length == 0 || !affordable {
             return Err(bad(1, format!("is no size of a plane of {length}")));
         }
