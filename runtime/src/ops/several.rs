@@ -430,12 +430,13 @@ pub(super) fn pad(i: &Pad, f: &mut Frame<'_>) -> Result<(), Fault> {
     f.put(i.out, out)
 }
 
-/// The part of an array that is as long as `shape` says along each axis, from its start. Axes that are no longer stay.
+/// The part of an array that is as long as `shape` says along each axis, from its start. Axes that are no longer stay, and so do those where `shape` has 1: MLX, and with it
+/// ExecuTorch's delegate, repeats what has one element there.
 pub(super) fn leading(x: &Array, shape: &[i32], f: &Frame<'_>) -> Result<Array, Fault> {
     let mut part = x.share()?;
     if x.rank() == shape.len() {
         for (axis, length) in shape.iter().enumerate() {
-            if x.shape()[axis] > *length {
+            if *length != 1 && x.shape()[axis] > *length {
                 part = strided(&part, axis, (0, *length, 1), f)?;
             }
         }

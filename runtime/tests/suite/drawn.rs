@@ -177,10 +177,11 @@ const SAMPLES: &[Sample] = &[
 ];
 
 /// Numbers without a pattern, the same in every run.
-struct Draw(u64);
+pub struct Draw(pub u64);
 
 impl Draw {
-    fn below(&mut self, limit: usize) -> usize {
+    /// One of so many, from 0.
+    pub fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

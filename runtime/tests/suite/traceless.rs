@@ -1,5 +1,6 @@
 //! Drawn programs with state, called with inputs that some calls fail on: what a session gives and keeps is what one gives that never saw those calls.
 
+use crate::drawn::Draw;
 use crate::programs::{GraphBuilder, fixed};
 use fuseline_program::instr::{
     Add, AddInt, AsType, BroadcastTo, IdCopy, If, IndexCopy, IntOrVid, IntOrVidOrTid, ItemInt,
@@ -22,17 +23,7 @@ const A: Tid = Tid(8);
 const B: Tid = Tid(9);
 const CARRY: Tid = Tid(10);
 
-/// Numbers without a pattern, the same in every run.
-struct Draw(u64);
-
 impl Draw {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % limit
-    }
-
     fn state(&mut self) -> Tid {
         STATE[self.below(2)]
     }
