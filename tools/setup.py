@@ -299,6 +299,7 @@ def cargo_config(rust_host):
 
 [target.{rust_host}]
 rustflags = ["-C", {quoted(rpath)}]
+rustdocflags = ["-C", {quoted(rpath)}]
 
 [target.{rust_host}.mlx]
 rustc-link-search = [{quoted(f"native={MLX_DIR / 'lib'}")}, {quoted(f"native={library}")}]
