@@ -3,17 +3,19 @@
 //! Operands have their batch or results first, then the spatial axes, then the channels. All six instructions are MLX's one general convolution.
 //!
 //! MLX 0.32's loop for convolutions in groups, on the CPU, takes as many results at an edge for padded ones as the padding has steps, even where there are fewer
-//! results than that, and writes beyond the array. There the padding is added before.
+//! results than that, and writes beyond the array. There the padding is added before. With CUDA, its transposed convolution in groups gives other numbers (those of one group are right, so
+//! the groups are computed one by one there).
 
 use fuseline_program::ScalarType;
 use fuseline_program::instr::Tid;
 
-use super::host::{fill_bytes, scalar, steps, within_reach};
+use super::host::{fill_bytes, on_cuda, scalar, steps, within_reach};
 use super::op;
+use super::several::along;
 use crate::device::Device;
 use crate::fault::Fault;
 use crate::frame::Frame;
-use crate::mlx::Array;
+use crate::mlx::{Array, Vector};
 
 /// What an instruction says of its spatial axes, outermost first.
 pub(super) struct Axes<const N: usize> {
@@ -132,7 +134,44 @@ pub(super) fn transposed<const N: usize>(
         groups,
         flip: true,
     };
-    general.of(x, w, f)
+    if groups == 1 || !on_cuda(f) {
+        return general.of(x, w, f);
+    }
+    let one = General {
+        groups: 1,
+        ..general
+    };
+    by_group(x, w, groups, f, |x, w| one.of(x, w, f))
+}
+
+/// A convolution in groups from one without: each group has its share of the input's channels and of the kernel's results.
+fn by_group(
+    x: &Array,
+    w: &Array,
+    groups: i32,
+    f: &Frame<'_>,
+    convolve: impl Fn(&Array, &Array) -> Result<Array, Fault>,
+) -> Result<Array, Fault> {
+    let channels = x.rank() - 1;
+    let (of_x, of_w) = (x.shape()[channels], w.shape()[0]);
+    if of_x % groups != 0 || of_w % groups != 0 {
+        return Err(Fault::Attribute {
+            what: "the number of groups of a convolution, which divides the channels",
+            value: groups.into(),
+        });
+    }
+    let part = |of: &Array, axis: usize, length: i32, group: i32| {
+        along(of, axis, group * length, (group + 1) * length, f)
+    };
+    let parts: Vec<Array> = (0..groups)
+        .map(|group| {
+            let x = part(x, channels, of_x / groups, group)?;
+            let w = part(w, 0, of_w / groups, group)?;
+            convolve(&x, &w)
+        })
+        .collect::<Result<_, Fault>>()?;
+    let parts = Vector::of(&parts)?;
+    Ok(op!(f, mlx_concatenate_axis, parts.raw(), -1))
 }
 
 /// Refuses what MLX does not look at: operands without a spatial axis for each of `axes` between the first and the last, and axes of no length, which its loops on the CPU divide by. Only a
