@@ -467,8 +467,13 @@ impl Session {
         Ok(())
     }
 
-    /// Puts all state back to what it was at the start.
+    /// Puts all state back to what it was at the start, once the calls are computed that are still queued: a failure of theirs is not for those to come.
     pub fn reset(&mut self) {
+        if !self.unsettled.is_empty() {
+            // Failures are noted for the results of those calls.
+            let _ = self.stream.synchronize();
+        }
+        self.emptied = self.stream.failures().count();
         self.state.iter_mut().for_each(|kept| *kept = None);
         self.caches = Caches::default();
         self.values.iter_mut().for_each(|kept| *kept = None);
